@@ -1,0 +1,315 @@
+"""Training one classifier on images in memory, and reading logits and features from it.
+
+Decides schedule, early stopping, best weights and what counts as collapsed. Knows nothing of where
+images come from, of subgroups or of the loop. At one thread the result is bit-identical for a seed.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import bdtrc
+from torch import Tensor
+from torch.nn import functional as F
+
+from ray_selfloop import seeding
+from ray_selfloop.classifiers import weights, zoo
+from ray_selfloop.classifiers.augment import augmented
+from ray_selfloop.config.training import Training
+from ray_selfloop.data.imageset import Ids, Images
+
+CHANCE_LEVEL = 1e-3  # one-sided level of the test against the best constant guess
+Floats = NDArray[np.float32]
+
+
+class LabeledImages(NamedTuple):
+    """uint8 ``(n, C, H, W)`` and int64 ``(n,)``."""
+
+    images: Images
+    labels: Ids
+
+
+class Examples(NamedTuple):
+    """What a classifier learns from.
+
+    train: what it is fitted to. held_out: real images for early stopping and the best weights.
+    augment: ``none`` or ``crop_flip``.
+    """
+
+    train: LabeledImages
+    held_out: LabeledImages
+    num_classes: int
+    augment: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier.
+
+    network: the best weights by held-out accuracy (ties: lower loss, then earlier), eval mode.
+    history: for each look at the held-out images: step, learning_rate, train_loss (mean since the
+        last look), held_out_loss, held_out_accuracy.
+    steps, best_step: optimiser steps done, and those of the best weights.
+    best_epoch: best_step in passes over the training set.
+    outcome: ``budget``, ``early_stopped`` or ``diverged`` (a loss that is not finite).
+    collapsed: see ``collapsed``.
+    source: the weights that training started from, as ``weights.source``.
+    """
+
+    network: zoo.Classifier
+    history: list[dict[str, float]]
+    steps: int
+    best_step: int
+    best_epoch: float
+    held_out_accuracy: float
+    outcome: str
+    collapsed: bool
+    recipe: str
+    source: str
+
+
+def _tensor(images: Images, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+
+
+@torch.no_grad()
+def in_batches(
+    function: Callable[[Tensor], Tensor], images: Images, batch_size: int, device: torch.device
+) -> Floats:
+    """``function`` of normalised batches of one fixed shape, joined: float32 ``(n, ...)``.
+
+    The last batch is filled up with its first image, so that no result depends on how many
+    images are asked for together.
+    """
+    parts: list[Floats] = []
+    for start in range(0, len(images), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(images)))
+        filled = np.concatenate([rows, np.full(batch_size - len(rows), start)])
+        out = function(zoo.normalised(_tensor(images[filled], device)))
+        parts.append(out[: len(rows)].float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def logits(
+    network: zoo.Classifier, images: Images, batch_size: int, device: torch.device
+) -> Floats:
+    """Logits float32 ``(n, L)`` of uint8 ``(n, 3, H, W)``; the network must be in eval mode."""
+    return in_batches(network, images, batch_size, device)
+
+
+def features(
+    network: zoo.Classifier, images: Images, batch_size: int, device: torch.device
+) -> Floats:
+    """Penultimate features float32 ``(n, d)`` of uint8 ``(n, 3, H, W)``, eval mode."""
+    return in_batches(network.features, images, batch_size, device)
+
+
+def collapsed(outputs: Floats, labels: Ids) -> bool:
+    """Whether a classifier with these held-out logits ``(n, L)`` is no better than a guess.
+
+    True when an output is not finite, when one class is predicted for all images, or when its
+    accuracy is not above that of the best constant guess (the largest class share) by the exact
+    one-sided binomial test at level 0.001.
+    """
+    predictions = outputs.argmax(axis=1)
+    if not np.isfinite(outputs).all() or len(np.unique(predictions)) < 2:
+        return True
+    n, hits = len(labels), int((predictions == labels).sum())
+    guess = np.bincount(labels).max() / n
+    return hits == 0 or guess == 1.0 or bool(bdtrc(hits - 1, n, guess) > CHANCE_LEVEL)
+
+
+def budget(n: int, training: Training) -> int:
+    """Optimiser steps that training on ``n`` images may take at most."""
+    steps = math.ceil(training.max_epochs * n / training.batch_size)
+    return min(steps, training.max_steps or steps)
+
+
+def _rows(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Batches of row numbers, all of one size, cut from one permutation after another."""
+    draw = torch.Generator().manual_seed(seed)
+    left = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(left) < batch_size:
+            left = torch.cat([left, torch.randperm(n, generator=draw)])
+        yield left[:batch_size]
+        left = left[batch_size:]
+
+
+def _optimiser(
+    network: zoo.Classifier, training: Training, steps: int
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
+    """Adam with the recipe's schedule: cosine to zero over ``steps``, or constant (``paper``)."""
+    adam = torch.optim.Adam(
+        network.parameters(),
+        lr=training.initial_learning_rate,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+    def factor(step: int) -> float:
+        if training.recipe == "paper":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
+
+    return adam, torch.optim.lr_scheduler.LambdaLR(adam, factor)
+
+
+class _Best:
+    """The best weights so far and when to give up: the one place that decides early stopping."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.rank = (-1.0, -math.inf)  # held-out accuracy, minus held-out loss
+        self.step = 0
+        self.state: dict[str, Tensor] | None = None
+
+    def offer(self, network: zoo.Classifier, step: int, accuracy: float, loss: float) -> None:
+        """Keep the weights if they are better than all before."""
+        rank = (accuracy, -loss if math.isfinite(loss) else -math.inf)
+        if rank > self.rank:
+            self.rank, self.step = rank, step
+            self.state = {key: value.clone() for key, value in network.state_dict().items()}
+
+    def gives_up(self, step: int) -> bool:
+        """Whether patience is at an end after ``step`` optimiser steps."""
+        patience = self.training.patience_steps
+        return step >= self.training.min_steps and step - self.step >= patience
+
+
+class _Batches:
+    """Training batches on the device, without end: shuffled, augmented, normalised."""
+
+    def __init__(
+        self, examples: Examples, batch_size: int, seed: int, device: torch.device
+    ) -> None:
+        self.images = _tensor(examples.train.images, device)
+        self.labels = torch.from_numpy(examples.train.labels).to(device)
+        self.augment = examples.augment
+        order = seeding.derive(seed, "order")
+        self.rows = _rows(len(examples.train.labels), batch_size, order)
+        self.draw = torch.Generator().manual_seed(seeding.derive(seed, "augmentation"))
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """float32 ``(b, 3, H, W)`` and labels ``(b,)``."""
+        rows = next(self.rows).to(self.images.device)
+        images = augmented(self.images[rows], self.augment, self.draw)
+        return zoo.normalised(images), self.labels[rows]
+
+
+def _held_out(
+    network: zoo.Classifier, held_out: LabeledImages, batch_size: int, device: torch.device
+) -> tuple[float, float]:
+    """Accuracy and mean cross-entropy on the held-out images; back in training mode after."""
+    network.eval()
+    outputs = torch.from_numpy(logits(network, held_out.images, batch_size, device))
+    network.train()
+    labels = torch.from_numpy(held_out.labels)
+    accuracy = float((outputs.argmax(1) == labels).double().mean())
+    return accuracy, float(F.cross_entropy(outputs.double(), labels))
+
+
+class _Fit:
+    """One training in progress: optimiser steps in place, looks at the held-out images."""
+
+    def __init__(
+        self,
+        network: zoo.Classifier,
+        examples: Examples,
+        training: Training,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        n = len(examples.train.labels)
+        self.network, self.held_out, self.device = network, examples.held_out, device
+        self.batch_size = training.batch_size
+        self.batches = _Batches(examples, training.batch_size, seed, device)
+        self.steps = budget(n, training)
+        self.every = training.check_steps or math.ceil(n / training.batch_size)
+        self.optimiser, self.schedule = _optimiser(network, training, self.steps)
+        self.best, self.history = _Best(training), list[dict[str, float]]()
+
+    def _step(self) -> Tensor:
+        """One optimiser step; the batch's mean cross-entropy before it."""
+        images, labels = self.batches.next()
+        loss = F.cross_entropy(self.network(images), labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        return loss.detach()
+
+    def _look(self, step: int, train_loss: float) -> None:
+        """Measure the held-out images after ``step`` and keep the weights if they are the best."""
+        accuracy, loss = _held_out(self.network, self.held_out, self.batch_size, self.device)
+        self.best.offer(self.network, step, accuracy, loss)
+        self.history.append(
+            {
+                "step": float(step),
+                "learning_rate": float(self.schedule.get_last_lr()[0]),
+                "train_loss": train_loss,
+                "held_out_loss": loss,
+                "held_out_accuracy": accuracy,
+            }
+        )
+
+    def run(self) -> str:
+        """Train until the budget, patience or the numbers are at an end; the outcome."""
+        self.network.train()
+        losses: list[Tensor] = []
+        for step in range(1, self.steps + 1):
+            losses.append(self._step())
+            if step % self.every and step < self.steps:
+                continue
+            train_loss = float(torch.stack(losses).mean())
+            losses.clear()
+            self._look(step, train_loss)
+            if not math.isfinite(train_loss):
+                return "diverged"
+            if step < self.steps and self.best.gives_up(step):
+                return "early_stopped"
+        return "budget"
+
+
+def train(
+    name: str, examples: Examples, training: Training, seed: int, device: torch.device
+) -> Trained:
+    """Train the network ``name`` from ``seed``.
+
+    Adam on the cross-entropy; the budget is ``budget(n, training)`` optimiser steps, the weights
+    kept are the best on the held-out images. Batches are cut from one permutation after another,
+    so that all have the same size and every image is shown equally often.
+    Raises ConfigError and DataError as ``zoo.build``.
+    """
+    scratch = training.pretrained is False and training.recipe == "default"
+    network = zoo.build(
+        name,
+        examples.num_classes,
+        examples.train.images.shape[-1],
+        training.pretrained,
+        training.batchnorm_momentum if scratch else None,
+        seed,
+    ).to(device)
+    fit = _Fit(network, examples, training, seed, device)
+    with zoo.drawing_from(seeding.derive(seed, "dropout"), device):
+        outcome = fit.run()
+    if fit.best.state is not None:
+        network.load_state_dict(fit.best.state)
+    network.eval()
+    outputs = logits(network, examples.held_out.images, training.batch_size, device)
+    return Trained(
+        network=network,
+        history=fit.history,
+        steps=int(fit.history[-1]["step"]),
+        best_step=fit.best.step,
+        best_epoch=fit.best.step * training.batch_size / len(examples.train.labels),
+        held_out_accuracy=float((outputs.argmax(1) == examples.held_out.labels).mean()),
+        outcome=outcome,
+        collapsed=collapsed(outputs, examples.held_out.labels),
+        recipe=training.recipe,
+        source=weights.source(name, training.pretrained),
+    )

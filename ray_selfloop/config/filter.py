@@ -1,0 +1,161 @@
+"""Expert-guided filtering (sec. 3.2, app. C): which scores, how much is dropped, by which cut.
+
+Knows nothing of how scores are computed.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from ray_selfloop.config.base import Settings
+from ray_selfloop.config.training import Network
+
+Prompt = Annotated[
+    str,
+    Field(description="Text of a class; `{}` stands for the class name."),
+]
+
+
+class Expert(Settings):
+    """The classifier of the last generation whose uncertainty the filter reads."""
+
+    classifier: Network = Field(default="resnet50", description="Which network.")
+    seeds: tuple[int, ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="Its classifier seeds, each one of loop.classifier_seeds. Several: ensemble.",
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("each seed may be listed once")
+        return seeds
+
+
+def _has_one_slot(prompt: str) -> str:
+    if prompt.count("{}") != 1:
+        raise ValueError("the prompt must contain {} exactly once, where the class name goes")
+    return prompt
+
+
+class DomainClip(Settings):
+    """A small open_clip model trained on the original images and their class names."""
+
+    kind: Literal["domain"] = "domain"
+    prompt: Prompt = "{}"
+    embed_dim: int = Field(default=32, ge=4, description="Dimension of the shared embedding space.")
+    image_width: int = Field(default=64, ge=16, description="Width of the vision transformer.")
+    image_layers: int = Field(default=2, ge=1, description="Layers of the vision transformer.")
+    patches: int = Field(
+        default=4,
+        ge=2,
+        description="Patches along one side: 4 cuts an 8x8 image into 2x2 pixels each.",
+    )
+    text_width: int = Field(default=32, ge=16, description="Width of the text transformer.")
+    text_layers: int = Field(default=1, ge=1, description="Layers of the text transformer.")
+    steps: int = Field(default=300, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(default=128, ge=2, description="Images per optimiser step.")
+    learning_rate: float = Field(
+        default=2e-3, gt=0, description="Adam's peak rate (warm-up, cosine)."
+    )
+    score_batch: int = Field(default=256, ge=1, description="Fixed batch shape when scoring.")
+
+    _slot = field_validator("prompt")(_has_one_slot)
+
+
+class OpenClip(Settings):
+    """A published open_clip model, by tag or by a checkpoint file."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    model: str = Field(default="ViT-B-32", description="Architecture, an open_clip model name.")
+    pretrained: str = Field(
+        default="laion2b_s34b_b79k",
+        description="open_clip tag (downloaded) or path of a checkpoint.",
+    )
+    prompt: Prompt = "a photo of a {}"
+    score_batch: int = Field(default=64, ge=1, description="Fixed batch shape when scoring.")
+
+    _slot = field_validator("prompt")(_has_one_slot)
+
+
+Clip = Annotated[DomainClip | OpenClip, Field(discriminator="kind")]
+
+
+class Uncertainty(Settings):
+    """Prediction uncertainty of the expert (Gal & Ghahramani 2016)."""
+
+    method: Literal["mc_dropout", "ensemble"] = Field(
+        default="mc_dropout",
+        description="`mc_dropout`: several dropout masks (for each expert seed). `ensemble`: one "
+        "pass of each expert seed.",
+    )
+    measure: Literal["entropy", "bald", "variance"] = Field(
+        default="entropy",
+        description="Functional entropy of the mean prediction, BALD (mutual information), or "
+        "variance of the class probabilities summed over classes. High = uncertain = dropped.",
+    )
+    passes: int = Field(default=20, ge=2, description="Dropout masks per image and network.")
+    rate: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="Dropout rate inserted before the last layer of a network that has no dropout; "
+        "networks that have some keep theirs.",
+    )
+    score_batch: int = Field(default=256, ge=1, description="Fixed batch shape when scoring.")
+
+
+class Filter(Settings):
+    """Which generated samples go into the queue."""
+
+    score: Literal["none", "clip", "uncertainty", "combined"] = Field(
+        default="combined",
+        description="What samples are ranked by; `combined`: the mean of the CLIP score's and the "
+        "uncertainty's ranks (ranks within the class under `per_class`, over all samples else).",
+    )
+    drop: float = Field(
+        default=0.10,
+        ge=0,
+        lt=1,
+        description="Share r dropped: MNIST 0.10, CIFAR 0.30, ImageNet sets 0.60 (app. C). Under "
+        "`range`: share of the score's range that is dropped, rounded to tenths.",
+    )
+    cut: Literal["per_class", "global", "range"] = Field(
+        default="per_class",
+        description="`per_class`: exactly round(r * n_c) dropped in each class. `global`: "
+        "round(r * n) over all. `range`: 10 equal-width bins of the score, the lowest round(10 r) "
+        "bins dropped (app. C), whatever they hold.",
+    )
+    expert: Expert = Field(
+        default_factory=Expert, description="Whose uncertainty is read; an explicit value."
+    )
+    review: Literal["none"] = Field(default="none", description="Human review of samples.")
+    clip: Clip = Field(
+        default_factory=DomainClip,
+        description="`domain`: trained here, score `domain_clip_score`; `open_clip`: published "
+        "weights, score `clip_score`.",
+    )
+    uncertainty: Uncertainty = Field(
+        default_factory=Uncertainty, description="How the expert's uncertainty is measured."
+    )
+
+    @property
+    def uses_clip(self) -> bool:
+        """Whether the CLIP score enters the ranking."""
+        return self.score in ("clip", "combined")
+
+    @property
+    def uses_uncertainty(self) -> bool:
+        """Whether the expert's uncertainty enters the ranking."""
+        return self.score in ("uncertainty", "combined")
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        ensemble = self.uses_uncertainty and self.uncertainty.method == "ensemble"
+        if ensemble and len(self.expert.seeds) < 2:
+            raise ValueError("uncertainty.method ensemble needs at least two expert.seeds")
+        if self.cut == "range" and abs(10 * self.drop - round(10 * self.drop)) > 1e-9:
+            raise ValueError("with cut range, drop must be a multiple of 0.1 (10 bins)")
+        return self

@@ -1,0 +1,136 @@
+"""The whole of a sweep file, and the scenarios that its axes span. Imports no torch and no ray."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ray_selfloop.config.base import Settings
+from ray_selfloop.config.dataset import ColorizedDigits, Dataset
+from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.config.filter import Expert, Filter
+from ray_selfloop.config.generator import ConditionalGan, Generator
+from ray_selfloop.config.loop import Loop, Queue
+from ray_selfloop.config.tracking import Tracking
+from ray_selfloop.config.training import Network, Training
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+NOT_IN_A_SCENARIO = ("name", "storage", "axes", "tracking", "resources")
+
+
+class Resources(Settings):
+    """What the sweep may use. Never in a key: it changes no result."""
+
+    num_cpus: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU cores to use; null: all of this machine, or of the cluster.",
+    )
+    gpus_per_trial: float = Field(default=0.0, ge=0, description="GPUs of one classifier trial.")
+    gpus_per_generator: float = Field(default=0.0, ge=0, description="GPUs of generator training.")
+
+
+class Compute(Settings):
+    """How numbers are computed; part of every key, because it changes results in the last bits."""
+
+    threads: int = Field(default=1, ge=1, description="CPU threads of one stage.")
+    sample_batch: int = Field(
+        default=256, ge=1, description="Samples drawn and scored at once, at one fixed shape."
+    )
+
+
+class Sweep(Settings):
+    """One sweep: the settings of its scenarios, and the axes along which they differ."""
+
+    name: str = Field(default="sweep", pattern=NAME, description="Folder of the results.")
+    storage: str = Field(
+        default="./selfloop-results", min_length=1, description="Folder for everything."
+    )
+    dataset: Dataset = Field(default_factory=ColorizedDigits)
+    generator: Generator = Field(default_factory=ConditionalGan)
+    loop: Loop = Field(default_factory=Loop)
+    queue: Queue = Field(default_factory=Queue)
+    filter: Filter = Field(default_factory=Filter)
+    classifiers: tuple[Network, ...] = Field(
+        default=("lenet", "mobilenet_v3_small"),
+        min_length=1,
+        description="Networks trained in every generation.",
+    )
+    training: Training = Field(default_factory=Training)
+    training_of: dict[Network, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Per network: `training` fields that differ for it.",
+    )
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    tracking: Tracking = Field(default_factory=Tracking)
+    resources: Resources = Field(default_factory=Resources)
+    compute: Compute = Field(default_factory=Compute)
+    axes: dict[str, list[Any]] = Field(
+        default_factory=dict, description="Dotted key -> values; scenarios are their product."
+    )
+
+    def training_for(self, network: str) -> Training:
+        """The training settings of one network."""
+        own = self.training_of.get(network, {})  # type: ignore[call-overload]
+        return Training.model_validate({**self.training.model_dump(), **own})
+
+    @field_validator("classifiers")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("a classifier is listed twice")
+        return names
+
+    @field_validator("axes")
+    @classmethod
+    def _axes_have_values(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for path, values in axes.items():
+            if not values:
+                raise ValueError(f"axis {path} has no values")
+            if path.split(".")[0] in NOT_IN_A_SCENARIO:
+                raise ValueError(f"{path} cannot differ between scenarios")
+        return axes
+
+    @model_validator(mode="after")
+    def _training_of_is_valid(self) -> Self:
+        for network in self.training_of:
+            try:
+                self.training_for(network)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                path = ".".join(str(part) for part in fault["loc"])
+                raise ValueError(f"training_of.{network}.{path}: {fault['msg']}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _roles_are_trained(self) -> Self:
+        self._require("evaluation.judge", self.evaluation.judge)
+        if self.loop.chain == "shared" and self.filter.uses_uncertainty:
+            self._require("filter.expert", self.filter.expert)
+        return self
+
+    def _require(self, role: str, expert: Expert) -> None:
+        if expert.classifier not in self.classifiers:
+            raise ValueError(f"{role}: {expert.classifier} is not among classifiers")
+        missing = set(expert.seeds) - set(self.loop.classifier_seeds)
+        if missing:
+            raise ValueError(f"{role}: seeds {sorted(missing)} are not in loop.classifier_seeds")
+
+
+class Scenario(Settings):
+    """One point of the axes: a name, the axes' values and the whole settings there."""
+
+    name: str
+    values: Mapping[str, Any]
+    sweep: Sweep
+
+
+def scenario_points(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The product of the axes, the last axis fastest; one empty point where there are no axes."""
+    return [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+
+
+def scenario_name(point: Mapping[str, Any]) -> str:
+    """`last.part=value`, joined by commas; `base` where there are no axes."""
+    return ",".join(f"{path.split('.')[-1]}={value}" for path, value in point.items()) or "base"

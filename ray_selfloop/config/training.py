@@ -1,0 +1,98 @@
+"""How classifiers are trained: recipe, budget and early stopping.
+
+Budgets are counted in optimiser steps and epochs, never in seconds, so that a result does not
+depend on the machine. Knows nothing of networks or data.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from ray_selfloop.config.base import Settings
+
+Network = Literal[
+    "lenet",
+    "alexnet",
+    "vgg19",
+    "resnet50",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "deit_s",
+]
+LEARNING_RATES = {"default": 1e-3, "paper": 1e-1}
+
+
+class Training(Settings):
+    """Settings of one classifier's training."""
+
+    recipe: Literal["default", "paper"] = Field(
+        default="default",
+        description="`default`: Adam at 1e-3, cosine to zero over the whole budget. `paper`: Adam "
+        "at a constant 1e-1, sec. 4.1 read literally; it does not train most networks.",
+    )
+    max_epochs: int = Field(
+        default=50,
+        ge=1,
+        description="Cap on passes over the training set. The budget of a training is the smaller "
+        "of this and max_steps; the cosine ends with the budget.",
+    )
+    max_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Cap on optimiser steps; null: max_epochs alone decides. A step budget keeps "
+        "cost and schedule equal while the queue doubles the training set.",
+    )
+    pretrained: bool | str = Field(
+        default=False,
+        description="false: from scratch. true: ImageNet weights by tag (downloaded). A text: path "
+        "of a state dict, .safetensors or .pth.",
+    )
+    batch_size: int = Field(
+        default=64,
+        ge=2,
+        description="Images per optimiser step. Batches are cut from one permutation after another "
+        "and all full; max_epochs passes are ceil(max_epochs * n / batch_size) steps.",
+    )
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Adam's (initial) learning rate; null: the recipe's (1e-3 or 1e-1).",
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty inside Adam.")
+    batchnorm_momentum: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="BatchNorm momentum when trained from scratch with recipe `default`. "
+        "torchvision's 0.01 keeps MobileNet-V3 at chance for 20 epochs on small data. Pretrained "
+        "networks and recipe `paper` keep the architecture's own.",
+    )
+    check_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Optimiser steps between two looks at the held-out images; null: once an "
+        "epoch. The last step of the budget is always looked at.",
+    )
+    patience_steps: int = Field(
+        default=2_000,
+        ge=1,
+        description="Stop when this many optimiser steps brought no better held-out accuracy (at "
+        "equal accuracy, no lower loss).",
+    )
+    min_steps: int = Field(
+        default=500,
+        ge=0,
+        description="Never stop early before this many optimiser steps: on small data an epoch is "
+        "a handful of steps.",
+    )
+
+    @model_validator(mode="after")
+    def _path_is_named(self) -> Self:
+        if isinstance(self.pretrained, str) and not self.pretrained.strip():
+            raise ValueError("pretrained: an empty text is no path; give false, true or a path")
+        return self
+
+    @property
+    def initial_learning_rate(self) -> float:
+        """``learning_rate``, or the recipe's where it is null."""
+        return self.learning_rate or LEARNING_RATES[self.recipe]

@@ -1,0 +1,20 @@
+"""scikit-learn's bundled 8x8 digit scans: real data that needs no download."""
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from ray_selfloop import seeding
+from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.split import stratified_cut
+
+TRAIN_SIZE, TEST_SIZE = 1437, 360
+SPLIT_SEED = 0  # one published split: 1,437 / 360, the same for every sweep
+
+
+def scans() -> tuple[tuple[Images, Ids], tuple[Images, Ids]]:
+    """``(train, test)``: gray ``(n, 8, 8)`` uint8 0..255 and labels 0..9; 1,437 and 360 images."""
+    bunch = load_digits()
+    gray = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    train, test = stratified_cut(labels, TEST_SIZE, seeding.rng(SPLIT_SEED, "digits"))
+    return (gray[train], labels[train]), (gray[test], labels[test])

@@ -1,0 +1,100 @@
+"""Connecting to Ray, and how much of it a sweep may use.
+
+A sweep counts in slots: one slot is one CPU core's worth of work. Trials ask Ray for no CPU but for
+one `slot`, because an idle Tune experiment keeps what its finished trials had asked for; the driver
+hands out slots, and never more than there are.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ray
+
+from ray_selfloop.config.sweep import Resources
+from ray_selfloop.errors import ResourceError
+
+SLOT = "slot"
+HEAD = "node:__internal_head__"  # a resource that every cluster's head has
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the sweep may use.
+
+    slots: stages of one core that may run at once.
+    trial: the Ray resources of one trial. gpus_per_generator: GPUs of generator and stream.
+    """
+
+    slots: int
+    trial: Mapping[str, float]
+    gpus_per_generator: float
+
+
+def connect(resources: Resources) -> Cluster:
+    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
+
+    Raises ResourceError when the sweep asks for more than there is.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+        return _joined(resources)
+    slots = resources.num_cpus or len(os.sched_getaffinity(0))
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    ray.init(
+        address="local",
+        num_cpus=slots + 1,  # one more than slots: a stream's pools and its driver's tasks
+        resources={SLOT: slots},
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    return _cluster(slots, {"cpu": 0, SLOT: 1}, resources)
+
+
+def _joined(resources: Resources) -> Cluster:
+    have = ray.cluster_resources()
+    cores = int(have.get("CPU", 0))
+    if have.get(SLOT, 0):
+        slots, trial = min(cores, int(have[SLOT])), {"cpu": 0.0, SLOT: 1.0}
+    elif len([node for node in ray.nodes() if node["Alive"]]) == 1:
+        slots, trial = cores, {"cpu": 0.0, HEAD: 1e-3}
+    else:
+        raise ResourceError(
+            "the cluster has several nodes but no `slot` resource: start each node with "
+            "--resources='{\"slot\": N}', N its CPU cores"
+        )
+    if (resources.num_cpus or 1) > slots:
+        raise ResourceError(
+            f"resources.num_cpus: {resources.num_cpus} asked for, the cluster has {slots}"
+        )
+    return _cluster(resources.num_cpus or slots, trial, resources)
+
+
+def _cluster(slots: int, trial: Mapping[str, float], resources: Resources) -> Cluster:
+    there = ray.cluster_resources().get("GPU", 0.0)
+    for name in ("gpus_per_trial", "gpus_per_generator"):
+        asked = getattr(resources, name)
+        if asked > there:
+            raise ResourceError(
+                f"resources.{name}: {asked:g} GPU asked for, the cluster has {there:g}"
+            )
+    if slots < 1:
+        raise ResourceError("the cluster has no CPU core to run on")
+    gpu = {"gpu": resources.gpus_per_trial} if resources.gpus_per_trial else {}
+    return Cluster(slots, {**trial, **gpu}, resources.gpus_per_generator)
+
+
+def device() -> str:
+    """What Ray gave this worker: `cuda` where it has a GPU, else `cpu`."""
+    return "cuda" if ray.get_gpu_ids() else "cpu"

@@ -1,0 +1,91 @@
+"""The samples stage as a Ray Data stream: a pool that draws, a pool that scores and writes.
+
+One row of the stream is one batch of samples, so that both pools see exactly the batches of the
+stage's plan, whatever the number of workers. The input is a handful of rows in memory: it needs no
+read task, and so no CPU beside the pools.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from ray_selfloop.distributed.cluster import device
+from ray_selfloop.graph import Stage
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.samples import (
+    Batch,
+    Draw,
+    Score,
+    plan_of,
+    samples_summary,
+    write_part,
+)
+from ray_selfloop.store import Record, Store
+
+POOL_CPUS = 0.25
+NO_PROGRESS_TIMEOUT = 1800  # s
+Row = dict[str, Any]
+
+
+class DrawPool:
+    """One drawing worker."""
+
+    def __init__(self, stage: Stage, root: str) -> None:
+        self._draw = Draw(stage, Inputs(stage, Store(root)), device())
+
+    def __call__(self, row: Row) -> Row:
+        batch = Batch(int(row["first"][0]), int(row["count"][0]))
+        return {**row, "images": self._draw(batch)[np.newaxis]}
+
+
+class ScorePool:
+    """One scoring worker; it writes what it has scored."""
+
+    def __init__(self, stage: Stage, root: str, folder: str) -> None:
+        inputs = Inputs(stage, Store(root))
+        self._score = Score(stage, inputs, device())
+        self._labels, self._folder = plan_of(stage, inputs).labels, Path(folder)
+
+    def __call__(self, row: Row) -> Row:
+        batch = Batch(int(row["first"][0]), int(row["count"][0]))
+        images = np.ascontiguousarray(row["images"][0])
+        write_part(self._folder, batch, self._labels, images, self._score(batch, images))
+        return {"first": row["first"], "count": row["count"]}
+
+
+def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
+    """Run a samples stage over fixed pools of ``workers`` each; returns its record."""
+    import time
+
+    store, started = Store(root), time.monotonic()
+    found = store.find(stage.key)
+    if found:
+        return found
+    todo = plan_of(stage, Inputs(stage, store))
+    context = DataContext.get_current()
+    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT
+    context.enable_progress_bars = False
+    rows = [pa.table({"first": [batch.first], "count": [batch.count]}) for batch in todo.batches]
+    pool: dict[str, Any] = {"batch_size": 1, "num_cpus": POOL_CPUS, "num_gpus": gpus / 2}
+    size = min(workers, len(rows))
+    with store.attempt(stage.key) as folder:
+        data = ray.data.from_arrow(rows)
+        data = data.map_batches(
+            DrawPool,
+            fn_constructor_args=(stage, root),
+            compute=ActorPoolStrategy(size=size),
+            **pool,
+        )
+        data = data.map_batches(
+            ScorePool,
+            fn_constructor_args=(stage, root, str(folder)),
+            compute=ActorPoolStrategy(size=size),
+            **pool,
+        )
+        data.take_all()
+        summary = samples_summary(folder, todo)
+        return store.publish(stage, folder, summary, time.monotonic() - started)

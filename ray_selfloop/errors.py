@@ -1,0 +1,33 @@
+"""Every error that this program raises on purpose.
+
+One message argument each: an exception with another signature loses its type when Ray carries it
+from a worker to the driver.
+"""
+
+
+class SelfLoopError(Exception):
+    """Base of all errors whose message is meant for the user; shown without a traceback."""
+
+
+class ConfigError(SelfLoopError):
+    """The sweep asks for something that does not exist or is out of range (exit code 2)."""
+
+
+class DataError(SelfLoopError):
+    """A dataset's files are missing, incomplete or not what they should be (exit code 2)."""
+
+
+class ResourceError(SelfLoopError):
+    """The sweep asks for more than the cluster has (exit code 2)."""
+
+
+class StorageError(SelfLoopError):
+    """The storage cannot be read or written (exit code 2)."""
+
+
+class CorruptRecord(StorageError):
+    """A published record or one of its artifacts is not what was published; it is recomputed."""
+
+
+class StageError(SelfLoopError):
+    """A stage failed; the stages that need its result do not run (exit code 1)."""

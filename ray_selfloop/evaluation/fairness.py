@@ -1,0 +1,243 @@
+"""Fairness of subgroup true positive rates: eq. 2 to 5 of the paper and what stands beside them.
+
+Pure functions of rates or counts whose last axis is the subgroup; all leading axes are free. A
+subgroup without test rows has rate NaN and takes part in nothing. A number that is not defined is
+NaN, never infinite and never replaced. Knows nothing of trials, draws or tables.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from ray_selfloop.evaluation.outcomes import Floats
+
+MAJORITY_MARGIN = 0.02  # training shares closer than this count as equal (rounding of counts)
+
+
+def ratio(top: Floats, bottom: Floats) -> Floats:
+    """top / bottom, NaN where bottom is 0."""
+    top, bottom = np.broadcast_arrays(top, bottom)
+    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+
+
+def mean_defined(values: Floats) -> Floats:
+    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+
+
+def _pairs(rates: Floats) -> Iterator[tuple[Floats, Floats]]:
+    for i, j in combinations(range(rates.shape[-1]), 2):
+        yield rates[..., i], rates[..., j]
+
+
+def _pair_mean(differences: list[Floats], shape: tuple[int, ...]) -> Floats:
+    """Mean over the pairs of supported subgroups; NaN with fewer than two of them."""
+    total, count = np.zeros(shape), np.zeros(shape)
+    for difference in differences:
+        defined = ~np.isnan(difference)
+        total += np.where(defined, difference, 0.0)
+        count += defined
+    return ratio(total, count)
+
+
+def mean_gap(rates: Floats) -> Floats:
+    """Mean over unordered pairs of |r_i - r_j|; ``(..., G) -> (...)``."""
+    return _pair_mean([np.abs(a - b) for a, b in _pairs(rates)], rates.shape[:-1])
+
+
+def meo(rates: Floats, ordered: bool) -> Floats:
+    """Multi-group equality of opportunity, eq. 2, 0..1; 1 is equal.
+
+    ``1 - 1/C(G,2) sum_{i<j} |TPR_i - TPR_j|``. ``i, j < G`` is read as ``<= G``. ``ordered`` sums
+    over ordered pairs as printed, which counts each gap twice: 2 meo - 1, range -1..1.
+    """
+    return 1.0 - (2.0 if ordered else 1.0) * mean_gap(rates)
+
+
+def di(rates: Floats, ordered: bool) -> Floats:
+    """Multi-group disparate impact, eq. 3, at most 1, no lower bound; 1 is equal.
+
+    ``1 - 1/(G(G-1)) sum_{i != j} |TPR_i / TPR_j - 1|``: the mean over both orders of each pair, so
+    that renumbering subgroups changes nothing. NaN where a supported subgroup has rate 0.
+    ``ordered`` divides by C(G,2) as printed: 2 di - 1.
+    """
+    both = [0.5 * (np.abs(ratio(a, b) - 1.0) + np.abs(ratio(b, a) - 1.0)) for a, b in _pairs(rates)]
+    value = 1.0 - (2.0 if ordered else 1.0) * _pair_mean(both, rates.shape[:-1])
+    return np.where((rates == 0.0).any(axis=-1), np.nan, value)
+
+
+def _extremes(rates: Floats) -> tuple[Floats, Floats]:
+    """Smallest and largest supported rate; NaN with fewer than two supported subgroups."""
+    few = (~np.isnan(rates)).sum(axis=-1) < 2
+    low = np.where(np.isnan(rates), np.inf, rates).min(axis=-1)
+    high = np.where(np.isnan(rates), -np.inf, rates).max(axis=-1)
+    return np.where(few, np.nan, low), np.where(few, np.nan, high)
+
+
+def di_min_max(rates: Floats) -> Floats:
+    """Smallest over largest rate, 0..1; 0 where one rate is zero, NaN where all are."""
+    low, high = _extremes(rates)
+    return ratio(low, high)
+
+
+def md(rates: Floats) -> Floats:
+    """Maximum disparity, eq. 4: largest minus smallest rate, 0..1."""
+    low, high = _extremes(rates)
+    return high - low
+
+
+def worst(rates: Floats) -> Floats:
+    """Smallest supported rate over the last axis, 0..1; NaN without support."""
+    low = np.where(np.isnan(rates), np.inf, rates).min(axis=-1)
+    return np.where(np.isinf(low), np.nan, low)
+
+
+def log_odds(hits: Floats, support: Floats) -> Floats:
+    """``log((s + 1/2) / (n - s + 1/2))`` (add-half), always finite; NaN without support."""
+    value = np.log((hits + 0.5) / (support - hits + 0.5))
+    return np.where(support > 0, value, np.nan)
+
+
+def ranked(rates: Floats) -> Floats:
+    """Eq. 5: ``(..., C, G) -> (..., G)``, rates sorted ascending in each class, mean over classes.
+
+    Rank k averages over the classes that have at least k supported subgroups.
+    """
+    return mean_defined(np.moveaxis(np.sort(rates, axis=-1), -2, -1))
+
+
+def ranked_by(order_rates: Floats, rates: Floats) -> Floats:
+    """Eq. 5 with the ranks of other rates: ``(..., C, G) -> (..., G)``.
+
+    The subgroup at rank k of ``order_rates`` contributes its value in ``rates``. Tied subgroups
+    share the ranks that they occupy, so that their numbering does not matter.
+    """
+    known = ~(np.isnan(order_rates) | np.isnan(rates))
+    keys = np.where(known, order_rates, np.inf)[..., :, None]
+    others = np.swapaxes(keys, -1, -2)
+    below = (others < keys).sum(axis=-1)  # (..., C, G)
+    equal = (others == keys).sum(axis=-1)
+    by_rank = []
+    for k in range(rates.shape[-1]):
+        share = known & (below <= k) & (k < below + equal)
+        weight = np.where(share, 1.0 / equal, 0.0)
+        value = (weight * np.where(known, rates, 0.0)).sum(axis=-1)
+        by_rank.append(np.where(share.any(axis=-1), value, np.nan))
+    return mean_defined(np.swapaxes(np.stack(by_rank, axis=-1), -1, -2))
+
+
+def _rate_variance(rates: Floats) -> Floats:
+    """Sample variance over supported subgroups (divisor G' - 1); NaN below two."""
+    known = ~np.isnan(rates)
+    count = known.sum(axis=-1)
+    centred = np.where(known, rates - mean_defined(rates)[..., None], 0.0)
+    return np.where(count < 2, np.nan, ratio((centred**2).sum(axis=-1), np.maximum(count - 1, 1)))
+
+
+def _cell_noise(hits: Floats, support: Floats) -> Floats:
+    """Unbiased sampling variance of each cell's rate, ``p (1 - p) / (n - 1)``; NaN at n <= 1."""
+    rates = ratio(hits, support)
+    return ratio(rates * (1.0 - rates), support - 1.0)
+
+
+def gap_variance(hits: Floats, support: Floats) -> tuple[Floats, Floats]:
+    """Variance of the true subgroup rates within each class: ``(..., C, G) -> (..., C)``, twice.
+
+    Variance components for independent cells, support n_g:
+    ``1/(G-1) sum_g (p_g - mean p)^2  -  mean_g p_g (1 - p_g) / (n_g - 1)``.
+    The second term is the sampling noise's expected share of the first, so that the first result
+    is unbiased (and may be negative). The second result is the first term alone. Classes with a
+    supported cell of one row are NaN: its noise cannot be estimated.
+    """
+    raw = _rate_variance(ratio(hits, support))
+    raw = np.where((support == 1).any(axis=-1), np.nan, raw)
+    return raw - mean_defined(_cell_noise(hits, support)), raw
+
+
+def gap_variance_pooled(hits: Floats, support: Floats) -> tuple[Floats, Floats]:
+    """The same for rates pooled over the classes: ``(..., C, G) -> (...)``, twice.
+
+    Classes are strata: the noise of pooled rate g is ``sum_c (n_cg / n_g)^2 noise_cg``.
+    """
+    raw = _rate_variance(ratio(hits.sum(axis=-2), support.sum(axis=-2)))
+    raw = np.where((support == 1).any(), np.nan, raw)
+    weight = ratio(support, support.sum(axis=-2, keepdims=True)) ** 2
+    noise = np.where(support > 0, weight * _cell_noise(hits, support), 0.0).sum(axis=-2)
+    noise = np.where(support.sum(axis=-2) > 0, noise, np.nan)
+    return raw - mean_defined(noise), raw
+
+
+def _crossed_noise(hits: Floats, support: Floats, spread: Floats) -> Floats:
+    """Sampling noise of the variance of rates of one class whose n units are all in every subgroup.
+
+    ``(spread / n - Q) / ((n - 1)(G - 1))`` with ``Q = sum_g (p_g - mean p)^2``; see Tally for
+    spread ``(..., C)``.
+    """
+    units, groups = support[..., 0], hits.shape[-1]
+    q = (groups - 1) * _rate_variance(ratio(hits, support))
+    return ratio(ratio(spread, units) - q, (units - 1.0) * (groups - 1))
+
+
+def gap_variance_crossed(hits: Floats, support: Floats, spread: Floats) -> tuple[Floats, Floats]:
+    """``gap_variance`` where each unit is shown in every subgroup: the rates are dependent, and
+    their noise comes from the spread within units."""
+    noise = _crossed_noise(hits, support, spread)
+    raw = np.where(np.isnan(noise), np.nan, _rate_variance(ratio(hits, support)))
+    return raw - noise, raw
+
+
+def gap_variance_pooled_crossed(
+    hits: Floats, support: Floats, spread: Floats
+) -> tuple[Floats, Floats]:
+    """``gap_variance_pooled`` for crossed units: noise ``sum_c (n_c / n)^2 noise_c``."""
+    units = support[..., 0]
+    noise = np.where(units > 0, _crossed_noise(hits, support, spread), 0.0)
+    raw = _rate_variance(ratio(hits.sum(axis=-2), support.sum(axis=-2)))
+    return raw - ((units / units.sum()) ** 2 * noise).sum(axis=-1), raw
+
+
+def level_moved(hits: Floats, start: Floats, support: Floats) -> Floats:
+    """Rates of ``start`` moved to the class accuracies of ``hits``; all ``(..., C, G)``.
+
+    The add-half logits of every subgroup of a class move by one shift such that the class accuracy
+    ``sum_g n_g p_g / sum_g n_g`` (add-half) is that of ``hits``: what the gaps would be if only the
+    level had changed.
+    """
+    known = support > 0
+    n = np.where(known, support, 0.0)
+    weight = ratio(n, n.sum(axis=-1, keepdims=True))
+    smooth = np.where(known, (hits + 0.5) / (support + 1.0), 0.0)
+    target = (weight * smooth).sum(axis=-1, keepdims=True)
+    origin = logit((start + 0.5) / (support + 1.0))
+    low = logit(target) - np.where(known, origin, -np.inf).max(axis=-1, keepdims=True)
+    high = logit(target) - np.where(known, origin, np.inf).min(axis=-1, keepdims=True)
+    shift = 0.5 * (low + high)
+    for _ in range(12):  # Newton on a monotone function, kept inside the bracket
+        p = expit(origin + shift)
+        slope = np.maximum((weight * p * (1.0 - p)).sum(axis=-1, keepdims=True), 1e-12)
+        error = (weight * p).sum(axis=-1, keepdims=True) - target
+        low, high = np.where(error < 0, shift, low), np.where(error > 0, shift, high)
+        step = shift - error / slope
+        shift = np.where((step < low) | (step > high), 0.5 * (low + high), step)
+    return np.where(known, expit(origin + shift), np.nan)
+
+
+def share_levels(shares: Floats) -> list[NDArray[np.bool_]] | None:
+    """Masks ``(C, G)`` of the majority, the next share, ..., the minority; None where undefined.
+
+    Shares within MAJORITY_MARGIN of each other form one level. Defined where there are at least
+    two levels and the same number of them in every class.
+    """
+    ranks = np.empty(shares.shape, np.int64)
+    for label, row in enumerate(shares):
+        order = np.argsort(-row, kind="stable")
+        drops = np.concatenate([[0], -np.diff(row[order]) > MAJORITY_MARGIN])
+        ranks[label, order] = np.cumsum(drops)
+    levels = ranks.max(axis=1)
+    if levels.min() != levels.max() or levels[0] == 0:
+        return None
+    return [ranks == level for level in range(levels[0] + 1)]

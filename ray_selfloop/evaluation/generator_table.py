@@ -1,0 +1,189 @@
+"""Generator metrics of one generation as rows of the results table.
+
+Decides which metrics a split gets. Knows no images: features, judged labels and subgroups come in
+as arrays.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from ray_selfloop import seeding
+from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation import fidelity
+from ray_selfloop.evaluation.fairness import mean_defined
+from ray_selfloop.evaluation.frechet import frechet_distance, kernel_distance, prdc
+from ray_selfloop.evaluation.intervals import band, reverse_percentile
+from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.rows import Rows, Where, typed
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real data that generated images are compared with.
+
+    features: name -> float ``(n, d)`` of the original training images (D0).
+    held_out: name -> float ``(m, d)`` of the held-out real images.
+    shares: float ``(C, G)``, subgroup shares within each class of D0; None without subgroups.
+    """
+
+    features: dict[str, Floats]
+    held_out: dict[str, Floats]
+    shares: Floats | None
+    class_names: tuple[str, ...]
+    subgroup_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Generated images of one split; ``n`` rows.
+
+    features: name -> float ``(n, d)``; may be empty (no feature metrics are written then).
+    labels: int64 ``(n,)``, the label that each image was asked for.
+    judged: int64 ``(n,)``, the class that the generation-0 judge gives it, or None.
+    subgroups: int64 ``(n,)``, 0..G-1, and G where none is clear; None without subgroups.
+    """
+
+    features: dict[str, Floats]
+    labels: Ids
+    judged: Ids | None
+    subgroups: Ids | None
+
+
+def generator_rows(
+    scenario: str,
+    loop_seed: int,
+    generation: int,
+    splits: dict[str, Generated],
+    reference: Reference,
+    settings: Evaluation,
+) -> pd.DataFrame:
+    """Rows of one generation, with the columns of `rows.COLUMNS` and no classifier or seed.
+
+    splits: any of ``generated`` (before the filter), ``kept`` (after it) and ``queue`` (all
+    generated images in the training set); the name becomes the table's ``split``. Feature metrics
+    use ``settings.samples`` images (a seeded draw), shares and label fidelity all that are given.
+    ``kept_fraction`` is written where ``generated`` and ``kept`` are given; ``kept`` must then be a
+    subset of ``generated``. Metrics of the first feature set have plain names (``precision``), those
+    of others a suffix (``precision/lenet``); distances always carry theirs.
+    """
+    where, frames = Where(loop_seed, generation), []
+    for split, data in splits.items():
+        rows = Rows(scenario, split)
+        with threadpool_limits(limits=1):
+            _feature_rows(rows, where, data, reference, settings)
+        _fidelity_rows(rows, where, data, reference, settings)
+        _share_rows(rows, where, data, reference, settings)
+        frames.append(rows.frame())
+    if "generated" in splits and "kept" in splits:
+        rows = Rows(scenario, "kept")
+        _kept_rows(rows, where, splits["generated"], splits["kept"], reference, settings.level)
+        frames.append(rows.frame())
+    return typed(pd.concat(frames, ignore_index=True))
+
+
+def _draw(features: Floats, most: int, seed: int, *purpose: str) -> Floats:
+    """At most ``most`` rows in a seeded order."""
+    order = seeding.rng(seed, *purpose).permutation(len(features))
+    return np.asarray(features[order[:most]], np.float64)
+
+
+def _feature_rows(
+    rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
+) -> None:
+    k, seed = settings.neighbours, settings.seed
+    for name, features in data.features.items():
+        suffix = "" if name == settings.features[0] else f"/{name}"
+        drawn = _draw(features, settings.samples, seed, "samples")
+        real = _draw(reference.features[name], settings.reference, seed, "reference")
+        held = np.asarray(reference.held_out[name], np.float64)
+        found = {
+            f"frechet_distance/{name}": frechet_distance(reference.features[name], drawn),
+            f"kernel_distance/{name}": kernel_distance(real, drawn),
+            f"q{suffix}": fidelity.quality(real, held, drawn, k),
+        }
+        found |= {f"{key}{suffix}": v for key, v in prdc(real, drawn, k)._asdict().items()}
+        copied = fidelity.copies(real, held, drawn)
+        found[f"memorised{suffix}"] = copied.memorised
+        found[f"nearest_neighbour_ratio{suffix}"] = copied.ratio
+        found[f"samples{suffix}"] = float(len(drawn))
+        for metric, value in found.items():
+            rows.add(metric, [value], where)
+
+
+def _fidelity_rows(
+    rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
+) -> None:
+    if data.judged is None:
+        return
+    everything = np.ones(len(data.labels), np.bool_)
+    parts = {"": everything}
+    parts |= {name: data.labels == c for c, name in enumerate(reference.class_names)}
+    for name, mask in parts.items():
+        hits, total = fidelity.agreement(data.labels, data.judged, mask)
+        rows.add("label_fidelity", fidelity.wilson(hits, total, settings.level), where, (name, ""))
+
+
+def _share_rows(
+    rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
+) -> None:
+    if data.subgroups is None or reference.shares is None:
+        return
+    classes, groups = reference.shares.shape
+    counts = fidelity.share_counts(data.labels, data.subgroups, classes, groups)
+    shares = reference.shares / reference.shares.sum(axis=1, keepdims=True)
+    stream = seeding.rng(settings.seed, "shares")
+    change = fidelity.share_change(counts, shares, settings.resamples, stream)
+    _variation_rows(rows, where, change, reference.class_names, settings.level)
+    for c, name in enumerate(reference.class_names):
+        total = int(counts[c].sum())
+        for g, subgroup in enumerate(reference.subgroup_names):
+            ends = fidelity.wilson(int(counts[c, g]), total, settings.level)
+            rows.add("colour_share", ends, where, (name, subgroup))
+    ends = fidelity.wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
+    rows.add("none_clear", ends, where)
+
+
+def _variation_rows(
+    rows: Rows, where: Where, change: fidelity.ShareChange, names: tuple[str, ...], level: float
+) -> None:
+    """u and its like: mean over classes with intervals and floors, then the classes' values."""
+    excess, null = change.variation - change.floor, change.null - change.floor
+    measures = {
+        "u": (excess, null),
+        "u_total_variation": (change.variation, change.null),
+        "u_signed": (change.signed, None),
+    }
+    for metric, (draws, floor) in measures.items():
+        mean = mean_defined(draws)
+        low, high = reverse_percentile(mean, level)
+        rows.add(metric, (float(mean[0]), float(low), float(high)), where)
+        for c, name in enumerate(names):
+            rows.add(metric, [float(draws[0, c])], where, (name, ""))
+        if floor is not None:
+            ends = tuple(float(end) for end in band(mean_defined(floor), level))
+            rows.add(f"{metric}_floor", ends, where)
+
+
+def _kept_rows(
+    rows: Rows, where: Where, all_: Generated, kept: Generated, reference: Reference, level: float
+) -> None:
+    """Keep rates. Of all and of a class they are the cut's own numbers and have no interval."""
+    parts: list[tuple[tuple[str, str], int, int]] = [(("", ""), len(kept.labels), len(all_.labels))]
+    for c, name in enumerate(reference.class_names):
+        inside, of = kept.labels == c, all_.labels == c
+        parts.append(((name, ""), int(inside.sum()), int(of.sum())))
+        if kept.subgroups is None or all_.subgroups is None:
+            continue
+        for g, subgroup in enumerate(reference.subgroup_names):
+            stayed = int((inside & (kept.subgroups == g)).sum())
+            parts.append(((name, subgroup), stayed, int((of & (all_.subgroups == g)).sum())))
+    if kept.subgroups is not None and all_.subgroups is not None:
+        for g, subgroup in enumerate(reference.subgroup_names):
+            stayed = int((kept.subgroups == g).sum())
+            parts.append((("", subgroup), stayed, int((all_.subgroups == g).sum())))
+    for of_, stayed, total in parts:
+        ends = fidelity.wilson(stayed, total, level)
+        rows.add("kept_fraction", ends if of_[1] else ends[:1], where, of_)

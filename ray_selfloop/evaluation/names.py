@@ -1,0 +1,140 @@
+"""Every metric key of the results table: its unit, ideal value, range and definition.
+
+How keys are put together, in this order:
+    ``<metric>[_<reading>][_<change>][_floor]`` or ``<metric>/<features>``
+reading: ``pooled`` (rates over all classes together) or ``per_class`` (within each class, then the
+    mean over classes); without a reading: the one that applies to the dataset. ``by_share_rank``:
+    subgroups of all classes pooled by the rank of their training share (rotated colours).
+change: ``change`` (since generation 0, within chain, seed and image), ``change_level`` (the part
+    that the accuracy of each class explains) and ``change_distribution`` (the rest).
+floor: the same number with subgroup labels permuted: value = mean, low and high = band.
+
+Rows with an empty ``seed`` are means over seeds, then over chains. Their interval covers chains and
+test images where there are several chains. **With one chain it covers the test images alone: it
+holds for this chain only.**
+"""
+
+import re
+from dataclasses import dataclass
+from math import inf
+
+READINGS = ("pooled", "per_class", "by_share_rank")
+CHANGES = ("change_level", "change_distribution", "change")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """unit: of the value; ideal: best value, None where none is better; range: closed bounds."""
+
+    unit: str
+    ideal: float | None
+    range: tuple[float, float]
+    definition: str
+
+
+def _rate(ideal: float | None, definition: str) -> Metric:
+    return Metric("fraction", ideal, (0.0, 1.0), definition)
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": _rate(1.0, "share of test rows classified correctly (eq. 1)"),
+    "accuracy_reweighted": _rate(
+        1.0, "sum over classes of class share x sum over subgroups of training share x TPR"
+    ),
+    "tpr": _rate(1.0, "share of a subgroup's test rows classified correctly"),
+    "support": Metric("test rows", None, (0.0, inf), "test rows of a class and subgroup"),
+    "meo": Metric(
+        "fraction", 1.0, (-1.0, 1.0), "1 - mean over subgroup pairs of |TPR_i - TPR_j| (eq. 2)"
+    ),
+    "di": Metric(
+        "ratio", 1.0, (-inf, 1.0), "1 - mean over ordered pairs of |TPR_i / TPR_j - 1| (eq. 3)"
+    ),
+    "di_min_max": Metric("ratio", 1.0, (0.0, 1.0), "smallest over largest subgroup TPR"),
+    "di_undefined": Metric(
+        "classes", 0.0, (0.0, inf), "classes without a DI because a subgroup's TPR is zero"
+    ),
+    "md": _rate(0.0, "largest minus smallest subgroup TPR (eq. 4)"),
+    "ranked_accuracy": _rate(
+        None, "accuracy at rank k within each class, ascending, mean over classes (eq. 5)"
+    ),
+    "ranked_cross_fitted": _rate(
+        None,
+        "eq. 5 with ranks from one half of the test images at generation 0, accuracy on the "
+        "other, halves swapped and averaged",
+    ),
+    "worst_subgroup": _rate(1.0, "smallest subgroup TPR"),
+    "log_odds_gap": Metric(
+        "logit", 0.0, (0.0, inf), "largest minus smallest subgroup log((s + 1/2)/(n - s + 1/2))"
+    ),
+    "log_odds_gap_mean": Metric(
+        "logit", 0.0, (0.0, inf), "mean over subgroup pairs of the difference of those log odds"
+    ),
+    "gap_variance": Metric(
+        "fraction^2", 0.0, (-1.0, 1.0), "unbiased estimate of gap_rms squared; may be negative"
+    ),
+    "gap_rms": Metric(
+        "fraction",
+        0.0,
+        (0.0, 1.0),
+        "standard deviation of the true subgroup TPR within a class, "
+        "by variance components; root of the mean variance",
+    ),
+    "flips_lost": _rate(None, "share of test rows correct at generation 0 and wrong now"),
+    "flips_gained": _rate(None, "share of test rows wrong at generation 0 and correct now"),
+    "mcnemar_p": Metric("probability", None, (0.0, 1.0), "exact McNemar test of lost = gained"),
+    "collapsed": _rate(0.0, "1 where the classifier is at chance; in means: share collapsed"),
+    "trials": Metric("trials", None, (0.0, inf), "trials behind a mean (not collapsed)"),
+    "samples": Metric("images", None, (0.0, inf), "generated images behind a generator metric"),
+    "fid": Metric("distance", 0.0, (0.0, inf), "Frechet distance on Inception-V3 (eq. 1)"),
+    "kid": Metric("distance", 0.0, (-inf, inf), "unbiased cubic-kernel MMD^2 on Inception-V3"),
+    "frechet_distance": Metric("distance", 0.0, (0.0, inf), "Frechet distance on named features"),
+    "kernel_distance": Metric("distance", 0.0, (-inf, inf), "cubic-kernel MMD^2, named features"),
+    "precision": _rate(None, "share of generated images inside the real k-NN balls"),
+    "recall": _rate(None, "share of real images inside the generated k-NN balls"),
+    "density": Metric("ratio", 1.0, (0.0, inf), "mean real balls around a generated image, / k"),
+    "coverage": _rate(1.0, "share of real k-NN balls that hold a generated image"),
+    "label_fidelity": _rate(1.0, "share of generated images that the judge gives their label"),
+    "memorised": _rate(
+        0.01, "share of generated images nearer to a training image than 99 % of held-out ones are"
+    ),
+    "nearest_neighbour_ratio": Metric(
+        "ratio", 1.0, (0.0, inf), "median distance to the nearest training image, over held-out's"
+    ),
+    "colour_share": _rate(None, "share of a subgroup within a class of generated images"),
+    "none_clear": _rate(0.0, "share of generated images with no clear subgroup"),
+    "u": Metric(
+        "total variation",
+        0.0,
+        (-1.0, 1.0),
+        "mean over classes of TV(generated, original "
+        "within-class subgroup shares) minus its expectation for a perfect generator",
+    ),
+    "u_total_variation": _rate(0.0, "the same without subtracting the sampling floor"),
+    "u_signed": Metric(
+        "fraction", 0.0, (-1.0, 1.0), "change of the majority subgroup's share, mean over classes"
+    ),
+    "q": _rate(
+        1.0, "F1 of precision and coverage, each relative to held-out real images, cut at 1"
+    ),
+    "kept_fraction": _rate(None, "share of generated images that the filter kept"),
+    "A": Metric("ratio", None, (0.0, inf), "bias amplification B(t+1)/B(t) (eq. 6)"),
+}
+
+
+def base(key: str) -> str:
+    """The METRICS entry behind a key of the table; raises KeyError for an unknown one."""
+    name = key.split("/")[0].removesuffix("_floor")
+    stem = re.sub(f"_({'|'.join(CHANGES)})$", "", name)
+    for candidate in (name, stem, re.sub(f"_({'|'.join(READINGS)})$", "", stem)):
+        if candidate in METRICS:
+            return candidate
+    raise KeyError(f"{key!r} is no metric of the results table")
+
+
+def describe(key: str) -> Metric:
+    """Unit, ideal value, range and definition of a key; a change has ideal None and wider range."""
+    metric = METRICS[base(key)]
+    if any(f"_{change}" in key for change in CHANGES):
+        low, high = metric.range
+        return Metric(metric.unit, None, (low - high, high - low), f"change: {metric.definition}")
+    return metric

@@ -1,0 +1,76 @@
+"""What evaluation is given: the test set's structure and the stored predictions of each trial.
+
+Knows nothing of images, networks or files.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test images as evaluation sees them; ``n`` rows, C classes, G subgroups.
+
+    labels: int64 ``(n,)``, 0..C-1.
+    subgroups: int64 ``(n,)``, 0..G-1; ignored where ``subgroup_names`` is empty.
+    units: int64 ``(n,)``, the resampling unit of each row: the original image that it shows.
+    train_shares: float ``(C, G)``, subgroup shares (or counts) within each class of D0; rows are
+        normalised here.
+    pooled: True where subgroup i means the same and has the same training share in every class
+        (colours that are not rotated): then the pooled reading applies, else the per-class one.
+    crossed: True where every unit is shown once in every subgroup (a digit in all colours).
+    """
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    labels: Ids
+    subgroups: Ids
+    units: Ids
+    class_names: tuple[str, ...]
+    subgroup_names: tuple[str, ...]
+    train_shares: Floats
+    pooled: bool
+    crossed: bool
+
+    def __post_init__(self) -> None:
+        n, shape = len(self.labels), (self.classes, self.groups)
+        assert len(self.subgroups) == len(self.units) == n
+        assert set(np.unique(self.labels)) <= set(range(self.classes))
+        if self.groups:
+            shares = np.asarray(self.train_shares, np.float64)
+            assert shares.shape == shape, (shares.shape, shape)
+            object.__setattr__(self, "train_shares", shares / shares.sum(axis=1, keepdims=True))
+            assert set(np.unique(self.subgroups)) <= set(range(self.groups))
+        rows_per_unit = self.groups if self.crossed else 1
+        assert (np.unique(self.units, return_counts=True)[1] == rows_per_unit).all()
+
+    @property
+    def classes(self) -> int:
+        """C, the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def groups(self) -> int:
+        """G, the number of subgroups; 0 for a dataset without any."""
+        return len(self.subgroup_names)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The stored result of one trial on the test set.
+
+    predictions: int ``(n,)``, predicted class of each test row, in the test set's order.
+    collapsed: the classifier is no better than chance; it never enters a mean.
+    """
+
+    loop_seed: int
+    generation: int
+    classifier: str
+    seed: int
+    predictions: NDArray[np.integer]
+    collapsed: bool = False

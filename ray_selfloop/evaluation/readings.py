@@ -1,0 +1,206 @@
+"""Every number of the results table that is computed from a tally, one array at a time.
+
+Decides which readings exist (pooled, per class, by share rank). Knows nothing of means, intervals
+or rows: a reading is an array over draws and trials, reduced elsewhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_selfloop.evaluation import fairness
+from ray_selfloop.evaluation.outcomes import Floats, Ids, TestSet
+from ray_selfloop.evaluation.tallies import Tally
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """values: ``(B, T)``. cls and subgroup: "" for all.
+
+    changes: has a change since generation 0. floored: means something under permuted subgroups.
+    root: the table also gets ``gap_rms``, the root of the (averaged) value.
+    """
+
+    metric: str
+    values: Floats
+    cls: str = ""
+    subgroup: str = ""
+    changes: bool = True
+    floored: bool = True
+    root: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all readings of one classifier share.
+
+    base: ``(T,)``, the trial of generation 0 with the same chain and seed, or -1.
+    di_classes: ``(T, C)``, the classes over which DI is averaged: those where it is defined in
+        every generation of the chain and seed, so that generations are comparable.
+    """
+
+    test: TestSet
+    ordered: bool
+    base: Ids
+    di_classes: Mask
+
+
+def di_classes(hits: Floats, support: Floats, runs: Ids) -> Mask:
+    """``(T, C, G)`` observed hits and the run (chain x seed) of each trial -> mask ``(T, C)``."""
+    defined = ~np.isnan(fairness.di(fairness.ratio(hits, support), ordered=False))
+    common = np.empty_like(defined)
+    for run in np.unique(runs):
+        common[runs == run] = defined[runs == run].all(axis=0)
+    return common
+
+
+def _scalars(rates: Floats, logits: Floats, ordered: bool) -> Iterator[tuple[str, Floats]]:
+    """The metrics of one set of subgroups; ``(..., G) -> (...)``."""
+    yield "meo", fairness.meo(rates, ordered)
+    yield "di", fairness.di(rates, ordered)
+    yield "di_min_max", fairness.di_min_max(rates)
+    yield "md", fairness.md(rates)
+    yield "log_odds_gap", fairness.md(logits)
+    yield "log_odds_gap_mean", fairness.mean_gap(logits)
+
+
+def _over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
+    """Mean over classes ``(B, T, C) -> (B, T)``; DI over its common classes, all of them."""
+    if metric != "di":
+        return fairness.mean_defined(values)
+    total = np.where(plan.di_classes, values, 0.0).sum(axis=-1)  # a NaN in a used class stays
+    return fairness.ratio(total, plan.di_classes.sum(axis=-1).astype(np.float64))
+
+
+def _gaps(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    test = plan.test
+    rates, logits = (
+        fairness.ratio(tally.hits, tally.support),
+        fairness.log_odds(tally.hits, tally.support),
+    )
+    for metric, values in _scalars(rates, logits, plan.ordered):
+        yield Reading(f"{metric}_per_class", _over_classes(metric, values, plan))
+        for label, name in enumerate(test.class_names):
+            yield Reading(metric, values[..., label], cls=name, changes=False, floored=False)
+    hits, support = tally.hits.sum(axis=-2), tally.support.sum(axis=-2)
+    pooled, logits = fairness.ratio(hits, support), fairness.log_odds(hits, support)
+    for metric, values in _scalars(pooled, logits, plan.ordered):
+        yield Reading(f"{metric}_pooled", values)
+    yield Reading("worst_subgroup_pooled", fairness.worst(pooled))
+    flat = rates.reshape(*rates.shape[:-2], -1)
+    yield Reading("worst_subgroup_per_class", fairness.worst(flat))
+
+
+def _by_share_rank(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    """Subgroups of all classes pooled by the rank of their training share."""
+    levels = None if plan.test.pooled else fairness.share_levels(plan.test.train_shares)
+    if levels is None:
+        return
+    hits = np.stack([(tally.hits * mask).sum(axis=(-2, -1)) for mask in levels], axis=-1)
+    support = np.array([(tally.support * mask).sum() for mask in levels])
+    rates, logits = fairness.ratio(hits, support), fairness.log_odds(hits, support)
+    for metric, values in _scalars(rates, logits, plan.ordered):
+        yield Reading(f"{metric}_by_share_rank", values, floored=False)
+    middle = [f"share {k + 1}" for k in range(1, len(levels) - 1)]
+    for k, name in enumerate(["majority", *middle, "minority"]):
+        yield Reading("tpr_by_share_rank", rates[..., k], subgroup=name, floored=False)
+
+
+def _ranks(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    rates = fairness.ratio(tally.hits, tally.support)
+    in_sample = fairness.ranked(rates)
+    first = fairness.ratio(tally.half_hits, tally.half_support[:, None])
+    second = fairness.ratio(
+        tally.hits - tally.half_hits, tally.support - tally.half_support[:, None]
+    )
+    crossed = 0.5 * (
+        fairness.ranked_by(first[:, plan.base], second)
+        + fairness.ranked_by(second[:, plan.base], first)
+    )
+    crossed = np.where((plan.base >= 0)[:, None], crossed, np.nan)
+    for k in range(plan.test.groups):
+        yield Reading("ranked_accuracy", in_sample[..., k], subgroup=f"rank {k + 1}")
+        yield Reading("ranked_cross_fitted", crossed[..., k], subgroup=f"rank {k + 1}")
+
+
+def gap_variances(tally: Tally, bootstrap: bool) -> tuple[Floats, Floats]:
+    """Unbiased variance of the true subgroup rates, ``(B, T)`` per class (mean) and pooled.
+
+    Resampling adds the test images' noise once more, so that bootstrap draws scatter around the
+    uncorrected variance; they are moved back to scatter around the estimate.
+    """
+    h, n = tally.hits, tally.support
+    if tally.spread is None:
+        classes, pooled = fairness.gap_variance(h, n), fairness.gap_variance_pooled(h, n)
+    else:
+        classes = fairness.gap_variance_crossed(h, n, tally.spread)
+        pooled = fairness.gap_variance_pooled_crossed(h, n, tally.spread)
+    pairs = [tuple(fairness.mean_defined(part) for part in classes), pooled]
+    if not bootstrap:
+        return pairs[0][0], pairs[1][0]
+    centred = [np.concatenate([v[:1], v[1:] - (raw[:1] - v[:1])]) for v, raw in pairs]
+    return centred[0], centred[1]
+
+
+def _level_parts(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    """The change of MEO and MD since generation 0 in two parts that add up to it."""
+    start = tally.hits[:, plan.base]
+    n = np.where(tally.support > 0, tally.support, 0.0)
+    now = fairness.ratio(tally.hits, tally.support)
+    before = fairness.ratio(start, tally.support)
+    moved = fairness.level_moved(tally.hits, start, tally.support)
+    origin = np.where(tally.support > 0, (start + 0.5) / (tally.support + 1.0), np.nan)
+
+    def pool(rates: Floats) -> Floats:
+        return fairness.ratio(np.where(n > 0, n * rates, 0.0).sum(axis=-2), n.sum(axis=-2))
+
+    for metric in ("meo", "md"):
+        for reading in ("pooled", "per_class"):
+
+            def gap(rates: Floats, metric: str = metric, reading: str = reading) -> Floats:
+                r = pool(rates) if reading == "pooled" else rates
+                g = fairness.md(r) if metric == "md" else fairness.meo(r, plan.ordered)
+                return g if reading == "pooled" else fairness.mean_defined(g)
+
+            level = gap(moved) - gap(origin)
+            rest = gap(now) - gap(before) - level
+            for part, values in (("level", level), ("distribution", rest)):
+                defined = np.where(plan.base >= 0, values, np.nan)
+                name = f"{metric}_{reading}_change_{part}"
+                yield Reading(name, defined, changes=False, floored=False)
+
+
+def subgroup_readings(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
+    """What permuting subgroups changes: these readings have a floor."""
+    yield from _gaps(tally, plan)
+    yield from _ranks(tally, plan)
+    per_class, pooled = gap_variances(tally, bootstrap)
+    yield Reading("gap_variance_per_class", per_class, root=True)
+    yield Reading("gap_variance_pooled", pooled, root=True)
+
+
+def rate_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    """Accuracy and true positive rates."""
+    test, total = plan.test, tally.support.sum()
+    yield Reading("accuracy", tally.hits.sum(axis=(-2, -1)) / total, floored=False)
+    rates = fairness.ratio(tally.hits, tally.support)
+    weight = test.train_shares * (tally.support.sum(axis=-1, keepdims=True) / total)
+    used = np.where(weight > 0, weight * np.where(weight > 0, rates, 0.0), 0.0)
+    yield Reading("accuracy_reweighted", used.sum(axis=(-2, -1)), floored=False)
+    pooled = fairness.ratio(tally.hits.sum(axis=-2), tally.support.sum(axis=-2))
+    for g, subgroup in enumerate(test.subgroup_names):
+        yield Reading("tpr", pooled[..., g], subgroup=subgroup, floored=False)
+        for c, name in enumerate(test.class_names):
+            yield Reading("tpr", rates[..., c, g], name, subgroup, changes=False, floored=False)
+
+
+def all_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    """Every reading of a bootstrap tally."""
+    yield from rate_readings(tally, plan)
+    yield from subgroup_readings(tally, plan, bootstrap=True)
+    yield from _by_share_rank(tally, plan)
+    yield from _level_parts(tally, plan)

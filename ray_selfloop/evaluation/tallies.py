@@ -1,0 +1,166 @@
+"""Counts of correct test rows per class and subgroup: as observed, resampled, and permuted.
+
+Decides what a resampling unit is. Every draw is one set of weights (or of permuted subgroups) for
+the test rows, applied to all trials at once: seeds and generations share it. Knows no metric.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_selfloop import seeding
+from ray_selfloop.evaluation.outcomes import Floats, Ids, TestSet
+
+Singles = NDArray[np.float32]  # holds whole numbers below 2**24 exactly
+
+
+@dataclass(frozen=True)
+class Tally:
+    """B draws, T trials, C classes, G subgroups.
+
+    hits: ``(B, T, C, G)`` correct rows. support: ``(C, G)`` rows, the same in every draw.
+    half_hits: ``(B, T, C, G)`` and half_support ``(B, C, G)``: the same for one half of the units.
+    spread: ``(B, T, C)``, sum over units of sum_g (x_ug - mean_g x_ug)^2 with x the correctness of
+        unit u shown in subgroup g; None where units are not crossed with subgroups.
+    units: ``(C,)`` resampling units of each class.
+    """
+
+    hits: Floats
+    support: Floats
+    half_hits: Floats
+    half_support: Floats
+    spread: Floats | None
+    units: Floats
+
+
+@dataclass(frozen=True)
+class _ClassRows:
+    """One class in canonical order (by unit, then subgroup), so that row order does not matter.
+
+    rows, subgroups, half: ``(n,)``. strata: row positions that are resampled among themselves;
+    where crossed, positions of units.
+    """
+
+    label: int
+    rows: Ids
+    subgroups: Ids
+    half: NDArray[np.bool_]
+    strata: list[Ids]
+    keys: list[int]  # the smallest unit of each stratum: names its random stream
+
+
+def _by_class(test: TestSet, seed: int) -> Iterator[_ClassRows]:
+    order = np.lexsort((test.subgroups, test.units, test.labels))
+    distinct, index = np.unique(test.units, return_inverse=True)
+    coin = seeding.rng(seed, "halves").random(len(distinct))[index]
+    for label in range(test.classes):
+        rows = order[test.labels[order] == label]
+        subgroups, units = test.subgroups[rows], test.units[rows]
+        step = test.groups if test.crossed else 1
+        groups = np.zeros(len(rows), np.int64) if test.crossed else subgroups
+        strata = [np.flatnonzero(groups[::step] == g) for g in np.unique(groups)]
+        half = np.zeros(len(rows), np.bool_)
+        for g in np.unique(groups):
+            members = np.flatnonzero(groups == g)
+            ranks = np.argsort(np.argsort(coin[rows[members]], kind="stable"), kind="stable")
+            half[members] = ranks // step < len(members) // step // 2
+        keys = [int(units[::step][stratum].min()) for stratum in strata]
+        yield _ClassRows(label, rows, subgroups, half, strata, keys)
+
+
+def _resample_weights(part: _ClassRows, step: int, resamples: int, seed: int) -> Singles:
+    """``(1 + resamples, n)``: how often each row is drawn; draw 0 is the observed set (ones)."""
+    weights = np.ones((1 + resamples, len(part.rows) // step), np.float32)
+    for stratum, key in zip(part.strata, part.keys, strict=True):
+        size = len(stratum)
+        drawn = seeding.rng(seed, "bootstrap", key).integers(size, size=(resamples, size))
+        flat = (drawn + size * np.arange(resamples)[:, None]).ravel()
+        counts = np.bincount(flat, minlength=resamples * size).reshape(resamples, size)
+        weights[1:, stratum] = counts
+    return np.repeat(weights, step, axis=1)
+
+
+def _permuted_subgroups(part: _ClassRows, crossed: bool, draws: int, seed: int, g: int) -> Ids:
+    """``(draws, n)``: subgroups permuted within the class, or within each unit where crossed."""
+    stream = seeding.rng(seed, "permutation", part.keys[0] if part.keys else part.label)
+    labels = np.tile(part.subgroups, (draws, 1))
+    if crossed:
+        return stream.permuted(labels.reshape(-1, g), axis=1).reshape(draws, -1)
+    return np.take_along_axis(labels, np.argsort(stream.random(labels.shape), axis=1), axis=1)
+
+
+def _count(
+    weights: Singles, subgroups: Ids, part: _ClassRows, correct: Singles, groups: int
+) -> tuple[Floats, Floats, Floats]:
+    """hits and half_hits ``(B, T, G)``, half_support ``(B, G)`` of one class.
+
+    weights ``(B or 1, n)``, subgroups ``(B or 1, n)``, correct ``(n, T)``.
+    """
+    hits, halves, supports = [], [], []
+    for g in range(groups):
+        member = weights * (subgroups == g)
+        half = member * part.half
+        hits.append(member @ correct)
+        halves.append(half @ correct)
+        supports.append(half.sum(axis=1))
+    return (
+        np.stack(hits, axis=-1).astype(np.float64),
+        np.stack(halves, axis=-1).astype(np.float64),
+        np.stack(supports, axis=-1).astype(np.float64),
+    )
+
+
+def _spread(correct: Singles, groups: int) -> Singles:
+    """``(units, T)``: within-unit sum of squares around the unit's mean; correct ``(n, T)``."""
+    total = correct.reshape(-1, groups, correct.shape[1]).sum(axis=1)
+    return total - total**2 / groups  # x^2 = x for a 0/1 value
+
+
+def _tally(test: TestSet, parts: list[tuple[Floats, Floats, Floats]], spread: Floats | None,
+           units: list[int]) -> Tally:  # fmt: skip
+    hits, halves, supports = (np.stack(column, axis=-2) for column in zip(*parts, strict=True))
+    cells = test.labels * test.groups + test.subgroups
+    support = np.bincount(cells, minlength=test.classes * test.groups).astype(np.float64)
+    shape = (test.classes, test.groups)
+    return Tally(
+        hits, support.reshape(shape), halves, supports, spread, np.asarray(units, np.float64)
+    )
+
+
+def resampled(correct: NDArray[np.bool_], test: TestSet, resamples: int, seed: int) -> Tally:
+    """Observed counts (draw 0) and ``resamples`` bootstrap draws of the test units.
+
+    correct: ``(T, n)``. Units are drawn within the class where crossed, else within class x
+    subgroup; so the support of every cell is the same in every draw.
+    """
+    step = test.groups if test.crossed else 1
+    parts, spreads, units = [], [], []
+    for part in _by_class(test, seed):
+        x = correct[:, part.rows].T.astype(np.float32)
+        weights = _resample_weights(part, step, resamples, seed)
+        parts.append(_count(weights, part.subgroups[None], part, x, test.groups))
+        units.append(len(part.rows) // step)
+        if test.crossed:
+            spreads.append((weights[:, ::step] @ _spread(x, step)).astype(np.float64))
+    return _tally(test, parts, np.stack(spreads, axis=-1) if spreads else None, units)
+
+
+def permuted(correct: NDArray[np.bool_], test: TestSet, draws: int, seed: int) -> Tally:
+    """Counts of ``draws`` permutations of the subgroups among the test rows of the same class.
+
+    Crossed subgroups are permuted within the unit: an image keeps its own difficulty.
+    """
+    step = test.groups if test.crossed else 1
+    ones = np.ones((1, 1), np.float32)
+    parts, spreads, units = [], [], []
+    for part in _by_class(test, seed):
+        x = correct[:, part.rows].T.astype(np.float32)
+        labels = _permuted_subgroups(part, test.crossed, draws, seed, test.groups)
+        parts.append(_count(ones, labels, part, x, test.groups))
+        units.append(len(part.rows) // step)
+        if test.crossed:
+            total = _spread(x, step).astype(np.float64).sum(axis=0)  # a permutation leaves it
+            spreads.append(np.broadcast_to(total, (draws, len(total))))
+    return _tally(test, parts, np.stack(spreads, axis=-1) if spreads else None, units)

@@ -1,0 +1,263 @@
+"""CLIP scores: the cosine between an image and its class's text.
+
+Two scorers of one form: a small open_clip model trained here on the original images and their
+class names, and published open_clip weights. Their scores never share a name. Knows nothing of
+the cut, and sees no subgroup.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ray_selfloop import seeding
+from ray_selfloop.config.filter import DomainClip as DomainSettings
+from ray_selfloop.config.filter import OpenClip as OpenSettings
+from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.errors import DataError
+from ray_selfloop.filtering.cut import CLIP_SCORES
+
+Floats = NDArray[np.float32]
+FIRST, LAST = 32, 126  # printable ASCII: the characters a text may have
+START, UNKNOWN, END = 1, 2, LAST - FIRST + 4  # END is the highest token: open_clip pools there
+WARM_UP = 0.1  # share of the steps over which the learning rate rises
+
+
+def tokens(texts: Sequence[str]) -> Tensor:
+    """One token per character: int64 ``(len(texts), longest + 2)``, 0 after the end.
+
+    A vocabulary of 99 tokens instead of open_clip's 49,408 keeps the model small.
+    """
+    length = max(map(len, texts)) + 2
+    rows = [
+        [START, *(ord(c) - FIRST + 3 if FIRST <= ord(c) <= LAST else UNKNOWN for c in text), END]
+        for text in texts
+    ]
+    return torch.tensor([row + [0] * (length - len(row)) for row in rows])
+
+
+def _domain_model(side: int, context: int, settings: DomainSettings) -> Any:
+    """An untrained open_clip model for square images of ``side`` pixels."""
+    from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    patch = math.ceil(side / settings.patches)
+    vision = CLIPVisionCfg(
+        layers=settings.image_layers,
+        width=settings.image_width,
+        head_width=16,
+        patch_size=patch,
+        image_size=patch * settings.patches,
+    )
+    text = CLIPTextCfg(
+        context_length=context,
+        vocab_size=END + 1,
+        width=settings.text_width,
+        heads=max(1, settings.text_width // 16),
+        layers=settings.text_layers,
+    )
+    return CLIP(settings.embed_dim, vision, text)
+
+
+def _inputs(images: Tensor, side: int) -> Tensor:
+    """uint8 ``(n, 3, H, W)`` -> float32 ``(n, 3, side, side)`` in -1..1."""
+    x = images.float() / 127.5 - 1
+    if x.shape[-1] != side:
+        x = F.interpolate(x, size=(side, side), mode="bilinear")
+    return x
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """The symmetric CLIP loss with one text per class; unit rows ``(b, e)`` and ``(C, e)``.
+
+    Image to text: cross-entropy over all C class texts. Text to image: for each class in the
+    batch, cross-entropy between the softmax over the batch's images and the uniform distribution
+    over all images of that class. CLIP's own loss would count another image of the same class as
+    a negative (multi-positive form: Khosla et al. 2020, Yang et al. 2022).
+    """
+    similarity = scale * images @ texts.T  # (b, C)
+    to_text = F.cross_entropy(similarity, labels)
+    positive = F.one_hot(labels, len(texts)).to(similarity)  # (b, C)
+    count = positive.sum(0)
+    log_share = similarity.log_softmax(dim=0)
+    per_class = -(positive * log_share).sum(0) / count.clamp(min=1)
+    to_image = per_class.sum() / (count > 0).sum()
+    return (to_text + to_image) / 2
+
+
+def _texts(class_names: Sequence[str], prompt: str) -> list[str]:
+    return [prompt.replace("{}", name.replace("_", " ")) for name in class_names]
+
+
+def _learning_rate(step: int, settings: DomainSettings) -> float:
+    """Linear warm-up, then cosine to zero."""
+    warm = max(1, round(WARM_UP * settings.steps))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, settings.steps - warm)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def train_domain_clip(
+    images: Images,
+    labels: Ids,
+    class_names: Sequence[str],
+    settings: DomainSettings,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Train the in-domain model on the original images: its weights, on the CPU.
+
+    images: uint8 ``(n, 3, H, H)``; labels: ``(n,)``, numbers of ``class_names``. Adam on
+    ``contrastive_loss``, ``settings.steps`` batches drawn from one permutation after another.
+    """
+    text = tokens(_texts(class_names, settings.prompt)).to(device)
+    with torch.random.fork_rng(devices=[]):  # open_clip draws weights from torch's own stream
+        torch.default_generator.manual_seed(seeding.derive(seed, "weights"))
+        model = _domain_model(images.shape[-1], text.shape[1], settings).to(device).train()
+    side = model.visual.image_size[0]
+    adam = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    draw = torch.Generator().manual_seed(seeding.derive(seed, "order"))
+    pixels, classes = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+    order = torch.empty(0, dtype=torch.int64)
+    for step in range(settings.steps):
+        while len(order) < settings.batch_size:
+            order = torch.cat([order, torch.randperm(len(labels), generator=draw)])
+        rows, order = order[: settings.batch_size].to(device), order[settings.batch_size :]
+        for group in adam.param_groups:
+            group["lr"] = _learning_rate(step, settings)
+        seen = model.encode_image(_inputs(pixels[rows], side), normalize=True)
+        read = model.encode_text(text, normalize=True)
+        loss = contrastive_loss(seen, read, classes[rows], model.logit_scale.exp())
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+    return {key: value.detach().cpu() for key, value in model.state_dict().items()}
+
+
+class DomainClip:
+    """The in-domain model as a scorer; ``weights`` from ``train_domain_clip``."""
+
+    name = CLIP_SCORES["domain"]
+
+    def __init__(
+        self,
+        weights: dict[str, Tensor],
+        class_names: Sequence[str],
+        image_size: int,
+        settings: DomainSettings,
+        device: torch.device,
+    ) -> None:
+        text = tokens(_texts(class_names, settings.prompt)).to(device)
+        with torch.random.fork_rng(devices=[]):
+            self.model = _domain_model(image_size, text.shape[1], settings)
+        self.model.load_state_dict(weights)
+        self.model.to(device).eval()
+        self.device, self.batch = device, settings.score_batch
+        with torch.no_grad():
+            self.texts = self.model.encode_text(text, normalize=True)  # (C, e)
+
+    def score(self, images: Images, labels: Ids) -> Floats:
+        """Cosine float32 ``(n,)``, -1..1, of each image with the text of its label."""
+        side = self.model.visual.image_size[0]
+
+        def embed(batch: Images) -> Tensor:
+            x = _inputs(torch.from_numpy(batch).to(self.device), side)
+            return self.model.encode_image(x, normalize=True)
+
+        return _cosines(embed, self.texts, images, labels, self.batch)
+
+
+class OpenClip:
+    """A published open_clip model as a scorer, preprocessing included.
+
+    Raises DataError for an unknown model or tag, a checkpoint that is missing or does not fit, and
+    a download that fails.
+    """
+
+    name = CLIP_SCORES["open_clip"]
+
+    def __init__(
+        self, class_names: Sequence[str], settings: OpenSettings, device: torch.device
+    ) -> None:
+        self.model, self.preprocess, tokenizer = _published(settings, device)
+        self.device, self.batch = device, settings.score_batch
+        text = tokenizer(_texts(class_names, settings.prompt)).to(device)
+        with torch.no_grad():
+            self.texts = self.model.encode_text(text, normalize=True)
+
+    def score(self, images: Images, labels: Ids) -> Floats:
+        """Cosine float32 ``(n,)``, -1..1, of each image with the text of its label."""
+        from PIL import Image
+
+        def embed(batch: Images) -> Tensor:
+            pictures = [Image.fromarray(image.transpose(1, 2, 0)) for image in batch]
+            x = torch.stack([self.preprocess(picture) for picture in pictures])
+            return self.model.encode_image(x.to(self.device), normalize=True)
+
+        return _cosines(embed, self.texts, images, labels, self.batch)
+
+
+@torch.no_grad()
+def _cosines(embed: Any, texts: Tensor, images: Images, labels: Ids, batch: int) -> Floats:
+    """Cosine of each image with its class's text, in batches of one shape."""
+    parts, n = [np.empty(0, np.float32)], len(images)
+    for start in range(0, n, batch):
+        rows = np.minimum(np.arange(start, start + batch), n - 1)
+        seen = embed(np.ascontiguousarray(images[rows]))
+        read = texts[torch.from_numpy(labels[rows]).to(texts.device)]
+        parts.append((seen * read).sum(1)[: n - start].float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _is_path(pretrained: str) -> bool:
+    return "/" in pretrained or Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors")
+
+
+def _check_source(settings: OpenSettings) -> None:
+    """Raise DataError for a model, tag or file that cannot be meant."""
+    import open_clip
+
+    where = f"filter.clip.pretrained: {settings.pretrained!r}"
+    if ":" not in settings.model and settings.model not in open_clip.list_models():
+        raise DataError(f"filter.clip.model: open_clip has no model {settings.model!r}")
+    if _is_path(settings.pretrained):
+        if not Path(settings.pretrained).is_file():
+            raise DataError(f"{where}: there is no such checkpoint file")
+        return
+    tags = open_clip.list_pretrained_tags_by_model(settings.model)
+    if settings.pretrained not in tags:
+        known = ", ".join(tags) or "none, give the path of a checkpoint"
+        raise DataError(f"{where} is no tag of {settings.model}; its tags: {known}")
+
+
+def _published(settings: OpenSettings, device: torch.device) -> tuple[Any, Any, Any]:
+    """``(model in eval mode, preprocessing of one PIL image, tokenizer)``; raises DataError."""
+    import open_clip
+
+    _check_source(settings)
+    logger = logging.getLogger()
+    disabled, logger.disabled = logger.disabled, True  # one message: the error below
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                settings.model, pretrained=settings.pretrained, device=device
+            )
+        tokenizer = open_clip.get_tokenizer(settings.model)
+    except Exception as error:  # downloads and readers raise a dozen types
+        reason = str(error).strip().splitlines()
+        raise DataError(
+            f"filter.clip: the weights {settings.pretrained} of {settings.model} could not be had: "
+            f"{reason[0] if reason else type(error).__name__}. Give the path of a checkpoint."
+        ) from error
+    finally:
+        logger.disabled = disabled
+    return model.eval(), preprocess, tokenizer

@@ -1,0 +1,204 @@
+"""The cut: which generated samples stay, from score columns alone, and what the cut did.
+
+Pure: knows nothing of images, models or storage, and never sees a subgroup before it has cut.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_selfloop.config.filter import Filter
+from ray_selfloop.data.imageset import Ids
+from ray_selfloop.errors import StageError
+
+CLIP_SCORES = {"domain": "domain_clip_score", "open_clip": "clip_score"}  # clip.kind -> column
+UNCERTAINTY = "uncertainty"  # column; high means uncertain, so it is ranked downwards
+BINS = 10  # of the `range` cut (app. C)
+
+Scores = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def score_names(settings: Filter) -> tuple[str, ...]:
+    """The score columns that the filter ranks by; empty for ``score: none``."""
+    clip = (CLIP_SCORES[settings.clip.kind],) if settings.uses_clip else ()
+    return clip + ((UNCERTAINTY,) if settings.uses_uncertainty else ())
+
+
+def drop_share(settings: Filter) -> float:
+    """The share r that the filter drops: 0 when it ranks by nothing."""
+    return 0.0 if settings.score == "none" else settings.drop
+
+
+def dropped_count(n: int, drop: float) -> int:
+    """``round(drop * n)``, halves to the even number."""
+    return round(drop * n)
+
+
+def draws_needed(volume: int, drop: float) -> int:
+    """The smallest n with ``n - round(drop * n) == volume``: what to draw to keep ``volume``."""
+    n = int(volume / (1 - drop))
+    while n > volume and (n - 1) - dropped_count(n - 1, drop) >= volume:
+        n -= 1
+    while n - dropped_count(n, drop) < volume:
+        n += 1
+    return n
+
+
+def ranks(values: NDArray[Any]) -> Scores:
+    """Ranks 1..n, high for high; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)  # rank of the last of each run of equal values
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def _columns(scores: Mapping[str, NDArray[Any]], settings: Filter) -> list[Scores]:
+    """The score columns as float64, turned so that high is good; raises StageError."""
+    columns = []
+    for name in score_names(settings):
+        if name not in scores:
+            raise StageError(f"filter: no score {name!r}; there are {sorted(scores)}")
+        column = np.asarray(scores[name], np.float64)
+        if not np.isfinite(column).all():
+            bad = int((~np.isfinite(column)).sum())
+            raise StageError(f"filter: {bad} of {len(column)} values of {name} are not finite")
+        columns.append(-column if name == UNCERTAINTY else column)
+    return columns
+
+
+def ranking(scores: Mapping[str, NDArray[Any]], labels: Ids, settings: Filter) -> Scores:
+    """What samples are cut by, ``(n,)``, high is good.
+
+    One score: the score (uncertainty negated). ``combined``: the mean of both ranks divided by
+    the number ranked, in (0, 1]; ranks within the class under ``per_class``, over all else.
+    """
+    columns = _columns(scores, settings)
+    if not columns:
+        return np.zeros(len(labels))
+    if len(columns) == 1:
+        return columns[0]
+    out = np.empty(len(labels))
+    groups = labels if settings.cut == "per_class" else np.zeros_like(labels)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        out[rows] = np.mean([ranks(column[rows]) for column in columns], axis=0) / len(rows)
+    return out
+
+
+def _without_lowest(values: Scores, ids: Ids, count: int) -> Mask:
+    """All but the ``count`` lowest; among equal values the higher id goes first."""
+    mask = np.ones(len(values), bool)
+    mask[np.lexsort((-ids, values))[:count]] = False
+    return mask
+
+
+def _within_range(values: Scores, drop: float) -> Mask:
+    """All but the lowest ``round(10 drop)`` of 10 equal-width bins of the values' range."""
+    low, high = values.min(), values.max()
+    return values >= low + (high - low) * round(BINS * drop) / BINS
+
+
+def keep(scores: Mapping[str, NDArray[Any]], labels: Ids, ids: Ids, settings: Filter) -> Mask:
+    """Which samples stay, bool ``(n,)``.
+
+    scores: column name -> ``(n,)``; must hold ``score_names(settings)``.
+    ids: sample ids, each once; they break ties, so that the order of the rows does not matter.
+    ``per_class``: exactly ``round(r n_c)`` go in each class; ``global``: ``round(r n)``;
+    ``range``: what lies in the lowest bins. Raises StageError for a missing or non-finite score.
+    """
+    n, drop = len(labels), drop_share(settings)
+    if n == 0 or drop == 0.0:
+        return np.ones(n, bool)
+    values = ranking(scores, labels, settings)
+    if settings.cut == "range":
+        return _within_range(values, drop)
+    if settings.cut == "global":
+        return _without_lowest(values, ids, dropped_count(n, drop))
+    mask = np.ones(n, bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        mask[rows] = _without_lowest(values[rows], ids[rows], dropped_count(len(rows), drop))
+    return mask
+
+
+def _ratios(over: NDArray[Any], under: NDArray[Any]) -> list[float | None]:
+    """Elementwise over / under; None where nothing is there to divide by."""
+    return [float(a / b) if b else None for a, b in zip(over, under, strict=True)]
+
+
+def _thresholds(
+    scores: Mapping[str, NDArray[Any]], mask: Mask, labels: Ids, classes: int, settings: Filter
+) -> list[float | None]:
+    """Lowest ranking value kept in each class."""
+    values = ranking(scores, labels, settings)
+    kept = [values[mask & (labels == label)] for label in range(classes)]
+    return [float(part.min()) if len(part) else None for part in kept]
+
+
+def audit(
+    scores: Mapping[str, NDArray[Any]],
+    mask: Mask,
+    labels: Ids,
+    classes: int,
+    settings: Filter,
+) -> dict[str, Any]:
+    """What the cut did, as plain numbers and lists; a list has one entry per class.
+
+    ``generated``, ``kept`` and ``kept_fraction`` over all and ``..._per_class``; ``threshold``:
+    the lowest ranking value kept (a score, or for ``combined`` a mean rank in (0, 1]);
+    ``<score>_kept``, ``<score>_dropped``: mean scores. None where there is nothing to average.
+    """
+    drawn = np.bincount(labels, minlength=classes)
+    kept = np.bincount(labels[mask], minlength=classes)
+    report: dict[str, Any] = {
+        "generated": int(drawn.sum()),
+        "kept": int(kept.sum()),
+        "kept_fraction": _ratios(kept.sum()[None], drawn.sum()[None])[0],
+        "generated_per_class": drawn.tolist(),
+        "kept_per_class": kept.tolist(),
+        "kept_fraction_per_class": _ratios(kept, drawn),
+        "threshold_per_class": _thresholds(scores, mask, labels, classes, settings),
+    }
+    for name in score_names(settings):
+        column = np.asarray(scores[name], np.float64)
+        report[f"{name}_kept"] = float(column[mask].mean()) if mask.any() else None
+        report[f"{name}_dropped"] = float(column[~mask].mean()) if (~mask).any() else None
+    return report
+
+
+def audit_subgroups(
+    mask: Mask, labels: Ids, subgroups: Ids, shape: tuple[int, int]
+) -> dict[str, Any]:
+    """How the cut moved the subgroups: ``shape`` is (classes C, subgroups G).
+
+    Subgroups outside 0..G-1 (unknown, none clear) are counted in ``subgroup_unknown`` and left
+    out. ``shares_before``, ``shares_after``: ``(C, G)`` within the class, None for an empty class;
+    ``share_shift``: their total variation, mean over the classes that have both.
+    """
+    known = (subgroups >= 0) & (subgroups < shape[1])
+    before, after = (
+        _table(labels, subgroups, known, shape),
+        _table(labels, subgroups, known & mask, shape),
+    )
+    both = (before.sum(1) > 0) & (after.sum(1) > 0)
+    shares = [table[both] / table[both].sum(1, keepdims=True) for table in (before, after)]
+    shift = 0.5 * np.abs(shares[0] - shares[1]).sum(1)
+    return {
+        "subgroup_unknown": int((~known).sum()),
+        "generated_per_subgroup": before.sum(0).tolist(),
+        "kept_per_subgroup": after.sum(0).tolist(),
+        "kept_fraction_per_subgroup": _ratios(after.sum(0), before.sum(0)),
+        "kept_fraction_per_cell": [_ratios(*rows) for rows in zip(after, before, strict=True)],
+        "shares_before": [_ratios(row, np.full(shape[1], row.sum())) for row in before],
+        "shares_after": [_ratios(row, np.full(shape[1], row.sum())) for row in after],
+        "share_shift": float(shift.mean()) if len(shift) else None,
+    }
+
+
+def _table(labels: Ids, subgroups: Ids, rows: Mask, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Counts (C, G) of the rows."""
+    table = np.zeros(shape, np.int64)
+    np.add.at(table, (labels[rows], subgroups[rows]), 1)
+    return table

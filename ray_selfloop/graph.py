@@ -1,0 +1,119 @@
+"""What a stage is, apart from how and where it runs.
+
+A stage is named by the hash of everything its result depends on: its kind, the version of its
+code, its settings and the keys of its inputs. Resources, names and storage are not among them.
+Nothing here runs anything.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+VERSIONS: Mapping[str, int] = {
+    "dataset": 1,
+    "scorer": 1,
+    "generator": 1,
+    "samples": 1,
+    "kept": 1,
+    "classifier": 1,
+    "generator_metrics": 1,
+    "fairness": 1,
+    "dynamics": 1,
+}
+"""The version of each kind's code: raised when the meaning of its result changes."""
+
+
+def digest(value: Any) -> str:
+    """Hash of a JSON value, the same for equal values on every machine: 20 hex digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work, published under ``key``.
+
+    kind: which function computes it (``stages.py``).
+    config: JSON values, all that its result depends on besides its inputs.
+    inputs: name -> key of the stage that gives it.
+    hints: where things lie on this cluster (a data folder); never in the key.
+    """
+
+    kind: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    hints: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """``<kind>-<hash>``."""
+        identity = [self.kind, self.version, dict(self.config), dict(self.inputs)]
+        return f"{self.kind}-{digest(identity)}"
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where in a sweep a stage stands; for people, never in a key."""
+
+    scenario: str
+    loop_seed: int
+    generation: int
+    classifier: str = ""
+    seed: int = -1
+
+    def __str__(self) -> str:
+        text = f"{self.scenario}, loop seed {self.loop_seed}, generation {self.generation}"
+        return f"{text}, {self.classifier} seed {self.seed}" if self.classifier else text
+
+
+@dataclass
+class Node:
+    """A stage in a graph, with every place that uses it and whether a filter waits for it."""
+
+    stage: Stage
+    places: list[Place] = field(default_factory=list)
+    awaited: bool = False
+
+
+class Graph:
+    """Stages by key, inputs before the stages that need them."""
+
+    def __init__(self, versions: Mapping[str, int] = VERSIONS) -> None:
+        self.versions = versions
+        self.nodes: dict[str, Node] = {}
+
+    def add(
+        self,
+        kind: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, Stage],
+        place: Place,
+        hints: Mapping[str, Any] | None = None,
+    ) -> Stage:
+        """The stage for these values; one that is there already gains a place."""
+        keys = {name: stage.key for name, stage in inputs.items()}
+        stage = Stage(kind, self.versions[kind], config, keys, hints or {})
+        assert all(key in self.nodes for key in keys.values()), "inputs are added first"
+        node = self.nodes.setdefault(stage.key, Node(stage))
+        if place not in node.places:
+            node.places.append(place)
+        return node.stage
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def of_kind(self, kind: str) -> list[Node]:
+        """All nodes of one kind, in the order of their adding."""
+        return [node for node in self if node.stage.kind == kind]
+
+    def merge(self, stages: Iterable[Node]) -> None:
+        """Take over nodes of another graph."""
+        for node in stages:
+            self.nodes.setdefault(node.stage.key, node)

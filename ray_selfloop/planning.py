@@ -1,0 +1,147 @@
+"""From a command line to a plan: settings, the graph of all stages, and what is published already.
+
+Everything that can be refused is refused here, before Ray starts and before anything is written.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ray_selfloop import loop, queue
+from ray_selfloop.config import load
+from ray_selfloop.config.sweep import Scenario, Sweep
+from ray_selfloop.data.imageset import Ids
+from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
+from ray_selfloop.filtering.cut import drop_share
+from ray_selfloop.graph import VERSIONS, Graph, Place, Stage
+from ray_selfloop.store import Record, Store
+
+JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
+
+
+@dataclass
+class Plan:
+    """What a sweep consists of, and what of it is published.
+
+    records: key -> record of published stages. corrupt: what was found damaged, in words; those
+    stages count as missing.
+    """
+
+    sweep: Sweep
+    scenarios: list[Scenario]
+    store: Store
+    graph: Graph
+    records: dict[str, Record] = field(default_factory=dict)
+    corrupt: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """Where the sweep's own files go: results table and report."""
+        return self.store.root / self.sweep.name
+
+    def look_up(self) -> None:
+        """Find and check every record of the graph that is not known yet."""
+        for key in self.graph.nodes:
+            if key not in self.records:
+                self._look_up(key)
+
+    def _look_up(self, key: str) -> None:
+        try:
+            record = self.store.find(key, checksums=True)
+        except CorruptRecord as error:
+            self.store.discard(key)
+            self.corrupt.append(str(error))
+            return
+        if record:
+            self.records[key] = record
+
+    def trials(self, scenario: str) -> dict[Place, Stage]:
+        """The published trials of a scenario, by place."""
+        return {
+            place: node.stage
+            for node in self.graph.of_kind("classifier")
+            for place in node.places
+            if place.scenario == scenario and node.stage.key in self.records
+        }
+
+    def dataset(self, scenario: str) -> Stage:
+        """The dataset stage of a scenario."""
+        return next(
+            node.stage
+            for node in self.graph.of_kind("dataset")
+            if any(place.scenario == scenario for place in node.places)
+        )
+
+
+def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
+    configs = [word for word in words if "=" not in word]
+    unknown = [word for word in configs if word.startswith("-")]
+    if unknown or len(configs) > 1:
+        raise ConfigError(
+            f"{(unknown or configs[1:])[0]!r} is not understood; "
+            "usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
+        )
+    return (configs[0] if configs else None), [word for word in words if "=" in word]
+
+
+def prepare(words: Sequence[str], versions: dict[str, int] | None = None) -> Plan:
+    """The plan of a command line, looked up in its storage; raises SelfLoopError."""
+    sweep, scenarios = load.load(*arguments(words))
+    root = storage(sweep.storage)
+    graph = Graph(versions or VERSIONS)
+    for scenario in scenarios:
+        add_scenario(scenario, graph)
+    plan = Plan(sweep, scenarios, Store(root), graph)
+    plan.look_up()
+    return plan
+
+
+def add_scenario(scenario: Scenario, graph: Graph) -> None:
+    """All chains of one scenario; raises DataError where its data is not there."""
+    from ray_selfloop.stages import data  # after validation: loads scikit-learn
+
+    settings = scenario.sweep
+    queue.check(settings.loop, settings.queue)
+    if settings.generator.name == "held_out_real":
+        _check_reserve(settings, *data.original_and_reserve(settings.dataset))
+    source = data.source(settings.dataset)
+    for chain in loop.chains(scenario):
+        loop.add_chain(chain, source, graph)
+
+
+def _check_reserve(settings: Sweep, original: Ids, reserve: Ids) -> None:
+    """Raise ConfigError where the reserve is too small for every generation's draws."""
+    from ray_selfloop.generators.control import check_reserve
+
+    classes = int(original.max()) + 1
+    total = queue.volume(settings.queue, settings.loop.regime, len(original))
+    share = drop_share(settings.filter)
+    draws = queue.class_draws(
+        settings.queue, total, original, classes, share, settings.filter.cut
+    )
+    check_reserve(np.bincount(reserve, minlength=classes), draws, settings.loop.generations)
+
+
+def storage(text: str) -> Path:
+    """The storage folder, absolute and writable; raises ConfigError or StorageError."""
+    if "://" in text:
+        raise ConfigError(f"storage: {text}: only folders are supported; give a path")
+    path = Path(text).expanduser()
+    if not path.is_absolute() and os.environ.get(JOB_MARK):
+        raise ConfigError(
+            f"storage: {text} is relative, and a Ray job's working folder is a temporary copy; "
+            "give an absolute path that every node sees"
+        )
+    path = path.resolve()
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".selfloop-probe-", dir=parent):
+            pass
+    except OSError as error:
+        raise StorageError(f"storage: {path} cannot be written: {error.strerror}") from error
+    return path

@@ -1,0 +1,64 @@
+"""What each metric on the page means, read from the registry in ``evaluation/names.py``."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+from ray_selfloop.evaluation import names
+
+# The order of the generated data's block; Table 1's distance comes first.
+GENERATOR_ORDER = (
+    "fid", "frechet_distance", "kid", "kernel_distance", "label_fidelity", "precision", "recall",
+    "density", "coverage", "memorised", "nearest_neighbour_ratio", "none_clear", "q", "u",
+    "u_signed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One metric in words; ``ideal`` is "" where no value is better than another."""
+
+    metric: str
+    meaning: str
+    unit: str
+    ideal: str
+    range: str
+
+
+def of(key: str) -> Definition:
+    """The definition of a table key; one that the registry lacks is shown as unregistered."""
+    try:
+        metric = names.describe(key)
+    except KeyError:
+        return Definition(key, "not in the registry", "", "", "")
+    ideal = "" if metric.ideal is None else f"{metric.ideal:g}"
+    low, high = map(_end, metric.range)
+    return Definition(key, metric.definition, metric.unit, ideal, f"{low} to {high}")
+
+
+def used(keys: Iterable[str]) -> list[Definition]:
+    """One definition for each metric behind the keys, readings and suffixes taken off."""
+    return [of(metric) for metric in dict.fromkeys(map(_base, keys))]
+
+
+def ordered(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """``(metric, split)`` in the page's order; metrics that the page does not list are left out."""
+    rank = {name: i for i, name in enumerate(GENERATOR_ORDER)}
+    known = [key for key in keys if key[0].split("/")[0] in rank]
+    return sorted(known, key=lambda key: rank[key[0].split("/")[0]])
+
+
+def listed(key: str) -> bool:
+    """Whether the page's table of all numbers shows a key: no floors, no second readings."""
+    return _base(key) == key.removesuffix("_change")
+
+
+def _base(key: str) -> str:
+    try:
+        return names.base(key)
+    except KeyError:
+        return key
+
+
+def _end(value: float) -> str:
+    return {inf: "∞", -inf: "−∞"}.get(value, f"{value:g}")

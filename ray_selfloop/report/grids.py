@@ -1,0 +1,72 @@
+"""Sample grids: rows = generations, columns = classes (figures 10 to 12). Pixels only."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ray_selfloop.report.view import Samples
+
+Pixels = NDArray[np.uint8]
+
+GRID_WIDTH = 900  # pixels that a row of cells may fill
+WIDEST_CELL = 100
+GAP = 2
+
+
+def cell_width(classes: int) -> int:
+    """Pixels that one cell may fill."""
+    return min(WIDEST_CELL, GRID_WIDTH // classes)
+
+
+def cell(images: Pixels, width: int) -> Pixels:
+    """``(k, C, h, w)`` -> ``(H, W, 3)``: the images in two rows, each pixel an exact square."""
+    k, _, h, w = images.shape
+    columns = -(-k // 2) if k > 1 else 1
+    scale = max(1, (width + GAP) // columns // w)
+    rows = -(-k // columns)
+    size = (rows * (h * scale + GAP) - GAP, columns * (w * scale + GAP) - GAP)
+    out = np.full((*size, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        rgb = np.broadcast_to(image, (3, h, w)).transpose(1, 2, 0)
+        top, left = (i // columns) * (h * scale + GAP), (i % columns) * (w * scale + GAP)
+        large = rgb.repeat(scale, axis=0).repeat(scale, axis=1)
+        out[top : top + h * scale, left : left + w * scale] = large
+    return out
+
+
+def cell_png(images: Pixels, width: int) -> bytes:
+    """One cell of the grid as PNG."""
+    return _encode(Image.fromarray(cell(images, width)))
+
+
+def sheet_png(samples: Sequence[Samples], class_names: Sequence[str]) -> bytes:
+    """The whole grid of one chain as one labelled PNG."""
+    rows = [[cell(of_class, WIDEST_CELL) for of_class in row.images] for row in samples]
+    high, wide = rows[0][0].shape[:2]
+    margin, head, gap = 110, 24, 8
+    size = (margin + len(class_names) * (wide + gap), head + len(rows) * (high + gap))
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, name in enumerate(class_names):
+        left = margin + column * (wide + gap)
+        draw.text((left, 4), name, "black", font)
+        for row, cells in enumerate(rows):
+            sheet.paste(Image.fromarray(cells[column]), (left, head + row * (high + gap)))
+    for row, of_generation in enumerate(samples):
+        place = (4, head + row * (high + gap) + high // 2 - 8)
+        draw.text(place, label(of_generation.generation), "black", font)
+    return _encode(sheet)
+
+
+def label(generation: int) -> str:
+    """The name of a grid's row."""
+    return f"generation {generation}" if generation else "real images"
+
+
+def _encode(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format="PNG", optimize=True)
+    return out.getvalue()

@@ -1,0 +1,154 @@
+"""Reads curves off the tidy results table. Computes no metric; must not know how one is drawn."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One number per generation, ascending; all arrays ``(n,)``.
+
+    low, high: the interval's ends, NaN where there is none.
+    """
+
+    generations: NDArray[np.int64]
+    value: Floats
+    low: Floats
+    high: Floats
+
+    def __len__(self) -> int:
+        return len(self.generations)
+
+    def at(self, generation: int) -> tuple[float, float, float]:
+        """``(value, low, high)`` at a generation; NaN where the curve has none."""
+        where = np.flatnonzero(self.generations == generation)
+        if not len(where):
+            return float("nan"), float("nan"), float("nan")
+        i = int(where[0])
+        return float(self.value[i]), float(self.low[i]), float(self.high[i])
+
+
+NOTHING = Curve(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0))
+
+
+class Table:
+    """The results table, split once by what the report asks for."""
+
+    def __init__(self, results: pd.DataFrame) -> None:
+        of_chain, of_seed = results["loop_seed"].notna(), results["seed"].notna()
+        named = results["classifier"] != ""
+        self._means = _parts(results[named & ~of_chain & ~of_seed])
+        self._trials = _parts(_standing(results[named & of_chain & of_seed]))
+        self._generator = _parts(results[~named])
+        self.generations = sorted(int(n) for n in results["generation"].dropna().unique())
+
+    def mean(
+        self, scenario: str, classifier: str, metric: str, subgroup: str = "", cls: str = ""
+    ) -> Curve:
+        """Mean over seeds and chains, with its interval."""
+        return _curve(self._means.get((scenario, classifier, metric, cls, subgroup, "test")))
+
+    def trials(self, scenario: str, classifier: str, metric: str) -> pd.DataFrame:
+        """One row per trial that did not collapse: generation, loop_seed, seed, value."""
+        columns = ["generation", "loop_seed", "seed", "value"]
+        part = self._trials.get((scenario, classifier, metric, "", "", "test"))
+        return pd.DataFrame(columns=columns) if part is None else part[columns]
+
+    def floor(self, scenario: str, classifiers: Iterable[str], metric: str) -> Curve:
+        """What classifiers would show without any bias: the union of their floors' intervals."""
+        floors = [self.mean(scenario, name, f"{metric}_floor") for name in classifiers]
+        return _union([floor for floor in floors if len(floor)])
+
+    def measured(self, scenario: str, classifier: str) -> list[tuple[str, str]]:
+        """``(metric, subgroup)`` of every mean over all classes, in the order of the table."""
+        return [
+            (metric, subgroup)
+            for name, of, metric, cls, subgroup, _ in self._means
+            if name == scenario and of == classifier and not cls
+        ]
+
+    def generator_measures(self, scenario: str) -> list[tuple[str, str]]:
+        """``(metric, split)`` of the generated data over all classes and subgroups."""
+        return [
+            (metric, split)
+            for name, _, metric, cls, subgroup, split in self._generator
+            if name == scenario and cls == subgroup == ""
+        ]
+
+    def generator(
+        self, scenario: str, metric: str, split: str, subgroup: str = "", cls: str = ""
+    ) -> Curve:
+        """A number of the generated data: the table's mean row, else the mean over its chains.
+
+        split: ``generated`` (before the filter), ``kept`` or ``queue``. The mean over several
+        chains made here has no interval.
+        """
+        return _curve(self._generator.get((scenario, "", metric, cls, subgroup, split)))
+
+    def of_chain(
+        self, scenario: str, loop_seed: int, metric: str, split: str, subgroup: str
+    ) -> Curve:
+        """A number of one chain's generated data, over all classes."""
+        part = self._generator.get((scenario, "", metric, "", subgroup, split))
+        if part is not None:
+            part = part[(part["loop_seed"] == loop_seed).fillna(False)]
+        return _curve(part)
+
+    def subgroups(self, scenario: str, metric: str) -> list[str]:
+        """Names that stand in column subgroup for a metric; ranks in ascending order."""
+        parts = (*self._means, *self._generator)
+        names = (s for name, _, m, _, s, _ in parts if name == scenario and m == metric and s)
+        return sorted(dict.fromkeys(names), key=_natural)
+
+
+def _standing(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of trials that are not flagged as collapsed."""
+    where = ["scenario", "loop_seed", "generation", "classifier", "seed"]
+    flagged = rows.loc[(rows["metric"] == "collapsed") & (rows["value"] == 1.0), where]
+    gone = pd.MultiIndex.from_frame(flagged)
+    return rows[~pd.MultiIndex.from_frame(rows[where]).isin(gone)]
+
+
+def _natural(name: str) -> tuple[int, str]:
+    """Ranks by number (``rank 10`` after ``rank 9``), names in the order found."""
+    number = re.search(r"\d+", name)
+    return (int(number[0]) if number else 0, "")
+
+
+Parts = dict[tuple[str, str, str, str, str, str], pd.DataFrame]
+
+
+def _parts(rows: pd.DataFrame) -> Parts:
+    by = ["scenario", "classifier", "metric", "class", "subgroup", "split"]
+    grouped = rows.groupby(by, sort=False, observed=True)
+    return {key: rows.iloc[where] for key, where in grouped.indices.items()}
+
+
+def _curve(part: pd.DataFrame | None) -> Curve:
+    if part is None:
+        return NOTHING
+    own = part[part["loop_seed"].isna()]
+    part = own if len(own) else part
+    grouped = part.groupby("generation")[["value", "low", "high"]]
+    mean = grouped.mean()
+    mean.loc[grouped.size() > 1, ["low", "high"]] = np.nan
+    return Curve(
+        mean.index.to_numpy(np.int64),
+        *(mean[column].to_numpy(np.float64) for column in ("value", "low", "high")),
+    )
+
+
+def _union(curves: list[Curve]) -> Curve:
+    if not curves:
+        return NOTHING
+    generations = np.unique(np.concatenate([c.generations for c in curves]))
+    stacked = np.array([[c.at(int(n)) for n in generations] for c in curves])
+    value, low, high = np.moveaxis(stacked, -1, 0)  # each (curves, generations)
+    return Curve(generations, value.mean(axis=0), low.min(axis=0), high.max(axis=0))

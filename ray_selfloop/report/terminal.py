@@ -1,0 +1,207 @@
+"""What a person sees in the terminal: the live table while a sweep runs, the tables at its end.
+
+Shows plain values; must not know Ray, the store or MLflow.
+"""
+
+import math
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ray_selfloop.report.notices import Notice, notices
+from ray_selfloop.report.numbers import NO_RESULT, NOT_DEFINED, interval, number, seconds
+from ray_selfloop.report.series import Table
+from ray_selfloop.report.view import ReportView, ScenarioView, Verdict
+
+METRICS = (("accuracy", "accuracy"), ("meo", "MEO"), ("md", "MD"))
+GENERATIONS_PER_BLOCK = 6  # 6 columns of a mean and a spread fit in 100 characters
+COLOUR_OF = {"failed": "red", "warning": "yellow", "note": "blue"}
+COLOUR_OF_VERDICT = {"A > 1": "bold red", "A < 1": "bold green"}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the live table: a kind of stage or trial.
+
+    done counts ``cached`` (found in the store) too; ``total`` may grow; elapsed: seconds in which
+    at least one of this kind was running.
+    """
+
+    kind: str
+    done: int
+    total: int
+    cached: int
+    running: int
+    failed: int
+    elapsed: float
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the results lie, and how to look at the curves; "" where there is none."""
+
+    results: str
+    report: str
+    tracking_uri: str
+
+
+def progress(rows: Sequence[Progress]) -> RenderableType:
+    """The live table, at most 100 columns wide."""
+    table = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("stage")
+    table.add_column("")
+    for name in ("done", "running", "cached", "failed", "elapsed"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        bar = ProgressBar(total=max(row.total, 1), completed=row.done, width=24)
+        table.add_row(
+            row.kind,
+            bar,
+            f"{row.done}/{row.total}",
+            _or_dot(row.running, "cyan"),
+            _or_dot(row.cached, "green"),
+            _or_dot(row.failed, "bold red"),
+            seconds(row.elapsed),
+        )
+    return table
+
+
+def _or_dot(count: int, style: str) -> Text:
+    return Text(str(count), style) if count else Text("·", "dim")
+
+
+def line(row: Progress) -> str:
+    """The same as one plain line, for logs: ``trials 12/32 done, 4 cached, 2 running``."""
+    parts = [f"{row.kind} {row.done}/{row.total} done"]
+    counts = (("cached", row.cached), ("running", row.running), ("FAILED", row.failed))
+    parts.extend(f"{count} {name}" for name, count in counts if count)
+    return ", ".join(parts) + f", {seconds(row.elapsed)}"
+
+
+@contextmanager
+def live(console: Console) -> Iterator[Callable[[Sequence[Progress]], None]]:
+    """``with live(console) as show: show(rows)``.
+
+    A table that is redrawn in a terminal; elsewhere a line for each row whose counts have changed.
+    """
+    if not console.is_terminal:
+        yield _printer(console)
+        return
+    with Live(console=console, refresh_per_second=4, transient=False) as display:
+
+        def show(rows: Sequence[Progress]) -> None:
+            display.update(progress(rows))
+
+        yield show
+
+
+def _printer(console: Console) -> Callable[[Sequence[Progress]], None]:
+    last: dict[str, tuple[int, ...]] = {}
+
+    def show(rows: Sequence[Progress]) -> None:
+        for row in rows:
+            counts = (row.done, row.total, row.cached, row.failed)
+            if row.total and last.get(row.kind) != counts:
+                console.print(line(row), highlight=False, markup=False, soft_wrap=True)
+            last[row.kind] = counts
+
+    return show
+
+
+def summary(console: Console, view: ReportView, paths: Paths) -> None:
+    """The final tables of every scenario, the eq. 6 verdicts, the warnings and the paths."""
+    table = Table(view.results)
+    for scenario in view.scenarios:
+        console.print()
+        console.rule(f"[bold]{escape(scenario.title)}", align="left", style="dim")
+        console.print(_curves(table, scenario))
+        for verdict in view.verdicts:
+            if verdict.scenario == scenario.name:
+                console.print(_verdict(verdict))
+    console.print()
+    for notice in notices(view):
+        console.print(_notice(notice))
+    console.print()
+    _print_paths(console, paths)
+
+
+def _curves(table: Table, scenario: ScenarioView) -> RenderableType:
+    """One table for every six generations; ± is the standard deviation over trials."""
+    generations = table.generations
+    blocks: list[RenderableType] = []
+    for first in range(0, len(generations), GENERATIONS_PER_BLOCK):
+        shown = generations[first : first + GENERATIONS_PER_BLOCK]
+        block = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        block.add_column("generation")
+        for generation in shown:
+            block.add_column(str(generation), justify="right")
+        for metric, title in METRICS:
+            block.add_row(Text(title, "bold"))
+            for classifier in scenario.classifiers:
+                cells = _cells(table, scenario.name, classifier, metric, shown)
+                block.add_row(f"  {classifier}", *cells)
+        blocks.append(block)
+    blocks.append(Text("mean over trials ± their standard deviation", "dim"))
+    return Group(*blocks)
+
+
+def _cells(
+    table: Table, scenario: str, classifier: str, metric: str, generations: Sequence[int]
+) -> list[str]:
+    curve = table.mean(scenario, classifier, metric)
+    trials = table.trials(scenario, classifier, metric)
+    cells = []
+    for generation in generations:
+        if generation not in curve.generations:
+            cells.append(NO_RESULT)
+            continue
+        values = trials.loc[trials["generation"] == generation, "value"].dropna()
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        cells.append(_with_spread(curve.at(generation)[0], spread))
+    return cells
+
+
+def _with_spread(value: float, spread: float) -> str:
+    """``0.953 ±.012``; without ± for a single trial."""
+    if math.isnan(value):
+        return NOT_DEFINED
+    if math.isnan(spread):
+        return number(value)
+    return f"{number(value)} ±{f'{spread:.3f}'.removeprefix('0')}"
+
+
+def _verdict(verdict: Verdict) -> Text:
+    text = Text("eq. 6  ", "dim")
+    text.append(f"{verdict.classifier}  ", "bold")
+    if not math.isnan(verdict.a):
+        text.append(f"A = {number(verdict.a)} {interval(verdict.low, verdict.high)}  ")
+    text.append(verdict.text, COLOUR_OF_VERDICT.get(verdict.text, ""))
+    if verdict.note:
+        text.append(f"  ({verdict.note})", "dim")
+    return text
+
+
+def _notice(notice: Notice) -> Text:
+    return Text.assemble((f"{notice.title}. ", COLOUR_OF[notice.level]), notice.text)
+
+
+def _print_paths(console: Console, paths: Paths) -> None:
+    command = f"mlflow ui --backend-store-uri {shlex.quote(paths.tracking_uri)}"
+    served = paths.tracking_uri.startswith(("http://", "https://"))
+    lines = (
+        ("results", paths.results),
+        ("report ", paths.report),
+        ("curves ", paths.tracking_uri if served else command if paths.tracking_uri else ""),
+    )
+    for name, place in lines:
+        if place:  # whole, on one line, so that it can be copied
+            console.print(Text.assemble((f"{name}  ", "dim"), place), soft_wrap=True)

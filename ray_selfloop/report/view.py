@@ -1,0 +1,167 @@
+"""What the report shows, as plain values.
+
+The driver fills a ReportView from the store's records; everything in ``report/`` reads it and
+nothing else. Knows nothing of the store, of Ray and of MLflow. Numbers are not computed here: each
+comes from the results table or is passed in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Eq. 6 for one classifier and scenario.
+
+    a, low, high: geometric mean of A_t and its interval; NaN = not identified or not defined.
+    text: ``A > 1``, ``A < 1`` or ``undecided: WHY``.
+    note: a further sentence (what is identified, 'descriptive only' in a shared chain); may be "".
+    """
+
+    scenario: str
+    classifier: str
+    a: float
+    low: float
+    high: float
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FitNumber:
+    """A quantity of eq. 6 that the fit identifies, such as ``d_Q/(1+d_D)``, with its interval."""
+
+    scope: str
+    quantity: str
+    value: float
+    low: float
+    high: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial or stage that did not end well. ``classifier`` is "" for a stage of the chain."""
+
+    scenario: str
+    loop_seed: int
+    generation: int
+    stage: str
+    classifier: str
+    seed: int | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images of one generation, for the sample grid; generation 0 = original training images.
+
+    images: uint8 ``(classes, k, C, H, W)``, RGB or grey, 0..255; kept samples of each class.
+    """
+
+    loop_seed: int
+    generation: int
+    images: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FilterAudit:
+    """What the filter did in one generation of one chain. Keep rates are in the results table.
+
+    generated, kept: counts over all classes.
+    thresholds: class name ("" = all classes together) -> lowest kept score.
+    share_shift: subgroup name -> its share among the kept minus its share before the filter.
+    """
+
+    loop_seed: int
+    generation: int
+    score: str
+    generated: int
+    kept: int
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    share_shift: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GeneratorOutcome:
+    """How a generator's training ended: ``converged``, ``budget``, ``diverged``, ``collapsed``.
+
+    Control generators that train nothing give ``not trained``.
+    """
+
+    loop_seed: int
+    generation: int
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ScenarioView:
+    """One scenario: a point of the sweep's axes.
+
+    name: as in the results table's column ``scenario``.
+    axes: axis name -> value, in the order of the sweep file; may be empty.
+    expert: the classifier whose bias can act on the next generation in a shared chain; "" if none.
+    """
+
+    name: str
+    title: str
+    axes: Mapping[str, str]
+    class_names: tuple[str, ...]
+    subgroup_names: tuple[str, ...]
+    classifiers: tuple[str, ...]
+    loop_seeds: tuple[int, ...]
+    expert: str = ""
+    samples: tuple[Samples, ...] = ()
+    audits: tuple[FilterAudit, ...] = ()
+    generators: tuple[GeneratorOutcome, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageUse:
+    """What one kind of stage took, over the whole sweep.
+
+    computed, cached, failed: counts of this run of the command; cached = found in the store.
+    core_seconds: sum over the records of duration x CPU cores, cached ones included.
+    longest: seconds of the longest one.
+    """
+
+    stage: str
+    computed: int
+    cached: int
+    failed: int
+    core_seconds: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """The whole sweep as the report shows it.
+
+    results: the tidy results table (one row per number), see ``evaluation/table.py``.
+    warnings: sentences that the driver knows (queue short, tracking trouble, ...); what the page
+        can read off its own data (collapsed classifiers, one chain, failures) it adds itself.
+    finished: when the last record was published, ISO 8601; not the time of rendering.
+    level: coverage of the intervals, such as 0.95.
+    wall_seconds: this run of the command, NaN if unknown.
+    fit: what else of eq. 6 is identified, in the order of the page.
+    """
+
+    name: str
+    question: str
+    results: pd.DataFrame
+    scenarios: tuple[ScenarioView, ...]
+    verdicts: tuple[Verdict, ...]
+    failures: tuple[Failure, ...]
+    stages: tuple[StageUse, ...]
+    warnings: tuple[str, ...]
+    config_yaml: str
+    finished: str
+    version: str
+    level: float
+    wall_seconds: float = float("nan")
+    fit: tuple[FitNumber, ...] = ()

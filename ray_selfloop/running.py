@@ -1,0 +1,135 @@
+"""One run of a plan: what is missing is computed, then measured, with a live table meanwhile.
+
+Ray is started only where something is missing.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ray_selfloop import loop, tracking
+from ray_selfloop.graph import Node
+from ray_selfloop.planning import Plan
+from ray_selfloop.progress import Progress
+from ray_selfloop.report import terminal
+
+if TYPE_CHECKING:
+    from ray_selfloop.distributed.driver import Scheduler
+
+REFRESH = 0.5  # s
+
+
+class Run:
+    """The state of one run of the command."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.progress = Progress(plan.graph)
+        self.warnings: list[str] = []
+        self.console = Console()
+        self._scheduler: Scheduler | None = None
+        self._spent: dict[str, float] = defaultdict(float)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._scheduler:
+            self._scheduler.close()
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps this sweep."""
+        return self.plan.sweep.tracking.uri or tracking.default_uri(self.plan.store.root)
+
+    def execute(self, interrupted: threading.Event) -> None:
+        """Compute what is missing: first the loop, then the measurements of what it published."""
+        for sentence in self.plan.corrupt:
+            self.console.print(f"recomputing: {sentence}", style="yellow", highlight=False)
+        self.progress.cached |= self.plan.records.keys()
+        self._compute(interrupted)
+        if not interrupted.is_set():
+            self._add_measurements()
+            self._compute(interrupted)
+
+    def _add_measurements(self) -> None:
+        """Fairness of each scenario's published trials, then the dynamics over all scenarios."""
+        plan = self.plan
+        fairness = {}
+        for scenario in plan.scenarios:
+            trials = plan.trials(scenario.name)
+            if trials:
+                data = plan.dataset(scenario.name)
+                fairness[scenario.name] = loop.add_fairness(scenario, trials, data, plan.graph)
+        if fairness:
+            loop.add_dynamics(plan.sweep, fairness, self._metrics(), plan.graph)
+        plan.look_up()
+        self.progress.cached |= plan.records.keys() - self.progress.done
+
+    def _metrics(self) -> list[Node]:
+        published = self.progress.published
+        nodes = self.plan.graph.of_kind("generator_metrics")
+        return [node for node in nodes if node.stage.key in published]
+
+    def _compute(self, interrupted: threading.Event) -> None:
+        if not self.progress.missing():
+            return
+        scheduler = self._scheduler or self._connect()
+        with terminal.live(self.console) as show:
+            shown = 0.0
+
+            def watch(progress: Progress) -> None:
+                nonlocal shown
+                if time.monotonic() - shown >= REFRESH:
+                    shown = time.monotonic()
+                    show(self.table())
+
+            scheduler.run(watch, interrupted)
+            show(self.table())
+        self.plan.look_up()
+
+    def _connect(self) -> "Scheduler":
+        """Ray is loaded here and not before."""
+        from ray_selfloop.distributed.cluster import connect
+        from ray_selfloop.distributed.driver import Scheduler
+
+        cluster = connect(self.plan.sweep.resources)
+        self.warnings += tracking.prepare(self.tracking_uri)
+        root = str(self.plan.store.root)
+        self._scheduler = Scheduler(self.progress, root, cluster, self.plan.sweep.name)
+        return self._scheduler
+
+    def table(self) -> list[terminal.Progress]:
+        """One line per kind of stage; trials are told apart by classifier."""
+        now = time.monotonic()
+        lines: dict[str, list[Node]] = defaultdict(list)
+        for node in self.plan.graph:
+            lines[line_of(node)].append(node)
+        state = self.progress
+        return [
+            terminal.Progress(
+                kind=kind,
+                done=sum(node.stage.key in state.published for node in nodes),
+                total=len(nodes),
+                cached=sum(node.stage.key in state.cached for node in nodes),
+                running=sum(node.stage.key in state.running for node in nodes),
+                failed=sum(node.stage.key in state.failed for node in nodes),
+                elapsed=sum(state.seconds(node.stage.key, now) for node in nodes),
+            )
+            for kind, nodes in lines.items()
+        ]
+
+
+def line_of(node: Node) -> str:
+    """The line of the progress table that a stage counts in."""
+    name = node.stage.config.get("network")
+    return f"classifier {name}" if name else node.stage.kind.replace("_", " ")

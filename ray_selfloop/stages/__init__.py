@@ -1,0 +1,1 @@
+"""What each kind of stage computes: from a stage and a store to a published record."""

@@ -1,0 +1,85 @@
+"""Reading and writing what stages hand to each other: arrays, weights and training sets.
+
+Arrays are uncompressed .npy files, memory-mapped, so that workers of one machine share them through
+the page cache. Nothing is ever unpickled.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_selfloop.data.imageset import ImageSet
+from ray_selfloop.graph import Stage
+from ray_selfloop.store import Record, Store
+
+SPLITS = ("train", "held_out", "test", "reserve")
+COLUMNS = ("images", "labels", "subgroups", "units")
+
+
+class Inputs:
+    """The records that one stage reads, by input name."""
+
+    def __init__(self, stage: Stage, store: Store) -> None:
+        self.store = store
+        self.keys = stage.inputs
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.keys
+
+    def named(self, prefix: str) -> list[str]:
+        """Inputs ``prefix.<number>``, by their number."""
+        names = [name for name in self.keys if name.startswith(f"{prefix}.")]
+        return sorted(names, key=lambda name: int(name.rpartition(".")[2]))
+
+    def record(self, name: str) -> Record:
+        """The record of one input."""
+        return self.store.get(self.keys[name])
+
+    def array(self, name: str, file: str) -> NDArray[Any]:
+        """A published array, memory-mapped and read-only."""
+        path = self.store.path(self.record(name), f"{file}.npy")
+        loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return loaded
+
+    def weights(self, name: str) -> dict[str, Any]:
+        """Published weights: name -> CPU tensor."""
+        from safetensors.torch import load_file
+
+        return dict(load_file(self.store.path(self.record(name), "weights.safetensors")))
+
+    def split(self, part: str, name: str = "dataset") -> ImageSet:
+        """One part of the dataset: train, held_out, test or reserve."""
+        columns = {column: self.array(name, f"{part}_{column}") for column in COLUMNS}
+        names = self.record(name).summary
+        return ImageSet(
+            **columns,
+            class_names=tuple(names["class_names"]),
+            subgroup_names=tuple(names["subgroup_names"]),
+        )
+
+
+def save_array(folder: Path, name: str, values: NDArray[Any]) -> None:
+    """Write ``<name>.npy``, uncompressed and without pickle."""
+    np.save(folder / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
+
+
+def save_weights(folder: Path, weights: Mapping[str, Any]) -> None:
+    """Write ``weights.safetensors``."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, folder / "weights.safetensors")
+
+
+def save_json(folder: Path, name: str, value: Any) -> None:
+    """Write ``<name>.json``; numbers must be finite or None."""
+    (folder / f"{name}.json").write_text(json.dumps(value, indent=1, allow_nan=False))
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON: None where it is not finite."""
+    return float(value) if np.isfinite(value) else None

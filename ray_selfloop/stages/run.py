@@ -1,0 +1,53 @@
+"""Run one stage here and now: find its record, or compute and publish it.
+
+The same in a Tune trial, in a Ray task and in a test. A stage's threads are part of its key and are
+enforced here; where it runs is not this module's business.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from ray_selfloop.graph import Stage
+from ray_selfloop.stages import data, measures, samples, training
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.store import Record, Store
+
+Function = Callable[[Stage, Inputs, Path, str], Mapping[str, Any]]
+
+FUNCTIONS: Mapping[str, Function] = {
+    "dataset": data.dataset,
+    "scorer": training.scorer,
+    "generator": training.generator,
+    "samples": samples.samples,
+    "kept": samples.kept,
+    "classifier": training.classifier,
+    "generator_metrics": measures.generator_metrics,
+    "fairness": measures.fairness,
+    "dynamics": measures.dynamics,
+}
+
+
+def execute(stage: Stage, store: Store, device: str = "cpu") -> Record:
+    """The record of ``stage``: found, or computed on ``device`` and published."""
+    found = store.find(stage.key)
+    if found:
+        return found
+    started = time.monotonic()
+    with store.attempt(stage.key) as folder, limited(stage.config.get("threads", 1)):
+        summary = FUNCTIONS[stage.kind](stage, Inputs(stage, store), folder, device)
+        return store.publish(stage, folder, summary, time.monotonic() - started)
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """Hold BLAS, OpenMP and torch to ``threads`` within the block."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        yield

@@ -1,0 +1,231 @@
+"""Drawing, scoring and cutting: the samples stage and the kept stage.
+
+Samples are drawn and scored in batches of one fixed shape. A batch is named by its first id, and
+nothing in it depends on another batch or on the worker that draws it, so that the stage can run as
+a loop here or as a stream over many workers with the same result.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from ray_selfloop import queue
+from ray_selfloop.classifiers import zoo
+from ray_selfloop.config.filter import Clip, Filter, Uncertainty
+from ray_selfloop.config.generator import ConditionalGan, Generator
+from ray_selfloop.config.loop import Queue
+from ray_selfloop.data.colorized import read_colours
+from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.errors import StageError
+from ray_selfloop.filtering import clip, cut, uncertainty
+from ray_selfloop.generators import TrainingImages, conditional_gan, control
+from ray_selfloop.graph import Stage
+from ray_selfloop.stages.inputs import Inputs, save_array
+from ray_selfloop.stages.training import load_classifier, torch_device
+
+Scores = dict[str, NDArray[np.float32]]
+
+
+class Batch(NamedTuple):
+    """Sample ids ``first .. first + count - 1``."""
+
+    first: int
+    count: int
+
+
+class Plan(NamedTuple):
+    """What one samples stage draws: the label of each sample id, and the batches."""
+
+    labels: Ids
+    batches: list[Batch]
+
+
+def plan(config: Mapping[str, Any], train_labels: NDArray[np.int64], classes: int) -> Plan:
+    """Labels in the class shares of the original data, so many that S is left after the cut."""
+    settings = Queue(volume=config["volume"], count=config["count"])
+    total = queue.volume(settings, "stack", len(train_labels))
+    counts = queue.class_draws(
+        settings, total, train_labels, classes, config["drop"], config["cut"]
+    )
+    labels = np.repeat(np.arange(classes), counts)
+    size = config["batch"]
+    starts = range(0, len(labels), size)
+    batches = [Batch(start, min(size, len(labels) - start)) for start in starts]
+    return Plan(labels, batches)
+
+
+def plan_of(stage: Stage, inputs: Inputs) -> Plan:
+    """The plan of a samples stage whose dataset is published."""
+    classes = len(inputs.record("dataset").summary["class_names"])
+    return plan(stage.config, inputs.array("dataset", "train_labels"), classes)
+
+
+def open_sampler(stage: Stage, inputs: Inputs, device: str) -> Any:
+    """What draws images: ``sample(ids, labels, seed) -> uint8 (b, C, H, W)``."""
+    settings: Generator = TypeAdapter(Generator).validate_python(stage.config["generator"])
+    train = inputs.split("train")
+    if isinstance(settings, ConditionalGan):
+        return conditional_gan.sampler(
+            inputs.weights("generator"),
+            len(train.class_names),
+            train.images.shape[1:],
+            settings,
+            torch_device(device),
+        )
+    if settings.name == "duplicate_real":
+        return control.duplicate_real(TrainingImages(train.images, train.labels))
+    reserve, turn = inputs.split("reserve"), stage.config["reserve"]
+    return control.held_out_real(
+        TrainingImages(reserve.images, reserve.labels),
+        plan_of(stage, inputs).labels,
+        turn["generation"],
+        turn["seed"],
+    )
+
+
+class Draw:
+    """Draws one batch of a samples stage."""
+
+    def __init__(self, stage: Stage, inputs: Inputs, device: str) -> None:
+        self._plan = plan_of(stage, inputs)
+        self._sampler = open_sampler(stage, inputs, device)
+        self._seed, self._shape = stage.config["seed"], stage.config["batch"]
+
+    def __call__(self, batch: Batch) -> Images:
+        """uint8 ``(count, C, H, W)``; always drawn at the stage's one batch shape."""
+        rows = np.arange(batch.first, batch.first + batch.count)
+        padded = np.resize(rows, self._shape)
+        images: Images = self._sampler.sample(
+            padded, self._plan.labels[padded], self._seed
+        )
+        return images[: batch.count]
+
+
+class Score:
+    """Scores one batch of a samples stage: the CLIP score and the expert's uncertainty."""
+
+    def __init__(self, stage: Stage, inputs: Inputs, device: str) -> None:
+        self._plan = plan_of(stage, inputs)
+        self._seed, self._device = stage.config["seed"], torch_device(device)
+        self._clip = _open_clip(stage.config["clip"], inputs, device)
+        self._uncertainty = stage.config["uncertainty"] and Uncertainty.model_validate(
+            stage.config["uncertainty"]
+        )
+        self._experts: list[zoo.Classifier] = [
+            load_classifier(inputs, name, device) for name in inputs.named("expert")
+        ]
+
+    def __call__(self, batch: Batch, images: Images) -> Scores:
+        """Score name -> float32 ``(count,)``."""
+        rows = np.arange(batch.first, batch.first + batch.count)
+        scores: Scores = {}
+        if self._clip:
+            scores[self._clip.name] = self._clip.score(images, self._plan.labels[rows])
+        if self._uncertainty:
+            scores["uncertainty"] = uncertainty.score(
+                self._experts,
+                images,
+                rows,
+                self._uncertainty,
+                self._seed,
+                self._device,
+            )
+        return scores
+
+
+def _open_clip(settings: Mapping[str, Any] | None, inputs: Inputs, device: str) -> Any:
+    if settings is None:
+        return None
+    chosen: Clip = TypeAdapter(Clip).validate_python(settings)
+    names = inputs.record("dataset").summary["class_names"]
+    if chosen.kind == "domain":
+        return clip.DomainClip(inputs.weights("scorer"), names, chosen, torch_device(device))
+    return clip.OpenClip(names, chosen, torch_device(device))
+
+
+def write_part(folder: Path, batch: Batch, labels: Ids, images: Images, scores: Scores) -> None:
+    """One parquet file per batch, named by its first id; whole or not there."""
+    rows = np.arange(batch.first, batch.first + batch.count)
+    table = pa.table(
+        {
+            "id": rows,
+            "label": labels[rows],
+            "image": [image.tobytes() for image in images],
+            **scores,
+        }
+    )
+    table = table.replace_schema_metadata({"shape": str(list(images.shape[1:]))})
+    draft = folder / f".part-{batch.first:08d}"
+    pq.write_table(table, draft, compression="zstd")
+    draft.rename(folder / f"part-{batch.first:08d}.parquet")
+
+
+def samples(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """Draw, score and write all batches, one after another."""
+    draw, score = Draw(stage, inputs, device), Score(stage, inputs, device)
+    todo = plan_of(stage, inputs)
+    for batch in todo.batches:
+        images = draw(batch)
+        write_part(folder, batch, todo.labels, images, score(batch, images))
+    return samples_summary(folder, todo)
+
+
+def samples_summary(folder: Path, todo: Plan) -> Mapping[str, Any]:
+    """What a finished samples stage publishes; raises StageError where a batch is missing."""
+    written = {path.name for path in folder.glob("part-*.parquet")}
+    wanted = {f"part-{batch.first:08d}.parquet" for batch in todo.batches}
+    if written != wanted:
+        raise StageError(f"samples: {len(wanted - written)} of {len(wanted)} batches are missing")
+    return {"count": len(todo.labels), "parts": sorted(wanted)}
+
+
+class Drawn(NamedTuple):
+    """A samples stage read back: ids and labels ``(n,)``, images ``(n, C, H, W)``, scores."""
+
+    ids: Ids
+    labels: Ids
+    images: Images
+    scores: Scores
+
+
+def read_samples(inputs: Inputs, name: str = "samples", columns_only: bool = False) -> Drawn:
+    """All samples by id; without images where ``columns_only``."""
+    record = inputs.record(name)
+    paths = [inputs.store.path(record, part) for part in record.summary["parts"]]
+    tables = [_without_images(path) if columns_only else pq.read_table(path) for path in paths]
+    table = pa.concat_tables(tables)
+    shape = tuple(int(side) for side in table.schema.metadata[b"shape"].strip(b"[]").split(b","))
+    images = np.empty((0, *shape), np.uint8)
+    if not columns_only:
+        flat = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8)
+        images = flat.reshape(-1, *shape)
+    known = ("id", "label", "image")
+    scores = {c: table[c].to_numpy() for c in table.column_names if c not in known}
+    return Drawn(table["id"].to_numpy(), table["label"].to_numpy(), images, scores)
+
+
+def _without_images(path: Path) -> pa.Table:
+    schema = pq.read_schema(path)
+    return pq.read_table(path, columns=[name for name in schema.names if name != "image"])
+
+
+def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """Cut by rank, write the kept images as arrays, and audit what the cut did."""
+    drawn = read_samples(inputs)
+    settings = Filter.model_validate(stage.config)
+    mask = cut.keep(drawn.scores, drawn.labels, drawn.ids, settings)
+    for name, values in (("images", drawn.images), ("labels", drawn.labels), ("ids", drawn.ids)):
+        save_array(folder, name, values[mask])
+    names = inputs.record("dataset").summary
+    shape = len(names["class_names"]), len(names["subgroup_names"])
+    subgroups = read_colours(drawn.images)
+    return {
+        **cut.audit(drawn.scores, mask, drawn.labels, shape[0], settings),
+        **cut.audit_subgroups(mask, drawn.labels, subgroups, shape),
+    }

@@ -1,0 +1,76 @@
+"""`python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]`: run a sweep, or what is missing of it.
+
+Exit codes: 0 done; 1 some stages failed; 2 the input cannot be run; 130 interrupted.
+"""
+
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from ray_selfloop.errors import SelfLoopError
+from ray_selfloop.planning import prepare
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the sweep of a command line; returns the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    if "-h" in words or "--help" in words:
+        print(__doc__)
+        return DONE
+    try:
+        return _run(words)
+    except SelfLoopError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; resume with: {_command(words)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _command(words: Sequence[str]) -> str:
+    return shlex.join(["python", "-m", "ray_selfloop.sweep", *words])
+
+
+def _run(words: Sequence[str]) -> int:
+    started = time.monotonic()
+    plan = prepare(words)
+    from ray_selfloop.conclude import conclude
+    from ray_selfloop.running import Run
+
+    interrupted = _on_signals()
+    with Run(plan) as run:
+        run.execute(interrupted)
+        if interrupted.is_set():
+            published = len(run.progress.published)
+            print(
+                f"\ninterrupted; {published} of {len(plan.graph)} stages are published. "
+                f"Resume with: {_command(words)}",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        conclude(run, time.monotonic() - started)
+        return FAILED if run.progress.failed else DONE
+
+
+def _on_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; the second one is a KeyboardInterrupt."""
+    interrupted = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        print("\nstopping: nothing new is started; once more to stop at once", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
