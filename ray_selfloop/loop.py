@@ -273,3 +273,7 @@ def add_fairness(
     config = {"evaluation": measured_with(scenario.sweep)}
     place = Place(scenario.name, 0, scenario.sweep.loop.generations)
     return graph.add("fairness", config, {"dataset": data, **inputs}, place)
+
+
+def add_dynamics(sweep: Sweep, fairness: Named, metrics: list[Any], graph: Graph) -> None:
+    """placeholder"""

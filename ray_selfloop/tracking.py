@@ -196,9 +196,13 @@ def _scenario_times(sweep: TrackedSweep, scenario: str) -> dict[int, int]:
 
 
 def _generator_means(rows: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """The generator's numbers averaged over chains, where the table has no mean row of its own."""
-    own = rows[(rows["classifier"] == "") & rows["loop_seed"].notna() & rows["seed"].isna()]
-    own = own[~own["metric"].isin(means.loc[means["classifier"] == "", "metric"])]
+    """The generator's numbers averaged over chains, where the table has no mean row of its own.
+
+    In a chain that belongs to one classifier they carry its name.
+    """
+    what = ["metric", "classifier", "split"]
+    own = rows[rows["loop_seed"].notna() & rows["seed"].isna()]
+    own = own[~pd.MultiIndex.from_frame(own[what]).isin(pd.MultiIndex.from_frame(means[what]))]
     columns = ["generation", "classifier", "subgroup", "metric", "split"]
     averaged = own.groupby(columns, as_index=False)[["value", "low", "high"]].mean()
     one_chain = own.groupby(columns)["loop_seed"].nunique().max() == 1

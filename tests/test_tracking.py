@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -115,6 +116,15 @@ def test_a_further_generation_adds_its_rows_and_touches_no_other(uri, tmp_path):
     assert len(table_rows(uri, "runs")) == 1 + 1 + len(CLASSIFIERS) * 2
 
 
+def test_a_number_that_was_published_again_later_is_not_written_twice(uri, tmp_path):
+    write(uri, sweep(generations=2), tmp_path)
+    before = table_rows(uri, "metrics")
+    grown = sweep(generations=3)
+    later = {trial: ms + 5 for trial, ms in grown.published.items()}
+    write(uri, replace(grown, published=later), tmp_path)
+    assert {_step(uri, row) for row in table_rows(uri, "metrics") - before} == {2}
+
+
 def _step(uri: str, row: tuple) -> int:
     with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
         names = [column[1] for column in database.execute("pragma table_info(metrics)")]
@@ -174,6 +184,19 @@ def test_curves_share_metric_names_and_a_scenario_names_its_classifiers(uri, tmp
         "loop_seed": "0",
         "seed": "1",
     }
+
+
+def test_a_chain_of_one_classifier_names_it_in_its_generators_numbers():
+    rows = made_up(2, 2)
+    rows.loc[rows["metric"] == "u", "classifier"] = "lenet"
+    (scenario,) = (r for r in tracking.plan(replace(sweep(), results=rows)) if r.name == "biased")
+    assert {"u/lenet", "u/lenet/kept"} <= {point.key for point in scenario.points}
+
+
+def test_a_sweep_without_a_result_has_its_runs(uri, tmp_path):
+    empty = replace(sweep(), results=pd.DataFrame(columns=COLUMNS), published={}, generators={})
+    assert write(uri, empty, tmp_path) == []
+    assert set(found(uri)) == {"tiny", "biased"}
 
 
 def test_times_are_the_records_and_a_mean_is_as_late_as_its_last_trial():

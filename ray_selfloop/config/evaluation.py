@@ -24,6 +24,11 @@ class Judge(Settings):
 class Dynamics(Settings):
     """How eq. 6 is fitted to the measured bias."""
 
+    bias: Literal["gap_rms", "gap_rms_pooled"] = Field(
+        default="gap_rms",
+        description="B: standard deviation of the true subgroup rates within each class, or of the "
+        "rates pooled over classes (more sensitive; only for subgroups that mean the same in all)",
+    )
     factor_index: Literal["incoming", "literal"] = Field(
         default="incoming",
         description="which data act on the step t -> t+1: incoming = the queue that generation t+1 "
@@ -31,6 +36,9 @@ class Dynamics(Settings):
     )
     split: Literal["kept", "generated"] = Field(
         default="kept", description="q and u of what the filter kept, or of all that was generated"
+    )
+    quality: Literal["q", "label_fidelity"] = Field(
+        default="q", description="which metric of the generator is the q of eq. 6"
     )
     growth_limit: float = Field(
         default=4.0, gt=1.0, description="A is sought in [1/growth_limit, growth_limit]"

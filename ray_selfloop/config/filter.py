@@ -55,8 +55,8 @@ class DomainClip(Settings):
     )
     text_width: int = Field(default=32, ge=16, description="Width of the text transformer.")
     text_layers: int = Field(default=1, ge=1, description="Layers of the text transformer.")
-    steps: int = Field(default=300, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(default=128, ge=2, description="Images per optimiser step.")
+    steps: int = Field(default=400, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(default=64, ge=2, description="Images per optimiser step.")
     learning_rate: float = Field(
         default=2e-3, gt=0, description="Adam's peak rate (warm-up, cosine)."
     )

@@ -5,6 +5,8 @@ stage's plan, whatever the number of workers. The input is a handful of rows in 
 read task, and so no CPU beside the pools.
 """
 
+import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +61,6 @@ class ScorePool:
 
 def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
     """Run a samples stage over fixed pools of ``workers`` each; returns its record."""
-    import time
-
     store, started = Store(root), time.monotonic()
     found = store.find(stage.key)
     if found:
@@ -69,6 +69,7 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
     context = DataContext.get_current()
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [pa.table({"first": [batch.first], "count": [batch.count]}) for batch in todo.batches]
     pool: dict[str, Any] = {"batch_size": 1, "num_cpus": POOL_CPUS, "num_gpus": gpus / 2}
     size = min(workers, len(rows))

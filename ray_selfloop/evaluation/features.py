@@ -12,7 +12,7 @@ SIDE = 8
 
 
 def _area_weights(size: int, cells: int) -> Floats:
-    """``(cells, size)``: share of each pixel in each of ``cells`` equal intervals; rows sum to 1."""
+    """``(cells, size)``: share of each pixel in each of equal intervals; rows sum to 1."""
     edges = np.linspace(0.0, size, cells + 1)
     pixel = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)

@@ -23,7 +23,8 @@ def wilson(hits: int, total: int, level: float) -> tuple[float, float, float]:
     z, p = float(norm.ppf(0.5 + level / 2)), hits / total
     centre = (p + z * z / (2 * total)) / (1 + z * z / total)
     reach = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
-    return p, float(centre - reach), float(centre + reach)
+    low, high = float(centre - reach), float(centre + reach)
+    return p, low if hits else 0.0, high if hits < total else 1.0
 
 
 def share_counts(labels: Ids, subgroups: Ids, classes: int, groups: int) -> Floats:
@@ -119,15 +120,16 @@ def copies(train: Floats, held_out: Floats, generated: Floats) -> Copies:
     )
 
 
-def quality(train: Floats, held_out: Floats, generated: Floats, neighbours: int) -> float:
+def quality(train: Floats, held_out: Floats, generated: Floats, reach: Floats) -> float:
     """q of eq. 6, 0..1: F1 of relative precision and relative coverage.
 
     Each is divided by its value for held-out real images against the same training images, at the
-    same count, and cut at 1. NaN where held-out images have none, or more of them than generated.
+    same count, and cut at 1; reach: ``radii(train, k)``. NaN where held-out images have none, or
+    where they are more than the generated ones.
     """
     count = len(held_out)
-    ours = precision_and_coverage(train, generated, neighbours, count)
-    real = precision_and_coverage(train, held_out, neighbours, count)
+    ours = precision_and_coverage(train, generated, reach, count)
+    real = precision_and_coverage(train, held_out, reach, count)
     if min(real) == 0 or np.isnan(ours[1]):
         return float("nan")
     p, c = (min(a / b, 1.0) for a, b in zip(ours, real, strict=True))

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fidelity
 from ray_selfloop.evaluation.fairness import mean_defined
-from ray_selfloop.evaluation.frechet import frechet_distance, kernel_distance, prdc
+from ray_selfloop.evaluation.frechet import frechet_distance, kernel_distance, prdc, radii
 from ray_selfloop.evaluation.intervals import band, reverse_percentile
 from ray_selfloop.evaluation.outcomes import Floats, Ids
 from ray_selfloop.evaluation.rows import Rows, Where, typed
@@ -65,9 +66,8 @@ def generator_rows(
     splits: any of ``generated`` (before the filter), ``kept`` (after it) and ``queue`` (all
     generated images in the training set); the name becomes the table's ``split``. Feature metrics
     use ``settings.samples`` images (a seeded draw), shares and label fidelity all that are given.
-    ``kept_fraction`` is written where ``generated`` and ``kept`` are given; ``kept`` must then be a
-    subset of ``generated``. Metrics of the first feature set have plain names (``precision``), those
-    of others a suffix (``precision/lenet``); distances always carry theirs.
+    Metrics of the first feature set have plain names (``precision``), those of others a suffix
+    (``precision/lenet``); distances always carry theirs.
     """
     where, frames = Where(loop_seed, generation), []
     for split, data in splits.items():
@@ -76,10 +76,6 @@ def generator_rows(
             _feature_rows(rows, where, data, reference, settings)
         _fidelity_rows(rows, where, data, reference, settings)
         _share_rows(rows, where, data, reference, settings)
-        frames.append(rows.frame())
-    if "generated" in splits and "kept" in splits:
-        rows = Rows(scenario, "kept")
-        _kept_rows(rows, where, splits["generated"], splits["kept"], reference, settings.level)
         frames.append(rows.frame())
     return typed(pd.concat(frames, ignore_index=True))
 
@@ -98,13 +94,13 @@ def _feature_rows(
         suffix = "" if name == settings.features[0] else f"/{name}"
         drawn = _draw(features, settings.samples, seed, "samples")
         real = _draw(reference.features[name], settings.reference, seed, "reference")
-        held = np.asarray(reference.held_out[name], np.float64)
+        held, reach = np.asarray(reference.held_out[name], np.float64), radii(real, k)
         found = {
             f"frechet_distance/{name}": frechet_distance(reference.features[name], drawn),
             f"kernel_distance/{name}": kernel_distance(real, drawn),
-            f"q{suffix}": fidelity.quality(real, held, drawn, k),
+            f"q{suffix}": fidelity.quality(real, held, drawn, reach),
         }
-        found |= {f"{key}{suffix}": v for key, v in prdc(real, drawn, k)._asdict().items()}
+        found |= {f"{key}{suffix}": v for key, v in prdc(real, drawn, k, reach)._asdict().items()}
         copied = fidelity.copies(real, held, drawn)
         found[f"memorised{suffix}"] = copied.memorised
         found[f"nearest_neighbour_ratio{suffix}"] = copied.ratio
@@ -151,6 +147,8 @@ def _variation_rows(
 ) -> None:
     """u and its like: mean over classes with intervals and floors, then the classes' values."""
     excess, null = change.variation - change.floor, change.null - change.floor
+    # the floor has taken the bias off already: the draws shall scatter around the estimate
+    excess[1:] -= excess[1:].mean(axis=0) - excess[0]
     measures = {
         "u": (excess, null),
         "u_total_variation": (change.variation, change.null),
@@ -167,23 +165,31 @@ def _variation_rows(
             rows.add(f"{metric}_floor", ends, where)
 
 
-def _kept_rows(
-    rows: Rows, where: Where, all_: Generated, kept: Generated, reference: Reference, level: float
-) -> None:
-    """Keep rates. Of all and of a class they are the cut's own numbers and have no interval."""
-    parts: list[tuple[tuple[str, str], int, int]] = [(("", ""), len(kept.labels), len(all_.labels))]
-    for c, name in enumerate(reference.class_names):
-        inside, of = kept.labels == c, all_.labels == c
-        parts.append(((name, ""), int(inside.sum()), int(of.sum())))
-        if kept.subgroups is None or all_.subgroups is None:
+def kept_rows(
+    scenario: str,
+    loop_seed: int,
+    generation: int,
+    drawn: Generated,
+    kept: NDArray[np.bool_],
+    reference: Reference,
+    settings: Evaluation,
+) -> pd.DataFrame:
+    """``kept_fraction`` of all, of each class, each subgroup and each class x subgroup.
+
+    drawn: the images that went into the filter (features and judged are not used); kept ``(n,)``:
+    those that came out. Shares of all and of a class are the cut's own doing and have no interval;
+    those of subgroups have Wilson's.
+    """
+    rows, where = Rows(scenario, "kept"), Where(loop_seed, generation)
+    masks = {name: drawn.labels == c for c, name in enumerate(reference.class_names)}
+    everything = np.ones(len(kept), np.bool_)
+    for name, inside in {"": everything, **masks}.items():
+        ends = fidelity.wilson(int((kept & inside).sum()), int(inside.sum()), settings.level)
+        rows.add("kept_fraction", ends[:1], where, (name, ""))
+        if drawn.subgroups is None:
             continue
         for g, subgroup in enumerate(reference.subgroup_names):
-            stayed = int((inside & (kept.subgroups == g)).sum())
-            parts.append(((name, subgroup), stayed, int((of & (all_.subgroups == g)).sum())))
-    if kept.subgroups is not None and all_.subgroups is not None:
-        for g, subgroup in enumerate(reference.subgroup_names):
-            stayed = int((kept.subgroups == g).sum())
-            parts.append((("", subgroup), stayed, int((all_.subgroups == g).sum())))
-    for of_, stayed, total in parts:
-        ends = fidelity.wilson(stayed, total, level)
-        rows.add("kept_fraction", ends if of_[1] else ends[:1], where, of_)
+            of = inside & (drawn.subgroups == g)
+            ends = fidelity.wilson(int((kept & of).sum()), int(of.sum()), settings.level)
+            rows.add("kept_fraction", ends, where, (name, subgroup))
+    return rows.frame()

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from ray_selfloop.filtering.cut import CLIP_SCORES
 Floats = NDArray[np.float32]
 FIRST, LAST = 32, 126  # printable ASCII: the characters a text may have
 START, UNKNOWN, END = 1, 2, LAST - FIRST + 4  # END is the highest token: open_clip pools there
+STANDARD = "standard."  # prefix of the input statistics among the weights
+MAX_GRADIENT = 1.0  # norm
 WARM_UP = 0.1  # share of the steps over which the learning rate rises
 
 
@@ -65,12 +67,29 @@ def _domain_model(side: int, context: int, settings: DomainSettings) -> Any:
     return CLIP(settings.embed_dim, vision, text)
 
 
-def _inputs(images: Tensor, side: int) -> Tensor:
-    """uint8 ``(n, 3, H, W)`` -> float32 ``(n, 3, side, side)`` in -1..1."""
-    x = images.float() / 127.5 - 1
-    if x.shape[-1] != side:
-        x = F.interpolate(x, size=(side, side), mode="bilinear")
-    return x
+class Standard(NamedTuple):
+    """Mean and deviation of each channel of the original images, float32 ``(3, 1, 1)``.
+
+    Without it dark images all look alike at first, and the texts collapse onto one another
+    before the images come apart.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, images: Images) -> "Standard":
+        """Measured on uint8 ``(n, 3, H, W)``; a constant channel counts as deviation 1."""
+        values = images.astype(np.float64)
+        mean, std = values.mean((0, 2, 3)), np.maximum(values.std((0, 2, 3)), 1.0)
+        return cls(*(torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std)))
+
+    def inputs(self, images: Tensor, side: int) -> Tensor:
+        """uint8 ``(n, 3, H, W)`` -> standardised float32 ``(n, 3, side, side)``."""
+        x = (images.float() - self.mean.to(images.device)) / self.std.to(images.device)
+        if x.shape[-1] != side:
+            x = F.interpolate(x, size=(side, side), mode="bilinear")
+        return x
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
@@ -112,7 +131,7 @@ def train_domain_clip(
     seed: int,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Train the in-domain model on the original images: its weights, on the CPU.
+    """Train the in-domain model on the original images: its weights and ``Standard``, on the CPU.
 
     images: uint8 ``(n, 3, H, H)``; labels: ``(n,)``, numbers of ``class_names``. Adam on
     ``contrastive_loss``, ``settings.steps`` batches drawn from one permutation after another.
@@ -121,7 +140,7 @@ def train_domain_clip(
     with torch.random.fork_rng(devices=[]):  # open_clip draws weights from torch's own stream
         torch.default_generator.manual_seed(seeding.derive(seed, "weights"))
         model = _domain_model(images.shape[-1], text.shape[1], settings).to(device).train()
-    side = model.visual.image_size[0]
+    standard, side = Standard.of(images), model.visual.image_size[0]
     adam = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     draw = torch.Generator().manual_seed(seeding.derive(seed, "order"))
     pixels, classes = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
@@ -132,15 +151,17 @@ def train_domain_clip(
         rows, order = order[: settings.batch_size].to(device), order[settings.batch_size :]
         for group in adam.param_groups:
             group["lr"] = _learning_rate(step, settings)
-        seen = model.encode_image(_inputs(pixels[rows], side), normalize=True)
+        seen = model.encode_image(standard.inputs(pixels[rows], side), normalize=True)
         read = model.encode_text(text, normalize=True)
         loss = contrastive_loss(seen, read, classes[rows], model.logit_scale.exp())
         adam.zero_grad(set_to_none=True)
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
         adam.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-    return {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    weights = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    return weights | {f"{STANDARD}{key}": value for key, value in standard._asdict().items()}
 
 
 class DomainClip:
@@ -159,7 +180,9 @@ class DomainClip:
         text = tokens(_texts(class_names, settings.prompt)).to(device)
         with torch.random.fork_rng(devices=[]):
             self.model = _domain_model(image_size, text.shape[1], settings)
-        self.model.load_state_dict(weights)
+        own = {key: value for key, value in weights.items() if not key.startswith(STANDARD)}
+        self.model.load_state_dict(own)
+        self.standard = Standard(weights[f"{STANDARD}mean"], weights[f"{STANDARD}std"])
         self.model.to(device).eval()
         self.device, self.batch = device, settings.score_batch
         with torch.no_grad():
@@ -170,7 +193,7 @@ class DomainClip:
         side = self.model.visual.image_size[0]
 
         def embed(batch: Images) -> Tensor:
-            x = _inputs(torch.from_numpy(batch).to(self.device), side)
+            x = self.standard.inputs(torch.from_numpy(batch).to(self.device), side)
             return self.model.encode_image(x, normalize=True)
 
         return _cosines(embed, self.texts, images, labels, self.batch)

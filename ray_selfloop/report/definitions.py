@@ -12,6 +12,8 @@ GENERATOR_ORDER = (
     "density", "coverage", "memorised", "nearest_neighbour_ratio", "none_clear", "q", "u",
     "u_signed",
 )  # fmt: skip
+# Shown for the kept images and the queue too: what the next generation learns from.
+AFTER_THE_FILTER = ("label_fidelity", "q", "u", "u_signed")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ def used(keys: Iterable[str]) -> list[Definition]:
 def ordered(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """``(metric, split)`` in the page's order; metrics that the page does not list are left out."""
     rank = {name: i for i, name in enumerate(GENERATOR_ORDER)}
-    known = [key for key in keys if key[0].split("/")[0] in rank]
+    known = [
+        (metric, split)
+        for metric, split in keys
+        if metric.split("/")[0] in rank and (split == "generated" or metric in AFTER_THE_FILTER)
+    ]
     return sorted(known, key=lambda key: rank[key[0].split("/")[0]])
 
 

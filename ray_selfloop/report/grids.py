@@ -1,6 +1,7 @@
 """Sample grids: rows = generations, columns = classes (figures 10 to 12). Pixels only."""
 
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,9 +23,9 @@ def cell_width(classes: int) -> int:
 
 
 def cell(images: Pixels, width: int) -> Pixels:
-    """``(k, C, h, w)`` -> ``(H, W, 3)``: the images in two rows, each pixel an exact square."""
+    """``(k, C, h, w)`` -> ``(H, W, 3)``: a block of images, each pixel an exact square."""
     k, _, h, w = images.shape
-    columns = -(-k // 2) if k > 1 else 1
+    columns = math.isqrt(k)
     scale = max(1, (width + GAP) // columns // w)
     rows = -(-k // columns)
     size = (rows * (h * scale + GAP) - GAP, columns * (w * scale + GAP) - GAP)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ray_selfloop.report.view import Failure, ReportView, ScenarioView
 
 WELL_ENDED = ("converged", "not trained")
+MOST_PLACES = 12
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,22 @@ def notices(view: ReportView) -> list[Notice]:
 
 def place(failure: Failure) -> str:
     """``biased, loop seed 0, generation 2, mobilenet_v3_small, seed 1``."""
-    trial = (
-        f"{failure.classifier}, seed {failure.seed}" if failure.classifier else f"{failure.stage}"
-    )
+    what = failure.classifier if failure.seed is not None else failure.stage
+    chain = f", chain of {failure.classifier}" if failure.classifier else ""
     return (
-        f"{failure.scenario}, loop seed {failure.loop_seed}, "
-        f"generation {failure.generation}, {trial}"
+        f"{failure.scenario}, loop seed {failure.loop_seed}, generation {failure.generation}, "
+        f"{what}{chain if failure.seed is None else f', seed {failure.seed}'}"
     )
 
 
 def _failures(view: ReportView) -> Iterator[Notice]:
+    """One notice for each error; the places that share it are listed, up to MOST_PLACES."""
+    places: dict[str, list[str]] = defaultdict(list)
     for failure in view.failures:
-        kind = "trial" if failure.classifier else "stage"
-        yield Notice("failed", f"Failed {kind}", f"{place(failure)}: {failure.error}")
+        places[failure.error].append(place(failure))
+    for error, where in places.items():
+        more = f"; and {len(where) - MOST_PLACES} more" if len(where) > MOST_PLACES else ""
+        yield Notice("failed", "Failed", f"{'; '.join(where[:MOST_PLACES])}{more}: {error}")
 
 
 def _collapsed(view: ReportView) -> Iterator[Notice]:
@@ -66,8 +70,9 @@ def _generators(view: ReportView) -> Iterator[Notice]:
         for run in scenario.generators:
             if run.outcome not in WELL_ENDED:
                 detail = f" ({run.detail})" if run.detail else ""
+                chain = f", chain of {run.classifier}" if run.classifier else ""
                 bad[run.outcome].append(
-                    f"generation {run.generation}, loop seed {run.loop_seed}{detail}"
+                    f"generation {run.generation}, loop seed {run.loop_seed}{chain}{detail}"
                 )
         for outcome, places in bad.items():
             text = f"{scenario.name}: {_MEANING.get(outcome, outcome)} in {'; '.join(places)}"

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,7 +14,14 @@ import jinja2
 from ray_selfloop.report import definitions, figures, grids, numbers
 from ray_selfloop.report.notices import notices
 from ray_selfloop.report.series import Curve, Table
-from ray_selfloop.report.view import FilterAudit, ReportView, ScenarioView, StageUse, Verdict
+from ray_selfloop.report.view import (
+    FilterAudit,
+    ReportView,
+    Samples,
+    ScenarioView,
+    StageUse,
+    Verdict,
+)
 
 TEMPLATE = "page.html.jinja"
 KEY_METRICS = ("accuracy", "meo", "di", "md")
@@ -37,7 +45,7 @@ def html(view: ReportView) -> str:
     table = Table(view.results)
     return environment.from_string(source).render(
         view=view,
-        level=f"{100 * view.level:g} %",
+        level=f"{100 * view.level:g} % interval" if view.level == view.level else "interval",
         trials=_trial_count(view),
         verdicts=_verdicts(view),
         notices=notices(view),
@@ -174,11 +182,10 @@ def _all_numbers(table: Table, scenario: str, classifier: str) -> dict[str, Any]
 
 def _grids(scenario: ScenarioView) -> list[dict[str, Any]]:
     """One grid per chain: rows of PNG cells, generation 0 first."""
-    chains = sorted({samples.loop_seed for samples in scenario.samples})
     width = grids.cell_width(len(scenario.class_names))
     return [
         {
-            "loop_seed": chain,
+            "title": _of_chain(f"Samples, loop seed {loop_seed}", chain),
             "rows": [
                 {
                     "label": grids.label(samples.generation),
@@ -186,18 +193,25 @@ def _grids(scenario: ScenarioView) -> list[dict[str, Any]]:
                         _data_uri("image/png", grids.cell_png(c, width)) for c in samples.images
                     ],
                 }
-                for samples in sorted(scenario.samples, key=lambda s: s.generation)
-                if samples.loop_seed == chain
+                for samples in rows
             ],
         }
-        for chain in chains
+        for (loop_seed, chain), rows in _by_chain(scenario).items()
     ]
+
+
+def _by_chain(scenario: ScenarioView) -> dict[tuple[int, str], list[Samples]]:
+    """``(loop seed, whose chain)`` -> its samples, generation 0 first."""
+    chains: dict[tuple[int, str], list[Samples]] = defaultdict(list)
+    for samples in sorted(scenario.samples, key=lambda s: s.generation):
+        chains[samples.loop_seed, samples.classifier].append(samples)
+    return dict(sorted(chains.items()))
 
 
 def _audit(table: Table, scenario: ScenarioView, audit: FilterAudit) -> dict[str, Any]:
     rates = {
         name: _cell(
-            table.of_chain(scenario.name, audit.loop_seed, "kept_fraction", "kept", name),
+            table.kept_fraction(scenario.name, audit.classifier, audit.loop_seed, name),
             audit.generation,
         )
         for name in scenario.subgroup_names
@@ -206,6 +220,7 @@ def _audit(table: Table, scenario: ScenarioView, audit: FilterAudit) -> dict[str
     share = audit.kept / audit.generated if audit.generated else float("nan")
     return {
         "of": audit,
+        "chain": _of_chain(f"loop seed {audit.loop_seed}", audit.classifier),
         "share": numbers.number(share),
         "rates": rates,
         "shifts": shifts,
@@ -222,11 +237,13 @@ def _span(values: Iterable[float]) -> str:
 def _class_rates(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
     """Keep rate per class and generation."""
     rows = []
-    for name in scenario.class_names:
-        curve = table.generator(scenario.name, "kept_fraction", "kept", cls=name)
-        cells = [_cell(curve, generation) for generation in table.generations[1:]]
-        rows.append({"name": name, "cells": cells, "any": len(curve) > 0})
-    return [row for row in rows if row["any"]]
+    for chain in table.chains(scenario.name):
+        for name in scenario.class_names:
+            curve = table.generator(scenario.name, chain, "kept_fraction", "kept", name)
+            cells = [_cell(curve, generation) for generation in table.generations[1:]]
+            if len(curve):
+                rows.append({"name": _of_chain(name, chain), "cells": cells})
+    return rows
 
 
 # --- the whole sweep -----------------------------------------------------------------------------
@@ -239,14 +256,18 @@ def _quality(table: Table, scenarios: Sequence[ScenarioView]) -> dict[str, Any]:
     blocks = []
     for metric, split in definitions.ordered(keys):
         rows = []
-        for scenario in scenarios:
-            curve = table.generator(scenario.name, metric, split)
+        for scenario, chain in ((s, c) for s in scenarios for c in table.chains(s.name)):
+            curve = table.generator(scenario.name, chain, metric, split)
             cells = [_cell(curve, n) for n in generations]
-            rows.append({"scenario": scenario.title, "cells": cells})
+            rows.append({"scenario": _of_chain(scenario.title, chain), "cells": cells})
         blocks.append(
             {"metric": metric, "split": split, "rows": rows, "about": definitions.of(metric)}
         )
     return {"generations": generations, "blocks": blocks}
+
+
+def _of_chain(name: str, chain: str) -> str:
+    return f"{name} · chain of {chain}" if chain else name
 
 
 def _stages(uses: Iterable[StageUse]) -> list[dict[str, Any]]:
@@ -270,10 +291,10 @@ def artifacts(view: ReportView, folder: Path) -> Mapping[str, list[Path]]:
             "overall.png": figures.png(figures.overall(table, scenario)),
             "ranked_subgroups.png": figures.png(figures.ranked(table, scenario)),
             **{
-                f"samples_loop_seed_{chain}.png": grids.sheet_png(
-                    [s for s in scenario.samples if s.loop_seed == chain], scenario.class_names
+                f"samples{f'_{chain}' if chain else ''}_loop_seed_{loop_seed}.png": grids.sheet_png(
+                    samples, scenario.class_names
                 )
-                for chain in sorted({s.loop_seed for s in scenario.samples})
+                for (loop_seed, chain), samples in _by_chain(scenario).items()
             },
         }
         written[scenario.name] = [into / name for name in content]

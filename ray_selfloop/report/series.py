@@ -46,7 +46,7 @@ class Table:
         named = results["classifier"] != ""
         self._means = _parts(results[named & ~of_chain & ~of_seed])
         self._trials = _parts(_standing(results[named & of_chain & of_seed]))
-        self._generator = _parts(results[~named])
+        self._generator = _parts(results[~of_seed & (of_chain | ~named)])
         self.generations = sorted(int(n) for n in results["generation"].dropna().unique())
 
     def mean(
@@ -76,27 +76,28 @@ class Table:
 
     def generator_measures(self, scenario: str) -> list[tuple[str, str]]:
         """``(metric, split)`` of the generated data over all classes and subgroups."""
-        return [
+        found = (
             (metric, split)
             for name, _, metric, cls, subgroup, split in self._generator
             if name == scenario and cls == subgroup == ""
-        ]
+        )
+        return list(dict.fromkeys(found))
 
-    def generator(
-        self, scenario: str, metric: str, split: str, subgroup: str = "", cls: str = ""
-    ) -> Curve:
-        """A number of the generated data: the table's mean row, else the mean over its chains.
+    def chains(self, scenario: str) -> list[str]:
+        """Whose chains have generated data: classifiers, or "" alone in a shared chain."""
+        return list(dict.fromkeys(key[1] for key in self._generator if key[0] == scenario))
 
-        split: ``generated`` (before the filter), ``kept`` or ``queue``. The mean over several
-        chains made here has no interval.
+    def generator(self, scenario: str, chain: str, metric: str, split: str, cls: str = "") -> Curve:
+        """A number of the generated data: the table's mean row, else the mean over loop seeds.
+
+        chain: as ``chains`` names it. split: ``generated`` (before the filter), ``kept`` or
+        ``queue``. A mean over several loop seeds made here has no interval.
         """
-        return _curve(self._generator.get((scenario, "", metric, cls, subgroup, split)))
+        return _curve(self._generator.get((scenario, chain, metric, cls, "", split)))
 
-    def of_chain(
-        self, scenario: str, loop_seed: int, metric: str, split: str, subgroup: str
-    ) -> Curve:
-        """A number of one chain's generated data, over all classes."""
-        part = self._generator.get((scenario, "", metric, "", subgroup, split))
+    def kept_fraction(self, scenario: str, chain: str, loop_seed: int, subgroup: str) -> Curve:
+        """Share of one subgroup's generated images, over all classes, that one chain kept."""
+        part = self._generator.get((scenario, chain, "kept_fraction", "", subgroup, "kept"))
         if part is not None:
             part = part[(part["loop_seed"] == loop_seed).fillna(False)]
         return _curve(part)

@@ -45,7 +45,7 @@ class FitNumber:
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial or stage that did not end well. ``classifier`` is "" for a stage of the chain."""
+    """A trial or stage that did not end well. ``seed`` is None for a stage of the chain."""
 
     scenario: str
     loop_seed: int
@@ -61,11 +61,13 @@ class Samples:
     """Images of one generation, for the sample grid; generation 0 = original training images.
 
     images: uint8 ``(classes, k, C, H, W)``, RGB or grey, 0..255; kept samples of each class.
+    classifier: whose chain this is where each classifier has its own; "" in a shared chain.
     """
 
     loop_seed: int
     generation: int
     images: NDArray[np.uint8]
+    classifier: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class FilterAudit:
     generated, kept: counts over all classes.
     thresholds: class name ("" = all classes together) -> lowest kept score.
     share_shift: subgroup name -> its share among the kept minus its share before the filter.
+    classifier: as in Samples.
     """
 
     loop_seed: int
@@ -84,19 +87,21 @@ class FilterAudit:
     kept: int
     thresholds: Mapping[str, float] = field(default_factory=dict)
     share_shift: Mapping[str, float] = field(default_factory=dict)
+    classifier: str = ""
 
 
 @dataclass(frozen=True)
 class GeneratorOutcome:
     """How a generator's training ended: ``converged``, ``budget``, ``diverged``, ``collapsed``.
 
-    Control generators that train nothing give ``not trained``.
+    Control generators that train nothing give ``not trained``. classifier: as in Samples.
     """
 
     loop_seed: int
     generation: int
     outcome: str
     detail: str = ""
+    classifier: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,8 @@ class ReportView:
     warnings: sentences that the driver knows (queue short, tracking trouble, ...); what the page
         can read off its own data (collapsed classifiers, one chain, failures) it adds itself.
     finished: when the last record was published, ISO 8601; not the time of rendering.
-    level: coverage of the intervals, such as 0.95.
     wall_seconds: this run of the command, NaN if unknown.
+    level: coverage of the intervals, such as 0.95; NaN if unknown.
     fit: what else of eq. 6 is identified, in the order of the page.
     """
 
@@ -162,6 +167,6 @@ class ReportView:
     config_yaml: str
     finished: str
     version: str
-    level: float
     wall_seconds: float = float("nan")
+    level: float = float("nan")
     fit: tuple[FitNumber, ...] = ()

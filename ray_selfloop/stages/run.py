@@ -12,7 +12,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from ray_selfloop.graph import Stage
+from ray_selfloop.graph import Graph, Stage
 from ray_selfloop.stages import data, measures, samples, training
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.store import Record, Store
@@ -41,6 +41,12 @@ def execute(stage: Stage, store: Store, device: str = "cpu") -> Record:
     with store.attempt(stage.key) as folder, limited(stage.config.get("threads", 1)):
         summary = FUNCTIONS[stage.kind](stage, Inputs(stage, store), folder, device)
         return store.publish(stage, folder, summary, time.monotonic() - started)
+
+
+def run_here(graph: Graph, store: Store) -> None:
+    """Every stage of a graph in this process, in order: the simplest thing that is right."""
+    for node in graph:
+        execute(node.stage, store)
 
 
 @contextmanager

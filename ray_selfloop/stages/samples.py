@@ -29,7 +29,7 @@ from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs, save_array
 from ray_selfloop.stages.training import load_classifier, torch_device
 
-Scores = dict[str, NDArray[np.float32]]
+Scores = dict[str, NDArray[Any]]
 
 
 class Batch(NamedTuple):
@@ -122,20 +122,16 @@ class Score:
         ]
 
     def __call__(self, batch: Batch, images: Images) -> Scores:
-        """Score name -> float32 ``(count,)``."""
+        """Score name -> ``(count,)``."""
         rows = np.arange(batch.first, batch.first + batch.count)
         scores: Scores = {}
         if self._clip:
             scores[self._clip.name] = self._clip.score(images, self._plan.labels[rows])
         if self._uncertainty:
-            scores["uncertainty"] = uncertainty.score(
-                self._experts,
-                images,
-                rows,
-                self._uncertainty,
-                self._seed,
-                self._device,
+            passes = uncertainty.probabilities(
+                self._experts, images, rows, self._uncertainty, self._seed, self._device
             )
+            scores[cut.UNCERTAINTY] = uncertainty.uncertainty(passes, self._uncertainty)
         return scores
 
 
@@ -143,10 +139,11 @@ def _open_clip(settings: Mapping[str, Any] | None, inputs: Inputs, device: str) 
     if settings is None:
         return None
     chosen: Clip = TypeAdapter(Clip).validate_python(settings)
-    names = inputs.record("dataset").summary["class_names"]
+    names, where = inputs.record("dataset").summary["class_names"], torch_device(device)
     if chosen.kind == "domain":
-        return clip.DomainClip(inputs.weights("scorer"), names, chosen, torch_device(device))
-    return clip.OpenClip(names, chosen, torch_device(device))
+        side = inputs.array("dataset", "train_images").shape[-1]
+        return clip.DomainClip(inputs.weights("scorer"), names, side, chosen, where)
+    return clip.OpenClip(names, chosen, where)
 
 
 def write_part(folder: Path, batch: Batch, labels: Ids, images: Images, scores: Scores) -> None:

@@ -115,7 +115,7 @@ def results(
     return table.astype({"loop_seed": "Int64", "generation": "Int64", "seed": "Int64"})
 
 
-def images(generation: int, per_class: int = 4) -> np.ndarray:
+def images(generation: int, per_class: int = 6) -> np.ndarray:
     """uint8 (10, per_class, 3, 8, 8): coloured scans of each digit."""
     bunch = load_digits()
     out = np.zeros((10, per_class, 3, 8, 8), np.uint8)
@@ -210,6 +210,6 @@ def view(
         config_yaml="name: quickstart\ndataset: {name: colorized_digits}\n",
         finished="2026-01-02 03:04 UTC",
         version="0.1.0",
-        level=0.95,
         wall_seconds=312.0,
+        level=0.95,
     )

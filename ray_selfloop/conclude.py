@@ -1,0 +1,340 @@
+"""From published records to what people read: results table, MLflow, report, terminal.
+
+Everything here is derived from the store; it can be made again at any time and computes nothing
+that a stage should have computed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from rich.console import Console
+
+from ray_selfloop import __version__, tracking
+from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.graph import Node, Place, Stage
+from ray_selfloop.planning import Plan
+from ray_selfloop.progress import Progress
+from ray_selfloop.report import page, terminal
+from ray_selfloop.report.view import (
+    Failure,
+    FilterAudit,
+    GeneratorOutcome,
+    ReportView,
+    Samples,
+    ScenarioView,
+    StageUse,
+    Verdict,
+)
+from ray_selfloop.running import Run, line_of
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.measures import ROWS
+from ray_selfloop.store import Record
+
+RESULTS, REPORT = "results.parquet", "report.html"
+SAMPLES_PER_CLASS = 6
+KEYS = ["scenario", "loop_seed", "generation", "classifier", "seed", "split", "class"]
+QUESTION = "Does training on generated data amplify bias across generations?"
+
+
+def conclude(run: Run, wall_seconds: float) -> None:
+    """Write results table, MLflow and report, and print the summary."""
+    plan = run.plan
+    results = write_results(plan)
+    view = report_view(plan, run.progress, results, run.warnings, wall_seconds)
+    report = page.write(view, plan.folder / REPORT)
+    warnings = track(plan, run.progress, results, run.tracking_uri, report)
+    for warning in warnings:
+        run.console.print(warning, style="yellow", highlight=False)
+    summarise(run.console, plan, view, run.tracking_uri)
+
+
+def summarise(console: Console, plan: Plan, view: ReportView, uri: str) -> None:
+    """The final tables, the verdicts and the paths, for a person at a terminal."""
+    paths = terminal.Paths(str(plan.folder / RESULTS), str(plan.folder / REPORT), uri)
+    terminal.summary(console, view, paths)
+
+
+# --- the results table ---------------------------------------------------------------------------
+
+
+def write_results(plan: Plan) -> pd.DataFrame:
+    """`results.parquet`: one row per number, in one order; published whole or not at all."""
+    parts = [*_fairness(plan), *_generators(plan), *_dynamics(plan)]
+    results = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if parts:
+        order = [*KEYS, "subgroup", "metric"]
+        results = results.sort_values(order, kind="stable", ignore_index=True)
+        assert not results.duplicated(order).any(), "rows of the results table are unique"
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    draft = plan.folder / f".{RESULTS}"
+    results.to_parquet(draft, index=False)
+    draft.rename(plan.folder / RESULTS)
+    return results
+
+
+def _rows(plan: Plan, stage: Stage) -> pd.DataFrame:
+    record = plan.records[stage.key]
+    return pd.read_parquet(plan.store.path(record, ROWS))
+
+
+def _published(plan: Plan, kind: str) -> Iterator[tuple[Node, Record]]:
+    for node in plan.graph.of_kind(kind):
+        if node.stage.key in plan.records:
+            yield node, plan.records[node.stage.key]
+
+
+def _fairness(plan: Plan) -> Iterator[pd.DataFrame]:
+    for node, _ in _published(plan, "fairness"):
+        for place in node.places:
+            yield _rows(plan, node.stage).assign(scenario=place.scenario)
+
+
+def _generators(plan: Plan) -> Iterator[pd.DataFrame]:
+    for node, _ in _published(plan, "generator_metrics"):
+        for place in node.places:
+            rows = _rows(plan, node.stage)
+            rows["loop_seed"] = pd.array([place.loop_seed] * len(rows), dtype="Int64")
+            yield rows.assign(scenario=place.scenario, classifier=place.classifier)
+
+
+def _dynamics(plan: Plan) -> Iterator[pd.DataFrame]:
+    for node, _ in _published(plan, "dynamics"):
+        yield _rows(plan, node.stage)
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def report_view(
+    plan: Plan,
+    progress: Progress,
+    results: pd.DataFrame,
+    warnings: Iterable[str],
+    wall_seconds: float,
+) -> ReportView:
+    """What the report page and the terminal show."""
+    last = max((record.published for record in plan.records.values()), default=0.0)
+    settings = plan.sweep.model_dump(mode="json", exclude={"storage", "resources"})
+    return ReportView(
+        name=plan.sweep.name,
+        question=QUESTION,
+        results=results,
+        scenarios=tuple(_scenario(plan, scenario) for scenario in plan.scenarios),
+        verdicts=tuple(_verdicts(plan)),
+        failures=tuple(_failures(progress)),
+        stages=tuple(_stage_uses(plan, progress)),
+        warnings=(*warnings, *_statements(plan)),
+        config_yaml=yaml.safe_dump(settings, sort_keys=False),
+        finished=datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds"),
+        version=__version__,
+        level=plan.sweep.evaluation.level,
+        wall_seconds=wall_seconds,
+    )
+
+
+def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
+    sweep = scenario.sweep
+    record = plan.records.get(plan.dataset(scenario.name).key)
+    known = record.summary if record else {"class_names": (), "subgroup_names": ()}
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    return ScenarioView(
+        name=scenario.name,
+        title=f"{sweep.dataset.name}, {scenario.name}",
+        axes={path: str(value) for path, value in scenario.values.items()},
+        class_names=tuple(known["class_names"]),
+        subgroup_names=tuple(known["subgroup_names"]),
+        classifiers=sweep.classifiers,
+        loop_seeds=sweep.loop.loop_seeds,
+        expert=sweep.filter.expert.classifier if shared else "",
+        samples=tuple(_samples(plan, scenario)),
+        audits=tuple(_audits(plan, scenario)),
+        generators=tuple(_outcomes(plan, scenario)),
+    )
+
+
+def _of(plan: Plan, kind: str, scenario: Scenario) -> Iterator[tuple[Place, Stage, Record]]:
+    """Published stages of one kind in one scenario, by place."""
+    found = [
+        (place, node.stage, record)
+        for node, record in _published(plan, kind)
+        for place in node.places
+        if place.scenario == scenario.name
+    ]
+    yield from sorted(found, key=lambda entry: entry[0])
+
+
+def _samples(plan: Plan, scenario: Scenario) -> Iterator[Samples]:
+    """Grid images of the first chain: original images, then each generation's kept ones."""
+    first = scenario.sweep.loop.loop_seeds[0]
+    for _, stage, record in _of(plan, "dataset", scenario):
+        train = Inputs(_reader(stage), plan.store).split("train", "self")
+        yield Samples(first, 0, _grid(train.images, train.labels, len(train.class_names)))
+        classes = len(record.summary["class_names"])
+        shown: set[int] = set()
+        for place, kept, _ in _of(plan, "kept", scenario):
+            if place.loop_seed == first and place.generation not in shown:
+                shown.add(place.generation)
+                inputs = Inputs(_reader(kept), plan.store)
+                images, labels = inputs.array("self", "images"), inputs.array("self", "labels")
+                yield Samples(first, place.generation, _grid(images, labels, classes))
+
+
+def _reader(stage: Stage) -> Stage:
+    """A stage that has ``stage`` as its only input, to read what it published."""
+    return Stage("reader", 0, {}, {"self": stage.key})
+
+
+def _grid(images: Images, labels: Ids, classes: int) -> Images:
+    """The first images of each class, ``(classes, k, C, H, W)``; black where there are fewer."""
+    grid = np.zeros((classes, SAMPLES_PER_CLASS, *images.shape[1:]), np.uint8)
+    for label in range(classes):
+        rows = np.flatnonzero(labels == label)[:SAMPLES_PER_CLASS]
+        grid[label, : len(rows)] = images[rows]
+    return grid
+
+
+def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
+    for place, stage, record in _of(plan, "kept", scenario):
+        found = record.summary
+        names = plan.records[stage.inputs["dataset"]].summary
+        before, after = _shares(found, "generated"), _shares(found, "kept")
+        yield FilterAudit(
+            loop_seed=place.loop_seed,
+            generation=place.generation,
+            score=stage.config["score"],
+            generated=found["generated"],
+            kept=found["kept"],
+            thresholds={
+                name: value
+                for name, value in zip(
+                    names["class_names"], found["threshold_per_class"], strict=True
+                )
+                if value is not None
+            },
+            share_shift=dict(zip(names["subgroup_names"], after - before, strict=True)),
+        )
+
+
+def _shares(audit: Any, which: str) -> Any:
+    counts = np.asarray(audit[f"{which}_per_subgroup"], np.float64)
+    return counts / max(counts.sum(), 1.0)
+
+
+def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
+    for place, _, record in _of(plan, "generator", scenario):
+        yield GeneratorOutcome(place.loop_seed, place.generation, record.summary["outcome"])
+
+
+def _statements(plan: Plan) -> list[str]:
+    """What queues could not supply, each sentence once."""
+    said: dict[str, None] = {}
+    for _, record in _published(plan, "classifier"):
+        sentence = record.summary["training_set"].get("statement")
+        if sentence:
+            said[sentence] = None
+    return list(said)
+
+
+def _verdicts(plan: Plan) -> Iterator[Verdict]:
+    for _, record in _published(plan, "dynamics"):
+        for verdict in record.summary["verdicts"]:
+            yield Verdict(
+                **{**verdict, **{n: _number(verdict[n]) for n in ("a", "low", "high")}}
+            )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _failures(progress: Progress) -> Iterator[Failure]:
+    """Failed stages, and those that could not run because of them."""
+    errors = dict(progress.failed)
+    for node in progress.blocked():
+        errors[node.stage.key] = "not run: a stage that it needs has failed"
+    for node in progress.graph:
+        if node.stage.key in errors:
+            yield _failure(node, errors[node.stage.key])
+
+
+def _failure(node: Node, error: str) -> Failure:
+    place = node.places[0]
+    return Failure(
+        place.scenario,
+        place.loop_seed,
+        place.generation,
+        node.stage.kind,
+        place.classifier,
+        place.seed if place.seed >= 0 else None,
+        error,
+    )
+
+
+def _stage_uses(plan: Plan, progress: Progress) -> Iterator[StageUse]:
+    nodes: dict[str, list[Node]] = defaultdict(list)
+    for node in plan.graph:
+        nodes[line_of(node)].append(node)
+    for line, members in nodes.items():
+        keys = [node.stage.key for node in members]
+        seconds = [plan.records[key].seconds for key in keys if key in plan.records]
+        yield StageUse(
+            stage=line,
+            computed=sum(key in progress.done for key in keys),
+            cached=sum(key in progress.cached for key in keys),
+            failed=sum(key in progress.failed for key in keys),
+            core_seconds=sum(seconds),
+            longest=max(seconds, default=0.0),
+        )
+
+
+# --- MLflow --------------------------------------------------------------------------------------
+
+
+def track(
+    plan: Plan, progress: Progress, results: pd.DataFrame, uri: str, report: Path
+) -> list[str]:
+    """Write what MLflow lacks; returns warnings."""
+    tracked = tracking.TrackedSweep(
+        name=plan.sweep.name,
+        key=plan.sweep.name,
+        results=results,
+        params={
+            scenario.name: {path: str(value) for path, value in scenario.values.items()}
+            for scenario in plan.scenarios
+        },
+        published={_trial(p): ms for p, ms in _times(plan, "classifier") if p.seed >= 0},
+        generators={
+            (place.scenario, place.loop_seed, place.generation): ms
+            for place, ms in _times(plan, "generator_metrics")
+        },
+        failed=frozenset(
+            _trial(place)
+            for key in progress.failed
+            for place in plan.graph.nodes[key].places
+            if place.seed >= 0
+        ),
+        artifacts={"": [tracking.Artifact(report), tracking.Artifact(plan.folder / RESULTS)]},
+    )
+    location = (plan.store.root / "mlflow-artifacts" / plan.sweep.name).as_uri()
+    own = plan.sweep.tracking.uri is None
+    runs = tracking.plan(tracked)
+    return tracking.sync(uri, plan.sweep.name, runs, location if own else None)
+
+
+def _times(plan: Plan, kind: str) -> Iterator[tuple[Place, int]]:
+    for node, record in _published(plan, kind):
+        for place in node.places:
+            yield place, round(record.published * 1000)
+
+
+def _trial(place: Place) -> tracking.Trial:
+    return tracking.Trial(
+        place.scenario, place.loop_seed, place.generation, place.classifier, place.seed
+    )

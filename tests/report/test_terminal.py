@@ -1,0 +1,106 @@
+"""The terminal: tables that fit in 100 columns, and plain lines where nobody looks."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic_sweep
+from rich.console import Console
+
+from ray_selfloop.report import terminal
+from ray_selfloop.report.terminal import Paths, Progress
+
+PATHS = Paths("/data/my results/results.parquet", "/data/report.html", "sqlite:////data/mlflow.db")
+
+
+def shown(view, paths=PATHS) -> str:
+    out = io.StringIO()
+    terminal.summary(Console(file=out, width=100), view, paths)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("generations", [1, 4, 11])
+def test_tables_fit_in_100_columns_and_show_every_generation(generations):
+    names = ("lenet", "alexnet", "mobilenet_v3_large")
+    text = shown(synthetic_sweep.view(generations=generations, classifiers=names))
+    assert max(map(len, text.splitlines())) <= 100
+    heads = [line.split()[1:] for line in text.splitlines() if line.startswith("generation")]
+    of_one_scenario = [n for head in heads[: len(heads) // 2] for n in head]
+    assert of_one_scenario == [str(n) for n in range(generations)]
+    assert "…" not in text
+
+
+def test_a_cell_is_the_mean_and_the_standard_deviation_over_trials():
+    view = synthetic_sweep.view()
+    rows = view.results
+    at = (rows["scenario"] == "unbiased") & (rows["generation"] == 2) & (rows["metric"] == "md")
+    at &= rows["classifier"] == "lenet"
+    mean = rows.loc[at & rows["seed"].isna(), "value"].item()
+    spread = np.std(rows.loc[at & rows["seed"].notna(), "value"], ddof=1)
+    assert f"{mean:.3f} ±{spread:.3f}".replace("±0", "±") in shown(view)
+
+
+def test_undefined_and_missing_numbers_are_told_apart():
+    view = synthetic_sweep.view()
+    rows = view.results.copy()
+    mean = rows["seed"].isna() & (rows["classifier"] == "lenet") & (rows["scenario"] == "biased")
+    rows.loc[mean & (rows["metric"] == "meo"), "value"] = np.nan
+    rows = rows[~(mean & (rows["metric"] == "md") & (rows["generation"] == 3))]
+    lines = shown(replace(view, results=rows)).split("Colorized digits, biased")[1].splitlines()
+    meo, md = (next(i for i, line in enumerate(lines) if line.strip() == t) for t in ("MEO", "MD"))
+    assert lines[meo + 1].count("not defined") == 4
+    assert lines[md + 1].split()[-1] == "–"
+
+
+def test_verdicts_paths_and_the_mlflow_command_are_whole_lines():
+    text = shown(synthetic_sweep.view())
+    assert "eq. 6  lenet  A = 1.220 [1.050, 1.410]  A > 1" in text
+    assert "eq. 6  mobilenet_v3_small  undecided: no measurable bias" in text
+    assert "/data/my results/results.parquet\n" in text
+    assert "mlflow ui --backend-store-uri sqlite:////data/mlflow.db\n" in text
+
+
+def test_a_tracking_server_is_named_and_needs_no_command():
+    text = shown(synthetic_sweep.view(), Paths("r", "h", "http://tracker:5000"))
+    assert "http://tracker:5000" in text
+    assert "mlflow ui" not in text
+
+
+def test_text_in_brackets_is_no_markup():
+    view = replace(synthetic_sweep.view(), warnings=("axes=[bold]x[/bold]",))
+    assert "axes=[bold]x[/bold]" in shown(view)
+
+
+ROWS = [Progress("generator", 3, 6, 0, 1, 0, 61.2), Progress("trial", 12, 32, 4, 2, 1, 134.2)]
+
+
+def test_the_live_table_shows_every_count():
+    out = io.StringIO()
+    Console(file=out, width=100).print(terminal.progress(ROWS))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 100
+    trial = text.splitlines()[2].split()
+    assert trial[0] == "trial"
+    assert trial[2:] == ["12/32", "2", "4", "1", "2", "min", "14", "s"]
+
+
+def test_without_a_terminal_a_line_is_printed_when_a_count_changed_and_only_then():
+    out = io.StringIO()
+    with terminal.live(Console(file=out, force_terminal=False)) as show:
+        show(ROWS)
+        show([replace(row, elapsed=row.elapsed + 1) for row in ROWS])
+        show([ROWS[0], replace(ROWS[1], done=13)])
+    assert out.getvalue().splitlines() == [
+        "generator 3/6 done, 1 running, 61.2 s",
+        "trial 12/32 done, 4 cached, 2 running, 1 FAILED, 2 min 14 s",
+        "trial 13/32 done, 4 cached, 2 running, 1 FAILED, 2 min 14 s",
+    ]
+
+
+def test_in_a_terminal_the_table_is_redrawn_in_place():
+    out = io.StringIO()
+    with terminal.live(Console(file=out, force_terminal=True, width=100)) as show:
+        show(ROWS)
+    assert "12/32" in out.getvalue()
+    assert "\x1b[" in out.getvalue()
