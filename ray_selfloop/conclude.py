@@ -4,8 +4,9 @@ Everything here is derived from the store; it can be made again at any time and 
 that a stage should have computed.
 """
 
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from rich.console import Console
 
 from ray_selfloop import __version__, tracking
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.graph import Node, Place, Stage
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
@@ -39,26 +40,47 @@ from ray_selfloop.store import Record
 
 RESULTS, REPORT = "results.parquet", "report.html"
 SAMPLES_PER_CLASS = 6
-KEYS = ["scenario", "loop_seed", "generation", "classifier", "seed", "split", "class"]
 QUESTION = "Does training on generated data amplify bias across generations?"
 
 
+class Conclusion:
+    """What is said of one run; the results table is written when it is made."""
+
+    def __init__(self, run: Run, wall_seconds: float) -> None:
+        self.run, self.plan = run, run.plan
+        self.results = write_results(run.plan)
+        self.view = report_view(run.plan, run.progress, self.results, run.warnings, wall_seconds)
+
+    def write_report(self) -> Path:
+        """Write the report page; returns its path."""
+        return page.write(self.view, self.plan.folder / REPORT)
+
+    def track(self) -> None:
+        """Write to MLflow what it lacks; trouble with it is printed, never raised."""
+        with tempfile.TemporaryDirectory(prefix="selfloop-figures-") as scratch:
+            files = {
+                scenario: [tracking.Artifact(path, "figures") for path in paths]
+                for scenario, paths in page.artifacts(self.view, Path(scratch)).items()
+            }
+            own = (self.plan.folder / name for name in (REPORT, RESULTS))
+            files[""] = [tracking.Artifact(path) for path in own if path.is_file()]
+            tracked = tracked_sweep(self.plan, self.run.progress, self.results, files)
+            for warning in _sync(self.plan, self.run.tracking_uri, tracked):
+                self.run.console.print(warning, style="yellow", highlight=False)
+
+    def summarise(self) -> None:
+        """The final tables, the verdicts and the paths, for a person at a terminal."""
+        results, report = (str(self.plan.folder / name) for name in (RESULTS, REPORT))
+        paths = terminal.Paths(results, report, self.run.tracking_uri)
+        terminal.summary(self.run.console, self.view, paths)
+
+
 def conclude(run: Run, wall_seconds: float) -> None:
-    """Write results table, MLflow and report, and print the summary."""
-    plan = run.plan
-    results = write_results(plan)
-    view = report_view(plan, run.progress, results, run.warnings, wall_seconds)
-    report = page.write(view, plan.folder / REPORT)
-    warnings = track(plan, run.progress, results, run.tracking_uri, report)
-    for warning in warnings:
-        run.console.print(warning, style="yellow", highlight=False)
-    summarise(run.console, plan, view, run.tracking_uri)
-
-
-def summarise(console: Console, plan: Plan, view: ReportView, uri: str) -> None:
-    """The final tables, the verdicts and the paths, for a person at a terminal."""
-    paths = terminal.Paths(str(plan.folder / RESULTS), str(plan.folder / REPORT), uri)
-    terminal.summary(console, view, paths)
+    """Write results table, report and MLflow, and print the summary."""
+    conclusion = Conclusion(run, wall_seconds)
+    conclusion.write_report()
+    conclusion.track()
+    conclusion.summarise()
 
 
 # --- the results table ---------------------------------------------------------------------------
@@ -67,11 +89,10 @@ def summarise(console: Console, plan: Plan, view: ReportView, uri: str) -> None:
 def write_results(plan: Plan) -> pd.DataFrame:
     """`results.parquet`: one row per number, in one order; published whole or not at all."""
     parts = [*_fairness(plan), *_generators(plan), *_dynamics(plan)]
-    results = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    if parts:
-        order = [*KEYS, "subgroup", "metric"]
-        results = results.sort_values(order, kind="stable", ignore_index=True)
-        assert not results.duplicated(order).any(), "rows of the results table are unique"
+    results = pd.concat([pd.DataFrame(columns=list(COLUMNS)), *parts], ignore_index=True)
+    order = list(COLUMNS[: COLUMNS.index("value")])
+    results = results.sort_values(order, kind="stable", ignore_index=True)
+    assert not results.duplicated(order).any(), "rows of the results table are unique"
     plan.folder.mkdir(parents=True, exist_ok=True)
     draft = plan.folder / f".{RESULTS}"
     results.to_parquet(draft, index=False)
@@ -171,19 +192,21 @@ def _of(plan: Plan, kind: str, scenario: Scenario) -> Iterator[tuple[Place, Stag
 
 
 def _samples(plan: Plan, scenario: Scenario) -> Iterator[Samples]:
-    """Grid images of the first chain: original images, then each generation's kept ones."""
+    """Grid images of the first loop seed: original images, then each generation's kept ones."""
     first = scenario.sweep.loop.loop_seeds[0]
-    for _, stage, record in _of(plan, "dataset", scenario):
-        train = Inputs(_reader(stage), plan.store).split("train", "self")
-        yield Samples(first, 0, _grid(train.images, train.labels, len(train.class_names)))
-        classes = len(record.summary["class_names"])
-        shown: set[int] = set()
-        for place, kept, _ in _of(plan, "kept", scenario):
-            if place.loop_seed == first and place.generation not in shown:
-                shown.add(place.generation)
-                inputs = Inputs(_reader(kept), plan.store)
-                images, labels = inputs.array("self", "images"), inputs.array("self", "labels")
-                yield Samples(first, place.generation, _grid(images, labels, classes))
+    dataset = _reader(plan.dataset(scenario.name))
+    classes = 0
+    for place, kept, _ in _of(plan, "kept", scenario):
+        if place.loop_seed != first:
+            continue
+        if place.generation == 1:
+            train = Inputs(dataset, plan.store).split("train", "self")
+            classes = len(train.class_names)
+            images = _grid(train.images, train.labels, classes)
+            yield Samples(first, 0, images, classifier=place.classifier)
+        inputs = Inputs(_reader(kept), plan.store)
+        images = _grid(inputs.array("self", "images"), inputs.array("self", "labels"), classes)
+        yield Samples(first, place.generation, images, classifier=place.classifier)
 
 
 def _reader(stage: Stage) -> Stage:
@@ -219,6 +242,7 @@ def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
                 if value is not None
             },
             share_shift=dict(zip(names["subgroup_names"], after - before, strict=True)),
+            classifier=place.classifier,
         )
 
 
@@ -228,8 +252,12 @@ def _shares(audit: Any, which: str) -> Any:
 
 
 def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
-    for place, _, record in _of(plan, "generator", scenario):
-        yield GeneratorOutcome(place.loop_seed, place.generation, record.summary["outcome"])
+    for place, stage, _ in _of(plan, "samples", scenario):
+        key = stage.inputs.get("generator", "")
+        trained = plan.records[key].summary["outcome"] if key in plan.records else "not trained"
+        yield GeneratorOutcome(
+            place.loop_seed, place.generation, trained, classifier=place.classifier
+        )
 
 
 def _statements(plan: Plan) -> list[str]:
@@ -245,9 +273,7 @@ def _statements(plan: Plan) -> list[str]:
 def _verdicts(plan: Plan) -> Iterator[Verdict]:
     for _, record in _published(plan, "dynamics"):
         for verdict in record.summary["verdicts"]:
-            yield Verdict(
-                **{**verdict, **{n: _number(verdict[n]) for n in ("a", "low", "high")}}
-            )
+            yield Verdict(**{**verdict, **{n: _number(verdict[n]) for n in ("a", "low", "high")}})
 
 
 def _number(value: float | None) -> float:
@@ -297,11 +323,14 @@ def _stage_uses(plan: Plan, progress: Progress) -> Iterator[StageUse]:
 # --- MLflow --------------------------------------------------------------------------------------
 
 
-def track(
-    plan: Plan, progress: Progress, results: pd.DataFrame, uri: str, report: Path
-) -> list[str]:
-    """Write what MLflow lacks; returns warnings."""
-    tracked = tracking.TrackedSweep(
+def tracked_sweep(
+    plan: Plan,
+    progress: Progress,
+    results: pd.DataFrame,
+    files: Mapping[str, list[tracking.Artifact]],
+) -> tracking.TrackedSweep:
+    """What MLflow is to hold."""
+    return tracking.TrackedSweep(
         name=plan.sweep.name,
         key=plan.sweep.name,
         results=results,
@@ -320,8 +349,12 @@ def track(
             for place in plan.graph.nodes[key].places
             if place.seed >= 0
         ),
-        artifacts={"": [tracking.Artifact(report), tracking.Artifact(plan.folder / RESULTS)]},
+        artifacts=files,
     )
+
+
+def _sync(plan: Plan, uri: str, tracked: tracking.TrackedSweep) -> list[str]:
+    """Artifacts of the default SQLite store lie in the storage folder; a server has its own."""
     location = (plan.store.root / "mlflow-artifacts" / plan.sweep.name).as_uri()
     own = plan.sweep.tracking.uri is None
     runs = tracking.plan(tracked)

@@ -16,11 +16,13 @@ from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import terminal
+from ray_selfloop.stages.run import execute
 
 if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler
 
 REFRESH = 0.5  # s
+MEASUREMENTS = ("fairness", "dynamics")
 
 
 class Run:
@@ -44,7 +46,10 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         if self._scheduler:
+            from ray_selfloop.distributed.cluster import leave
+
             self._scheduler.close()
+            leave()
 
     @property
     def tracking_uri(self) -> str:
@@ -60,6 +65,16 @@ class Run:
         if not interrupted.is_set():
             self._add_measurements()
             self._compute(interrupted)
+
+    def measure_here(self) -> None:
+        """Measure what is published, in this process and without Ray."""
+        self.progress.cached |= self.plan.records.keys()
+        self._add_measurements()
+        for node in self.progress.ready():
+            if node.stage.kind in MEASUREMENTS:
+                execute(node.stage, self.plan.store)
+                self.progress.done.add(node.stage.key)
+        self.plan.look_up()
 
     def _add_measurements(self) -> None:
         """Fairness of each scenario's published trials, then the dynamics over all scenarios."""

@@ -51,8 +51,8 @@ class Trained:
     """A trained classifier.
 
     network: the best weights by held-out accuracy (ties: lower loss, then earlier), eval mode.
-    history: for each look at the held-out images: step, learning_rate, train_loss (mean since the
-        last look), held_out_loss, held_out_accuracy.
+    history: for each look at the held-out images: step, learning_rate (of the step to come),
+        train_loss (mean since the last look), held_out_loss, held_out_accuracy.
     steps, best_step: optimiser steps done, and those of the best weights.
     best_epoch: best_step in passes over the training set.
     outcome: ``budget``, ``early_stopped`` or ``diverged`` (a loss that is not finite).

@@ -74,13 +74,13 @@ class Training(Settings):
         "epoch. The last step of the budget is always looked at.",
     )
     patience_steps: int = Field(
-        default=2_000,
+        default=5_000,
         ge=1,
         description="Stop when this many optimiser steps brought no better held-out accuracy (at "
         "equal accuracy, no lower loss).",
     )
     min_steps: int = Field(
-        default=500,
+        default=1_000,
         ge=0,
         description="Never stop early before this many optimiser steps: on small data an epoch is "
         "a handful of steps.",

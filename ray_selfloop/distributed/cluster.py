@@ -62,6 +62,11 @@ def connect(resources: Resources) -> Cluster:
     return _cluster(slots, {"cpu": 0, SLOT: 1}, resources)
 
 
+def leave() -> None:
+    """End Ray where ``connect`` started it, or leave the cluster that it joined."""
+    ray.shutdown()
+
+
 def _joined(resources: Resources) -> Cluster:
     have = ray.cluster_resources()
     cores = int(have.get("CPU", 0))

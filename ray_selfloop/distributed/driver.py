@@ -54,10 +54,9 @@ class Scheduler:
             time.sleep(TICK)
 
     def close(self) -> None:
-        """End the experiment and leave the cluster; what still runs is given up."""
+        """End the experiment; what still runs is given up."""
         if self._experiment:
             self._experiment.close(timeout=CLOSE)
-        ray.shutdown()
 
     def _drain(self, watch: Watcher) -> None:
         deadline = time.monotonic() + GRACE

@@ -84,7 +84,7 @@ def _resample_weights(part: _ClassRows, step: int, resamples: int, seed: int) ->
 
 def _permuted_subgroups(part: _ClassRows, crossed: bool, draws: int, seed: int, g: int) -> Ids:
     """``(draws, n)``: subgroups permuted within the class, or within each unit where crossed."""
-    stream = seeding.rng(seed, "permutation", part.keys[0] if part.keys else part.label)
+    stream = seeding.rng(seed, "permutation", min(part.keys, default=part.label))
     labels = np.tile(part.subgroups, (draws, 1))
     if crossed:
         return stream.permuted(labels.reshape(-1, g), axis=1).reshape(draws, -1)

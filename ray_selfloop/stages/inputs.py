@@ -40,9 +40,9 @@ class Inputs:
         return self.store.get(self.keys[name])
 
     def array(self, name: str, file: str) -> NDArray[Any]:
-        """A published array, memory-mapped and read-only."""
+        """A published array, memory-mapped; writing to it changes a private copy alone."""
         path = self.store.path(self.record(name), f"{file}.npy")
-        loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        loaded: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
         return loaded
 
     def weights(self, name: str) -> dict[str, Any]:

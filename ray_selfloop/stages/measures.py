@@ -15,7 +15,12 @@ from ray_selfloop.data.colorized import read_colours
 from ray_selfloop.data.imageset import Ids, Images, ImageSet
 from ray_selfloop.data.split import apportion
 from ray_selfloop.evaluation import features as named_features
-from ray_selfloop.evaluation.generator_table import Generated, Reference, generator_rows
+from ray_selfloop.evaluation.generator_table import (
+    Generated,
+    Reference,
+    generator_rows,
+    kept_rows,
+)
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
 from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.graph import Stage
@@ -93,7 +98,14 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
         "kept": described(inputs.array("kept", "images"), inputs.array("kept", "labels")),
         "queue": described(*pooled),
     }
-    rows = generator_rows("", 0, stage.config["generation"], splits, reference, settings)
+    drawn = read_samples(inputs)
+    stays = np.isin(drawn.ids, inputs.array("kept", "ids"))
+    n = stage.config["generation"]
+    parts = [
+        generator_rows("", 0, n, splits, reference, settings),
+        kept_rows("", 0, n, described(drawn.images, drawn.labels), stays, reference, settings),
+    ]
+    rows = pd.concat(parts, ignore_index=True)
     rows.to_parquet(folder / ROWS, index=False)
     return {}
 
@@ -141,11 +153,6 @@ def fairness(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping
     return {"trials": len(outcomes)}
 
 
-def trial_name(loop_seed: int, generation: int, classifier: str, seed: int) -> str:
-    """The input name under which the fairness stage gets one trial."""
-    return f"{loop_seed}/{generation}/{classifier}/{seed}"
-
-
 def _outcome(inputs: Inputs, name: str) -> Outcome:
     loop_seed, generation, classifier, seed = name.split("/")
     return Outcome(
@@ -156,11 +163,6 @@ def _outcome(inputs: Inputs, name: str) -> Outcome:
         np.asarray(inputs.array(name, "predictions")),
         bool(inputs.record(name).summary["collapsed"]),
     )
-
-
-def read_rows(inputs_store: Any, record: Any) -> pd.DataFrame:
-    """The published rows of a measuring stage."""
-    return pd.read_parquet(inputs_store.path(record, ROWS))
 
 
 def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:

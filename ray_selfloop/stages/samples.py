@@ -101,9 +101,7 @@ class Draw:
         """uint8 ``(count, C, H, W)``; always drawn at the stage's one batch shape."""
         rows = np.arange(batch.first, batch.first + batch.count)
         padded = np.resize(rows, self._shape)
-        images: Images = self._sampler.sample(
-            padded, self._plan.labels[padded], self._seed
-        )
+        images: Images = self._sampler.sample(padded, self._plan.labels[padded], self._seed)
         return images[: batch.count]
 
 

@@ -1,0 +1,126 @@
+"""`python -m ray_selfloop VERB [CONFIG] [a.b=value ...]`: look at a sweep without running it.
+
+validate     check the settings alone
+plan         what the sweep would run, what is published already, what the rest would take
+status       stages published and missing
+results      the final tables, from what is published
+report       write results.parquet and report.html again
+sync-mlflow  write to MLflow what it lacks
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from ray_selfloop.config import load
+from ray_selfloop.errors import ConfigError, SelfLoopError
+from ray_selfloop.graph import Node
+from ray_selfloop.planning import Plan, arguments, prepare
+
+DONE, BAD_INPUT = 0, 2
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    verb, *rest = [*(sys.argv[1:] if words is None else words)] or ["--help"]
+    if verb in ("-h", "--help"):
+        print(__doc__)
+        return DONE
+    try:
+        if verb not in VERBS:
+            raise ConfigError(f"{verb!r} is not a verb; verbs: {', '.join(VERBS)}")
+        VERBS[verb](rest)
+    except SelfLoopError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return DONE
+
+
+def validate(words: Sequence[str]) -> None:
+    """Check the settings; needs neither data nor storage."""
+    sweep, scenarios = load.load(*arguments(words))
+    print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
+    for scenario in scenarios:
+        print(f"  {scenario.name}")
+
+
+def plan(words: Sequence[str]) -> None:
+    """Stages by kind: all, published, missing; the missing ones' cost from published ones."""
+    found = prepare(words)
+    print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
+    print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
+    total, unknown = 0.0, False
+    for line, nodes in _lines(found).items():
+        missing = [node for node in nodes if node.stage.key not in found.records]
+        each = _seconds_each(found, nodes)
+        cost = "0" if not missing else "not known" if each is None else f"{each * len(missing):.0f}"
+        total += (each or 0.0) * len(missing)
+        unknown |= bool(missing) and each is None
+        print(f"{line:32}{len(nodes):6}{len(nodes) - len(missing):11}{len(missing):9}{cost:>14}")
+    at_least = "at least " if unknown else ""
+    print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
+
+
+def status(words: Sequence[str]) -> None:
+    """Stages published and missing; the storage is only read."""
+    found = prepare(words)
+    for line, nodes in _lines(found).items():
+        done = sum(node.stage.key in found.records for node in nodes)
+        print(f"{line:32}{done:5} of {len(nodes)} published")
+
+
+def results(words: Sequence[str]) -> None:
+    """Print the final tables of what is published."""
+    _concluded(words, "print")
+
+
+def report(words: Sequence[str]) -> None:
+    """Write the results table and the report page again."""
+    _concluded(words, "report")
+
+
+def sync_mlflow(words: Sequence[str]) -> None:
+    """Write to MLflow what it lacks of what is published."""
+    _concluded(words, "track")
+
+
+def _concluded(words: Sequence[str], what: str) -> None:
+    from ray_selfloop.conclude import Conclusion
+    from ray_selfloop.running import Run
+
+    run = Run(prepare(words))
+    run.measure_here()
+    conclusion = Conclusion(run, float("nan"))
+    {
+        "print": conclusion.summarise,
+        "report": lambda: print(conclusion.write_report()),
+        "track": conclusion.track,
+    }[what]()
+
+
+def _lines(found: Plan) -> Mapping[str, list[Node]]:
+    from ray_selfloop.running import line_of
+
+    lines: dict[str, list[Node]] = defaultdict(list)
+    for node in found.graph:
+        lines[line_of(node)].append(node)
+    return lines
+
+
+def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
+    """Mean seconds of the published stages among ``nodes``; None where there is none."""
+    known = [found.records[n.stage.key].seconds for n in nodes if n.stage.key in found.records]
+    return sum(known) / len(known) if known else None
+
+
+VERBS: Mapping[str, Callable[[Sequence[str]], None]] = {
+    "validate": validate,
+    "plan": plan,
+    "status": status,
+    "results": results,
+    "report": report,
+    "sync-mlflow": sync_mlflow,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

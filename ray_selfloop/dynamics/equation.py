@@ -1,0 +1,322 @@
+"""The parameters of eq. 6, as far as the data identify them.
+
+    A_t = (1 - g_M)(1 + d_D + d_Q (1 - q_t) + d_U u_t)
+
+One gauge freedom per connected component of the model x dataset graph: multiplying every 1 - g_M by
+c and dividing 1 + d_D, d_Q and d_U by c changes no A_t. So only ratios are reported. A component is
+fitted in the gauge where 1 - g_M = 1 for its first model; what the rank check of the design finds
+not identified is named and has no number. Knows nothing of how B, q and u were measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.stats import t as student
+
+from ray_selfloop.dynamics.factors import BiasSeries, Step, Steps
+from ray_selfloop.evaluation.outcomes import Floats
+
+TINY = 1e-8  # relative singular value below which a direction counts as lost
+THIS_CHAIN = "this chain only"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One quantity of eq. 6. value, low, high are NaN where it is not identified (see note)."""
+
+    scope: str
+    quantity: str
+    value: float
+    low: float
+    high: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One observed step: ``y = log B(t+1) - log B(t)`` of one chain.
+
+    draws: ``(R,)``, its error under the image resamples, to first order. x = 1 - q.
+    """
+
+    model: str
+    dataset: str
+    chain: int
+    y: float
+    draws: Floats
+    weight: float
+    x: float
+    u: float
+
+
+def _observed(series: Sequence[BiasSeries], factors: Steps) -> list[_Step]:
+    """Steps between generations whose bias is measurable and positive in the chain."""
+    found = []
+    for one in series:
+        if not one.measurable[0]:
+            continue
+        for k, chain in enumerate(one.chains):
+            for t in range(one.generations - 1):
+                pair = one.squared[:, k, t : t + 2]
+                if not (one.measurable[t : t + 2].all() and (pair[0] > 0).all()):
+                    continue
+                key = (one.scenario, one.classifier, chain, t)
+                step = factors.get(key) or factors.get((one.scenario, "", chain, t))
+                error = (pair[1:] - pair[0]) / (2.0 * pair[0])  # of log B = log(B^2) / 2
+                found.append(_step(one, chain, pair[0], error, step or Step(np.nan, np.nan)))
+    return found
+
+
+def _step(one: BiasSeries, chain: int, pair: Floats, error: Floats, step: Step) -> _Step:
+    draws = error[:, 1] - error[:, 0]
+    training = (one.training / (4.0 * pair**2)).sum()
+    weight = 1.0 / (float(draws.var()) + float(training) + 1e-4)  # 1e-4: no step counts alone
+    y = 0.5 * float(np.log(pair[1] / pair[0]))
+    return _Step(one.classifier, one.scenario, chain, y, draws, weight, 1.0 - step.q, step.u)
+
+
+def components(pairs: set[tuple[str, str]]) -> list[tuple[list[str], list[str]]]:
+    """Connected components of the model x dataset graph: ``(models, datasets)`` of each, sorted."""
+    left, found = set(pairs), []
+    while left:
+        models, datasets = {min(left)[0]}, set[str]()
+        while True:
+            datasets |= {d for m, d in pairs if m in models}
+            more = {m for m, d in pairs if d in datasets}
+            if more == models:
+                break
+            models = more
+        left -= {(m, d) for m, d in left if m in models}
+        found.append((sorted(models), sorted(datasets)))
+    return found
+
+
+@dataclass(frozen=True)
+class _Design:
+    """One component in its gauge: parameters log(1-g_M)/(1-g_ref), log(1+d_D), d_Q, d_U.
+
+    columns: ``(n, p)``, the log-linear design at d_Q = d_U = 0. lost: parameter -> why.
+    """
+
+    steps: list[_Step]
+    models: list[str]
+    datasets: list[str]
+    columns: Floats
+    lost: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Parameter names, in the order of the columns."""
+        ratios = [f"g {model}" for model in self.models[1:]]
+        return [*ratios, *(f"d_D {dataset}" for dataset in self.datasets), "d_Q", "d_U"]
+
+    @property
+    def fitted(self) -> NDArray[np.bool_]:
+        """``(p,)``: parameters that the fit moves; a lost d_Q or d_U is held at 0."""
+        return np.array([not (n in self.lost and n in ("d_Q", "d_U")) for n in self.names])
+
+    def log_a(self, parameters: Floats) -> Floats:
+        """log A of every step, ``(n,)``."""
+        cut = len(self.models) - 1 + len(self.datasets)
+        model, dataset = self.columns[:, : len(self.models) - 1], self.columns[:, :cut]
+        levels = np.exp(dataset[:, len(self.models) - 1 :] @ parameters[len(self.models) - 1 : cut])
+        growth = levels + self.columns[:, cut:] @ parameters[cut:]
+        return np.asarray(
+            model @ parameters[: len(self.models) - 1] + np.log(np.maximum(growth, 1e-9))
+        )
+
+
+def _design(steps: list[_Step], models: list[str], datasets: list[str]) -> _Design:
+    """The design of one component, with the parameters that its rank check finds lost."""
+    reasons = {}
+    factors = {"d_Q": np.array([s.x for s in steps]), "d_U": np.array([s.u for s in steps])}
+    for name, letter in (("d_Q", "q"), ("d_U", "u")):
+        if np.isnan(factors[name]).any():
+            reasons[name] = f"{letter} is not known for every observed step"
+            factors[name] = np.ones(len(steps))  # as a constant: it also hides in d_D
+        elif not _varies(factors[name], [s.dataset for s in steps]):
+            reasons[name] = f"{letter} is constant over the observed steps"
+    columns = np.column_stack(
+        [
+            *([s.model == m for s in steps] for m in models[1:]),
+            *([s.dataset == d for s in steps] for d in datasets),
+            factors["d_Q"],
+            factors["d_U"],
+        ]
+    ).astype(np.float64)
+    design = _Design(steps, models, datasets, columns)
+    lost = {name: "its direction in the design is empty" for name in _null(columns, design.names)}
+    if len(steps) <= np.linalg.matrix_rank(columns):
+        lost = dict.fromkeys(design.names, "there are no more observed steps than parameters")
+    confounded = "; ".join(reasons.values())
+    lost = {name: reasons.get(name) or confounded or why for name, why in lost.items()}
+    return _Design(steps, models, datasets, columns, lost)
+
+
+def _varies(values: Floats, datasets: list[str]) -> bool:
+    """Whether a factor moves within some dataset (between datasets it is confounded with d_D)."""
+    groups = np.array(datasets)
+    return any(bool(np.ptp(values[groups == d]) > 1e-9) for d in set(datasets))
+
+
+def _null(columns: Floats, names: list[str]) -> list[str]:
+    """Parameters with a part in the null space of the design (columns scaled to length 1)."""
+    scale = np.linalg.norm(columns, axis=0)
+    _, singular, vectors = np.linalg.svd(columns / np.where(scale > 0, scale, 1.0))
+    size = np.concatenate([singular, np.zeros(len(names) - len(singular))])
+    empty = vectors[size <= TINY * max(size[0], TINY)]
+    return [name for i, name in enumerate(names) if (np.abs(empty[:, i]) > 1e-6).any()]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """parameters ``(p,)``; covariance ``(p, p)``; t quantile; note on what the interval covers."""
+
+    parameters: Floats
+    covariance: Floats
+    quantile: float
+    note: str
+
+
+def _solve(design: _Design, level: float) -> _Fit:
+    """Weighted least squares, and a covariance that is robust by chain.
+
+    Weights are those of independent steps; what steps of a chain, a test set or a classifier share
+    enters the covariance alone.
+    """
+    y = np.array([s.y for s in design.steps])
+    root = np.sqrt([s.weight for s in design.steps])
+    free = design.fitted
+    start = np.zeros(len(free))
+
+    def full(moved: Floats) -> Floats:
+        parameters = start.copy()
+        parameters[free] = moved
+        return parameters
+
+    def residual(moved: Floats) -> Floats:
+        return root * (design.log_a(full(moved)) - y)
+
+    found = least_squares(residual, start[free], x_scale="jac")
+    influence = np.linalg.pinv(np.asarray(found.jac)) * root  # (p, n): d parameters / d y
+    covariance = np.zeros((len(free), len(free)))
+    error = -found.fun / root
+    covariance[np.ix_(free, free)], freedom = _covariance(design.steps, influence, error)
+    chains = {s.chain for s in design.steps}
+    note = THIS_CHAIN if len(chains) == 1 else ""
+    return _Fit(full(found.x), covariance, float(student.ppf(0.5 + level / 2, freedom)), note)
+
+
+def _covariance(steps: list[_Step], influence: Floats, error: Floats) -> tuple[Floats, int]:
+    """Between chains (cluster-robust), plus the test images' part that the chains share.
+
+    With one chain: test images plus the scatter of its steps. Second result: degrees of freedom.
+    """
+    chain = np.array([s.chain for s in steps])
+    draws = np.stack([s.draws for s in steps])  # (n, R)
+    image = np.cov(influence @ draws)
+    names = np.unique(chain)
+    if len(names) == 1:
+        spare = len(steps) - len(influence)
+        scatter = (influence * error**2) @ influence.T * len(steps) / spare
+        return np.atleast_2d(image + scatter), spare
+    own = [influence[:, chain == k] for k in names]
+    scores = np.stack([part @ error[chain == k] for part, k in zip(own, names, strict=True)])
+    between = scores.T @ scores * len(names) / (len(names) - 1)
+    apart = [np.cov(part @ draws[chain == k]) for part, k in zip(own, names, strict=True)]
+    values, vectors = np.linalg.eigh(np.atleast_2d(image - np.sum(apart, axis=0)))
+    return between + (vectors * np.maximum(values, 0.0)) @ vectors.T, len(names) - 1
+
+
+def _numbers(design: _Design, fit: _Fit) -> list[Number]:
+    """Ratios of the component; those that involve a lost parameter without a number."""
+    index = {name: i for i, name in enumerate(design.names)}
+    found = []
+    reference = design.models[0]
+    for model in design.models[1:]:
+        quantity = f"(1-g[{model}])/(1-g[{reference}])"
+        found.append(_exponential(design, fit, model, quantity, {f"g {model}": 1.0}))
+    first = design.datasets[0]
+    for dataset in design.datasets[1:]:
+        terms = {f"d_D {dataset}": 1.0, f"d_D {first}": -1.0}
+        found.append(_exponential(design, fit, dataset, f"(1+d_D)/(1+d_D[{first}])", terms))
+    for name in ("d_Q", "d_U"):
+        for dataset in design.datasets:
+            found.append(_relative(design, fit, dataset, name, index))
+    return found + _admissible(design, fit)
+
+
+def _refused(design: _Design, names: Sequence[str]) -> str:
+    """Why a quantity has no number; empty where it has one."""
+    why = [design.lost[name] for name in names if name in design.lost]
+    return f"not identified: {why[0]}" if why else ""
+
+
+def _exponential(
+    design: _Design, fit: _Fit, scope: str, quantity: str, terms: Mapping[str, float]
+) -> Number:
+    """exp of a sum of parameters, with its interval."""
+    nan, refused = float("nan"), _refused(design, list(terms))
+    if refused:
+        return Number(scope, quantity, nan, nan, nan, refused)
+    weight = np.array([terms.get(name, 0.0) for name in design.names])
+    centre, reach = weight @ fit.parameters, fit.quantile * _sd(weight, fit)
+    value, low, high = np.exp([centre, centre - reach, centre + reach]).tolist()
+    return Number(scope, quantity, value, low, high, fit.note)
+
+
+def _relative(
+    design: _Design, fit: _Fit, dataset: str, name: str, index: Mapping[str, int]
+) -> Number:
+    """d_Q/(1+d_D) or d_U/(1+d_D) of one dataset, by the delta method."""
+    nan, level = float("nan"), f"d_D {dataset}"
+    quantity, refused = f"{name}/(1+d_D)", _refused(design, [name, level])
+    if refused:
+        return Number(dataset, quantity, nan, nan, nan, refused)
+    value = float(fit.parameters[index[name]] * np.exp(-fit.parameters[index[level]]))
+    gradient = np.zeros(len(index))
+    gradient[index[name]] = np.exp(-fit.parameters[index[level]])
+    gradient[index[level]] = -value
+    reach = fit.quantile * _sd(gradient, fit)
+    return Number(dataset, quantity, value, value - reach, value + reach, fit.note)
+
+
+def _sd(gradient: Floats, fit: _Fit) -> float:
+    return max(float(gradient @ fit.covariance @ gradient), 0.0) ** 0.5
+
+
+def _admissible(design: _Design, fit: _Fit) -> list[Number]:
+    """The g_M that the gauge leaves open if 0 <= g_M < 1 for all models and d_D >= 0 for all data.
+
+    ``1 - g_M = c r_M`` and ``1 + d_D = s_D / c`` with fitted r_M and s_D: c is at most the smallest
+    of 1 / max r_M and min s_D, so that g_M lies in ``[1 - c r_M, 1)``.
+    """
+    if any(name not in ("d_Q", "d_U") for name in design.lost):
+        return []
+    cut = len(design.models) - 1
+    ratios = np.exp(np.concatenate([[0.0], fit.parameters[:cut]]))
+    levels = np.exp(fit.parameters[cut : cut + len(design.datasets)])
+    most = min(1.0 / float(ratios.max()), float(levels.min()))
+    note = "admissible interval under 0 <= g < 1 and d_D >= 0; not an estimate"
+    return [
+        Number(model, "g", float("nan"), 1.0 - most * float(ratio), 1.0, note)
+        for model, ratio in zip(design.models, ratios, strict=True)
+    ]
+
+
+def parameters(series: Sequence[BiasSeries], factors: Steps, level: float) -> list[Number]:
+    """Every ratio of eq. 6's parameters, component by component; empty without an observed step."""
+    steps = _observed(series, factors)
+    found: list[Number] = []
+    for models, datasets in components({(s.model, s.dataset) for s in steps}):
+        design = _design([s for s in steps if s.model in models], models, datasets)
+        if all(name in design.lost for name in design.names):
+            nan = float("nan")
+            nothing = _Fit(np.zeros(len(design.names)), np.zeros((0, 0)), nan, "")
+            found += _numbers(design, nothing)
+        else:
+            found += _numbers(design, _solve(design, level))
+    return found

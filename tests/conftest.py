@@ -1,0 +1,43 @@
+"""Shared by all tests: a micro-sweep, whose stages are the real ones at the smallest sizes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+MICRO = (
+    "name=micro",
+    "axes={}",
+    "loop.generations=2",
+    "loop.classifier_seeds=[0]",
+    "classifiers=[lenet]",
+    "training.max_steps=20",
+    "generator.max_steps=20",
+    "generator.min_steps=0",
+    "generator.check_every=10",
+    "generator.check_samples=100",
+    "filter.clip.steps=20",
+    "evaluation.samples=100",
+    "evaluation.resamples=50",
+    "evaluation.permutations=50",
+)
+"""Overrides of the quickstart: 1 scenario, 2 generations, seconds instead of minutes."""
+
+
+@pytest.fixture
+def micro(tmp_path: Path) -> list[str]:
+    """The words of a micro-sweep's command line, with a storage of its own."""
+    return [*MICRO, f"storage={tmp_path / 'store'}"]
+
+
+@pytest.fixture(scope="session")
+def data_root() -> str:
+    """The folder of the full real data sets; tests that need it are skipped without it."""
+    root = os.environ.get("SELFLOOP_DATA")
+    if not root:
+        pytest.skip("SELFLOOP_DATA is not set: the real data sets are not at hand")
+    return root

@@ -1,0 +1,126 @@
+"""One sweep, computed in this process and through Ray: the same records."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from ray_selfloop.distributed.cluster import SLOT, Cluster
+from ray_selfloop.distributed.driver import Scheduler
+from ray_selfloop.distributed.generate import stream
+from ray_selfloop.distributed.trials import Experiment, Outcome
+from ray_selfloop.graph import Graph
+from ray_selfloop.planning import Plan, prepare
+from ray_selfloop.progress import Progress
+from ray_selfloop.stages.run import execute, run_here
+from ray_selfloop.store import Store
+
+TRIAL = {"cpu": 0.0, SLOT: 1.0}
+WAIT = 120  # s, far above what a stage takes
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[Cluster]:
+    """A Ray instance of exactly two CPUs and two slots."""
+    ray.init(num_cpus=2, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
+    yield Cluster(2, TRIAL, 0.0)
+    ray.shutdown()
+
+
+def scheduled(plan: Plan, cluster: Cluster) -> Progress:
+    """Run a plan through Ray to its end."""
+    progress = Progress(plan.graph)
+    scheduler = Scheduler(progress, str(plan.store.root), cluster, plan.sweep.name)
+    scheduler.run(lambda _: None, threading.Event())
+    scheduler.close()
+    return progress
+
+
+def contents(graph: Graph, store: Store) -> dict[str, object]:
+    """What every stage published, apart from times and places."""
+    records = {node.stage.key: store.get(node.stage.key) for node in graph}
+    return {key: (record.summary, record.files) for key, record in records.items()}
+
+
+def test_ray_and_this_process_publish_the_same_bytes(
+    micro: list[str], tmp_path: Path, two_cpus: Cluster
+) -> None:
+    words = [*micro, "loop.generations=1", "generator.max_steps=10", "compute.sample_batch=64"]
+    here, there = prepare(words), prepare([*words, f"storage={tmp_path / 'ray'}"])
+    run_here(here.graph, here.store)
+    progress = scheduled(there, two_cpus)
+    assert not progress.failed
+    assert progress.done == set(there.graph.nodes)
+    assert contents(there.graph, there.store) == contents(here.graph, here.store)
+
+
+def test_a_failed_trial_takes_along_only_what_needs_it(
+    micro: list[str], two_cpus: Cluster, tmp_path: Path
+) -> None:
+    words = [
+        *micro,
+        "loop.generations=1",
+        "classifiers=[lenet, mobilenet_v3_small]",
+        "filter.score=none",
+        f"training_of.mobilenet_v3_small.pretrained={tmp_path / 'no-such-weights.pth'}",
+    ]
+    plan = prepare(words)
+    progress = scheduled(plan, two_cpus)
+    names = {plan.graph.nodes[key].stage.config["network"] for key in progress.failed}
+    assert names == {"mobilenet_v3_small"}
+    assert all("no-such-weights.pth" in error for error in progress.failed.values())
+    assert len(progress.done) == len(plan.graph) - len(progress.failed)
+    assert progress.blocked() == []
+
+
+def test_a_failed_expert_stops_its_own_chain_alone(
+    micro: list[str], two_cpus: Cluster, tmp_path: Path
+) -> None:
+    words = [
+        *micro,
+        "loop.generations=1",
+        "classifiers=[lenet, mobilenet_v3_small]",
+        "axes.filter.expert.classifier=[lenet, mobilenet_v3_small]",
+        f"training_of.mobilenet_v3_small.pretrained={tmp_path / 'no-such-weights.pth'}",
+    ]
+    plan = prepare(words)
+    progress = scheduled(plan, two_cpus)
+    ended = {
+        place.scenario
+        for node in plan.graph.of_kind("generator_metrics")
+        if node.stage.key in progress.done
+        for place in node.places
+    }
+    lost = {place.scenario for node in progress.blocked() for place in node.places}
+    assert ended == {"classifier=lenet"}
+    assert lost == {"classifier=mobilenet_v3_small"}
+
+
+def test_the_stream_runs_beside_an_idle_experiment_on_two_cpus(
+    micro: list[str], two_cpus: Cluster
+) -> None:
+    plan = prepare([*micro, "loop.generations=1", "compute.sample_batch=100"])
+    (samples,) = plan.graph.of_kind("samples")
+    trials = [node.stage for node in plan.graph.of_kind("classifier") if not _later(node.stage)]
+    for node in plan.graph:
+        if node.stage.key in _needed(plan.graph, samples.stage.key) - {trials[0].key}:
+            execute(node.stage, plan.store)
+    experiment = Experiment("idle", str(plan.store.root), TRIAL, slots=2)
+    experiment.board.waiting.put(trials[0])
+    assert experiment.board.outcomes.get(timeout=WAIT) == Outcome(trials[0].key, "")
+    record = stream(samples.stage, str(plan.store.root), workers=1, gpus=0.0)
+    assert record.summary["count"] == 480
+    assert experiment.failure is None
+    experiment.close(timeout=WAIT)
+
+
+def _later(stage: object) -> bool:
+    return any(name.startswith("kept") for name in stage.inputs)  # type: ignore[attr-defined]
+
+
+def _needed(graph: Graph, key: str) -> set[str]:
+    """Keys of everything that a stage depends on."""
+    inputs = set(graph.nodes[key].stage.inputs.values())
+    return inputs.union(*(_needed(graph, name) for name in inputs))

@@ -1,0 +1,56 @@
+"""Small synthetic test sets and predictions, drawn from a seed."""
+
+import numpy as np
+
+from ray_selfloop.evaluation.outcomes import Outcome, TestSet
+
+
+def names(prefix, count):
+    return tuple(f"{prefix}{i}" for i in range(count))
+
+
+def independent(rng, n=240, classes=4, groups=3, pooled=True):
+    """Random labels and subgroups, one row for each unit."""
+    return TestSet(
+        labels=rng.integers(classes, size=n),
+        subgroups=rng.integers(groups, size=n),
+        units=rng.permutation(n),
+        class_names=names("c", classes),
+        subgroup_names=names("g", groups),
+        train_shares=rng.random((classes, groups)) + 0.1,
+        pooled=pooled,
+        crossed=False,
+    )
+
+
+def crossed(rng, units=60, classes=4, groups=3, pooled=True):
+    """Every unit once in every subgroup."""
+    labels = np.arange(units) % classes
+    return TestSet(
+        labels=np.tile(labels, groups),
+        subgroups=np.repeat(np.arange(groups), units),
+        units=np.tile(rng.permutation(units), groups),
+        class_names=names("c", classes),
+        subgroup_names=names("g", groups),
+        train_shares=np.ones((classes, groups)),
+        pooled=pooled,
+        crossed=True,
+    )
+
+
+def predict(rng, test, accuracy):
+    """Right with the given probability (a number, or one for each row), else the next class."""
+    right = rng.random(len(test.labels)) < accuracy
+    return np.where(right, test.labels, (test.labels + 1) % test.classes)
+
+
+def outcomes(rng, test, chains=1, generations=3, seeds=2, classifiers=("a",), gap=0.2):
+    """Trials whose accuracy falls with the subgroup's number."""
+    accuracy = 0.9 - gap * test.subgroups / max(test.groups - 1, 1)
+    return [
+        Outcome(chain, generation, classifier, seed, predict(rng, test, accuracy))
+        for classifier in classifiers
+        for chain in range(chains)
+        for seed in range(seeds)
+        for generation in range(generations)
+    ]
