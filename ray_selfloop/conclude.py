@@ -26,6 +26,7 @@ from ray_selfloop.report import page, terminal
 from ray_selfloop.report.view import (
     Failure,
     FilterAudit,
+    FitNumber,
     GeneratorOutcome,
     ReportView,
     Samples,
@@ -149,6 +150,7 @@ def report_view(
         results=results,
         scenarios=tuple(_scenario(plan, scenario) for scenario in plan.scenarios),
         verdicts=tuple(_verdicts(plan)),
+        fit=tuple(_fit(plan)),
         failures=tuple(_failures(progress)),
         stages=tuple(_stage_uses(plan, progress)),
         warnings=(*warnings, *_statements(plan)),
@@ -272,12 +274,17 @@ def _statements(plan: Plan) -> list[str]:
 
 def _verdicts(plan: Plan) -> Iterator[Verdict]:
     for _, record in _published(plan, "dynamics"):
-        for verdict in record.summary["verdicts"]:
-            yield Verdict(**{**verdict, **{n: _number(verdict[n]) for n in ("a", "low", "high")}})
+        yield from (Verdict(**_numbers(entry)) for entry in record.summary["verdicts"])
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _fit(plan: Plan) -> Iterator[FitNumber]:
+    for _, record in _published(plan, "dynamics"):
+        yield from (FitNumber(**_numbers(entry)) for entry in record.summary["fit"])
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's entry with NaN where it says null."""
+    return {name: float("nan") if value is None else value for name, value in entry.items()}
 
 
 def _failures(progress: Progress) -> Iterator[Failure]:

@@ -25,7 +25,7 @@ class StorageError(SelfLoopError):
     """The storage cannot be read or written (exit code 2)."""
 
 
-class CorruptRecord(StorageError):
+class CorruptRecord(StorageError):  # noqa: N818  (it names the thing that is damaged)
     """A published record or one of its artifacts is not what was published; it is recomputed."""
 
 

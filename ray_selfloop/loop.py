@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_selfloop import queue, seeding
+from ray_selfloop.classifiers import weights
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.graph import Graph, Place, Stage
 
@@ -211,18 +212,21 @@ def _trial(
 ) -> Stage:
     sweep = chain.sweep
     name, seed = who
+    training = sweep.training_for(name)
     expert = sweep.filter.uses_uncertainty and name == chain.expert[0] and seed in chain.expert[1]
     judge = n == 0 and name == chain.judge[0] and seed in chain.judge[1]
     config = {
         "network": name,
-        "training": sweep.training_for(name).model_dump(mode="json"),
+        "training": training.model_dump(mode="json", exclude={"pretrained"}),
+        "source": weights.source(name, training.pretrained),
         "training_set": training_set[0],
         "augment": AUGMENTATION[sweep.dataset.name],
         "seed": chain.seed("classifier", n, name, seed),
         "weights": expert or judge,
         "threads": sweep.compute.threads,
     }
-    stage = graph.add("classifier", config, training_set[1], chain.place(n, name, seed))
+    place, hints = chain.place(n, name, seed), {"pretrained": training.pretrained}
+    stage = graph.add("classifier", config, training_set[1], place, hints)
     graph.nodes[stage.key].awaited |= expert or judge
     return stage
 
@@ -266,14 +270,47 @@ def add_fairness(
     scenario: Scenario, trials: Mapping[Place, Stage], data: Stage, graph: Graph
 ) -> Stage:
     """The measurement of one scenario's published trials."""
-    inputs = {
-        f"{place.loop_seed}/{place.generation}/{place.classifier}/{place.seed}": stage
-        for place, stage in sorted(trials.items())
-    }
+    inputs = {_trial_name(place): stage for place, stage in sorted(trials.items())}
     config = {"evaluation": measured_with(scenario.sweep)}
-    place = Place(scenario.name, 0, scenario.sweep.loop.generations)
-    return graph.add("fairness", config, {"dataset": data, **inputs}, place)
+    return graph.add("fairness", config, {"dataset": data, **inputs}, _end(scenario))
 
 
-def add_dynamics(sweep: Sweep, fairness: Named, metrics: list[Any], graph: Graph) -> None:
-    """placeholder"""
+def add_dynamics(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph) -> Stage:
+    """Eq. 6 over all scenarios; ``measured`` is what each has published, from `measurements`."""
+    config = {
+        "evaluation": sweep.evaluation.model_dump(mode="json", exclude={"judge"}),
+        "scenarios": [scenario.name for scenario, _ in measured],
+        "experts": {scenario.name: _shared_expert(scenario.sweep) for scenario, _ in measured},
+    }
+    inputs = {
+        f"{scenario.name}/{name}": stage
+        for scenario, named in measured
+        for name, stage in named.items()
+    }
+    return graph.add("dynamics", config, inputs, _end(measured[0][0]))
+
+
+def measurements(
+    data: Stage, trials: Mapping[Place, Stage], metrics: Mapping[Place, Stage]
+) -> Named:
+    """One scenario's dataset, trials and generator metrics, as inputs of the dynamics stage."""
+    named = {f"trial/{_trial_name(place)}": stage for place, stage in sorted(trials.items())}
+    named |= {
+        f"metrics/{place.loop_seed}/{place.generation}/{place.classifier}": stage
+        for place, stage in sorted(metrics.items())
+    }
+    return {"dataset": data, **named}
+
+
+def _trial_name(place: Place) -> str:
+    return f"{place.loop_seed}/{place.generation}/{place.classifier}/{place.seed}"
+
+
+def _shared_expert(sweep: Sweep) -> str:
+    """The classifier whose bias acts on the next generation of a shared chain; else empty."""
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    return sweep.filter.expert.classifier if shared else ""
+
+
+def _end(scenario: Scenario) -> Place:
+    return Place(scenario.name, 0, scenario.sweep.loop.generations)

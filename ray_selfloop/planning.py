@@ -59,11 +59,11 @@ class Plan:
         if record:
             self.records[key] = record
 
-    def trials(self, scenario: str) -> dict[Place, Stage]:
-        """The published trials of a scenario, by place."""
+    def published(self, kind: str, scenario: str) -> dict[Place, Stage]:
+        """The published stages of one kind in a scenario, by place."""
         return {
             place: node.stage
-            for node in self.graph.of_kind("classifier")
+            for node in self.graph.of_kind(kind)
             for place in node.places
             if place.scenario == scenario and node.stage.key in self.records
         }
@@ -107,8 +107,11 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
 
     settings = scenario.sweep
     queue.check(settings.loop, settings.queue)
-    if settings.generator.name == "held_out_real":
-        _check_reserve(settings, *data.original_and_reserve(settings.dataset))
+    control = settings.generator.name == "held_out_real"
+    if control or settings.dataset.reserve > 0:
+        original, reserve = data.original_and_reserve(settings.dataset)
+        if control:
+            _check_reserve(settings, original, reserve)
     source = data.source(settings.dataset)
     for chain in loop.chains(scenario):
         loop.add_chain(chain, source, graph)
@@ -121,9 +124,7 @@ def _check_reserve(settings: Sweep, original: Ids, reserve: Ids) -> None:
     classes = int(original.max()) + 1
     total = queue.volume(settings.queue, settings.loop.regime, len(original))
     share = drop_share(settings.filter)
-    draws = queue.class_draws(
-        settings.queue, total, original, classes, share, settings.filter.cut
-    )
+    draws = queue.class_draws(settings.queue, total, original, classes, share, settings.filter.cut)
     check_reserve(np.bincount(reserve, minlength=classes), draws, settings.loop.generations)
 
 
@@ -131,17 +132,26 @@ def storage(text: str) -> Path:
     """The storage folder, absolute and writable; raises ConfigError or StorageError."""
     if "://" in text:
         raise ConfigError(f"storage: {text}: only folders are supported; give a path")
-    path = Path(text).expanduser()
+    path = _expanded(text)
     if not path.is_absolute() and os.environ.get(JOB_MARK):
         raise ConfigError(
             f"storage: {text} is relative, and a Ray job's working folder is a temporary copy; "
             "give an absolute path that every node sees"
         )
-    path = path.resolve()
-    parent = next(folder for folder in (path, *path.parents) if folder.exists())
     try:
+        path = path.resolve()
+        parent = next(folder for folder in (path, *path.parents) if folder.exists())
         with tempfile.TemporaryDirectory(prefix=".selfloop-probe-", dir=parent):
             pass
     except OSError as error:
         raise StorageError(f"storage: {path} cannot be written: {error.strerror}") from error
+    except (RuntimeError, ValueError) as error:  # a loop of links, a zero byte
+        raise StorageError(f"storage: {text!r} is not a path: {error}") from error
     return path
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"storage: {text}: there is no such user") from error

@@ -78,22 +78,18 @@ class Run:
 
     def _add_measurements(self) -> None:
         """Fairness of each scenario's published trials, then the dynamics over all scenarios."""
-        plan = self.plan
-        fairness = {}
+        plan, measured = self.plan, []
         for scenario in plan.scenarios:
-            trials = plan.trials(scenario.name)
+            trials = plan.published("classifier", scenario.name)
             if trials:
                 data = plan.dataset(scenario.name)
-                fairness[scenario.name] = loop.add_fairness(scenario, trials, data, plan.graph)
-        if fairness:
-            loop.add_dynamics(plan.sweep, fairness, self._metrics(), plan.graph)
+                loop.add_fairness(scenario, trials, data, plan.graph)
+                metrics = plan.published("generator_metrics", scenario.name)
+                measured.append((scenario, loop.measurements(data, trials, metrics)))
+        if measured:
+            loop.add_dynamics(plan.sweep, measured, plan.graph)
         plan.look_up()
         self.progress.cached |= plan.records.keys() - self.progress.done
-
-    def _metrics(self) -> list[Node]:
-        published = self.progress.published
-        nodes = self.plan.graph.of_kind("generator_metrics")
-        return [node for node in nodes if node.stage.key in published]
 
     def _compute(self, interrupted: threading.Event) -> None:
         if not self.progress.missing():

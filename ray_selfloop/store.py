@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from ray_selfloop.errors import CorruptRecord, StorageError
-from ray_selfloop.graph import Stage
+from ray_selfloop.graph import Stage, digest
 
 PACKAGES = ("ray-selfloop", "torch", "torchvision", "numpy", "open_clip_torch", "timm", "ray")
 FORMAT = 1
+SEAL = "seal"  # in a record's file: the digest of all else that stands there
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Store:
             text = path.read_text()
         except FileNotFoundError:
             return None
+        except UnicodeDecodeError as error:
+            raise CorruptRecord(f"{key}: {path} is not a record ({error})") from error
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error}") from error
         record = _parse(path, key, text)
@@ -124,7 +127,9 @@ class Store:
             published=time.time(),
             environment=dict(_environment()),
         )
-        text = json.dumps(asdict(record), indent=1, sort_keys=True, allow_nan=False)
+        values = json.loads(json.dumps(asdict(record), allow_nan=False))  # as it will be read
+        sealed = {**values, SEAL: digest(values)}
+        text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False)
         _create_if_absent(self.folder(stage.key) / "record.json", text)
         return self.get(stage.key)
 
@@ -132,8 +137,12 @@ class Store:
         """Set the record of ``key`` aside, so that the stage counts as missing."""
         record = self.folder(key) / "record.json"
         aside = record.with_name(f"record.corrupt-{uuid.uuid4().hex[:8]}.json")
-        with contextlib.suppress(FileNotFoundError):
+        try:
             record.rename(aside)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageError(f"{record} cannot be set aside: {error.strerror}") from error
 
     def _check(self, record: Record, checksums: bool) -> None:
         for name, (size, sha256) in record.files.items():
@@ -150,13 +159,16 @@ class Store:
 
 def _parse(path: Path, key: str, text: str) -> Record:
     try:
-        record = Record(**json.loads(text))
-        sound = record.key == key and all(len(entry) == 2 for entry in record.files.values())
-    except (ValueError, TypeError, AttributeError) as error:
+        values = json.loads(text)
+        seal = values.pop(SEAL)
+        sound = seal == digest(values)
+        record = Record(**values)
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise CorruptRecord(f"{key}: {path} is not a record ({error})") from error
-    identity = Stage(record.kind, record.version, record.config, record.inputs)
-    if not sound or identity.key != key:
-        raise CorruptRecord(f"{key}: {path} describes another stage")
+    if not sound:
+        raise CorruptRecord(f"{key}: the content of {path} has changed")
+    if record.key != key:
+        raise CorruptRecord(f"{key}: {path} describes another stage, {record.key}")
     return record
 
 

@@ -73,7 +73,8 @@ class Trained:
 
 
 def _tensor(images: Images, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    writable = np.require(images, requirements=("C", "W"))  # a copy only of a read-only array
+    return torch.from_numpy(writable).to(device)
 
 
 @torch.no_grad()
@@ -188,7 +189,7 @@ class _Batches:
         self, examples: Examples, batch_size: int, seed: int, device: torch.device
     ) -> None:
         self.images = _tensor(examples.train.images, device)
-        self.labels = torch.from_numpy(examples.train.labels).to(device)
+        self.labels = torch.tensor(examples.train.labels, device=device)
         self.augment = examples.augment
         order = seeding.derive(seed, "order")
         self.rows = _rows(len(examples.train.labels), batch_size, order)
@@ -208,7 +209,7 @@ def _held_out(
     network.eval()
     outputs = torch.from_numpy(logits(network, held_out.images, batch_size, device))
     network.train()
-    labels = torch.from_numpy(held_out.labels)
+    labels = torch.tensor(held_out.labels)
     accuracy = float((outputs.argmax(1) == labels).double().mean())
     return accuracy, float(F.cross_entropy(outputs.double(), labels))
 

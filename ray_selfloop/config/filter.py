@@ -98,11 +98,11 @@ class Uncertainty(Settings):
     )
     passes: int = Field(default=20, ge=2, description="Dropout masks per image and network.")
     rate: float = Field(
-        default=0.5,
+        default=0.2,
         gt=0,
         lt=1,
-        description="Dropout rate inserted before the last layer of a network that has no dropout; "
-        "networks that have some keep theirs.",
+        description="Dropout rate inserted before the last layer of a network that has none; "
+        "others keep theirs. Low, because such a network was not trained with dropout.",
     )
     score_batch: int = Field(default=256, ge=1, description="Fixed batch shape when scoring.")
 

@@ -4,6 +4,7 @@ Nothing here loads torch or ray: a typo is answered at once.
 """
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,47 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name, scenario_points
+from ray_selfloop.config.sweep import (
+    PartError,
+    Scenario,
+    Sweep,
+    scenario_name,
+    scenario_points,
+)
 from ray_selfloop.errors import ConfigError
 
 QUICKSTART = "quickstart"
+MERGE = "tag:yaml.org,2002:merge"
 DEFAULT_TAGS = {
     "dataset": ("name", "colorized_digits"),
     "generator": ("name", "conditional_gan"),
     "filter.clip": ("kind", "domain"),
 }
+GROUP = "must be a group of settings (keys and values)"
+PLAINLY = {
+    "tuple_type": "must be a list, like [a, b]",
+    "list_type": "must be a list, like [a, b]",
+    "dict_type": GROUP,
+    "model_type": GROUP,
+    "model_attributes_type": GROUP,
+}
+"""What pydantic says of Python's types, in the words of a sweep file."""
+
 Tree = dict[str, Any]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that a group has twice is an error, not the last one's win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen and key.tag != MERGE:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def sweep_file(name: str) -> Path:
@@ -43,13 +75,11 @@ def load(config: str | None, overrides: Sequence[str]) -> tuple[Sweep, list[Scen
         _override(tree, override)
     sweep = _validated(tree, "")
     points = scenario_points(sweep.axes)
-    names = [scenario_name(point) for point in points]
-    scenarios = [
-        Scenario(name=name, values=point, sweep=_at(tree, point))
-        for name, point in zip(names, points, strict=True)
-    ]
-    if len({scenario.name for scenario in scenarios}) != len(scenarios):
-        raise ConfigError(f"axes: two scenarios have the same name, among {', '.join(names)}")
+    scenarios = [_scenario(tree, point) for point in points]
+    names = [scenario.name for scenario in scenarios]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"axes: two scenarios have the same name: {'; '.join(twice)}")
     return sweep, scenarios
 
 
@@ -64,26 +94,36 @@ def _find(config: str | None) -> Path:
 
 def _read(path: Path) -> Tree:
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = _parsed(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} cannot be read: {_one_line(error)}") from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path} is not a sweep file: its top level must be keys and values")
     return tree
 
 
+def _parsed(text: str) -> Any:
+    return yaml.load(text, _StrictLoader)  # a SafeLoader
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
 def _override(tree: Tree, override: str) -> None:
     path, sign, text = override.partition("=")
-    if not sign or not path:
+    if not sign or not all(path.split(".")):
         raise ConfigError(f"{override!r} is not an override; write key.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = _parsed(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: {' '.join(str(error).split())}") from error
-    if path.startswith("axes."):
-        tree.setdefault("axes", {})[path.removeprefix("axes.")] = value
-    else:
+        raise ConfigError(f"{override!r}: {_one_line(error)}") from error
+    if not path.startswith("axes."):
         _set(tree, path, value)
+        return
+    if not isinstance(tree.get("axes") or {}, dict):
+        raise ConfigError(f"{path}: axes {GROUP}")
+    tree["axes"] = {**(tree.get("axes") or {}), path.removeprefix("axes."): value}
 
 
 def _set(tree: Tree, path: str, value: Any) -> None:
@@ -99,13 +139,25 @@ def _set(tree: Tree, path: str, value: Any) -> None:
     node[leaf] = value
 
 
-def _at(tree: Tree, point: Mapping[str, Any]) -> Sweep:
-    """The settings of one scenario: the file with the axes' values put in."""
+def _scenario(tree: Tree, point: Mapping[str, Any]) -> Scenario:
+    """The file with the axes' values put in; its name and values are the validated ones."""
     own: Tree = yaml.safe_load(yaml.safe_dump(tree))
     for path, value in point.items():
         _set(own, path, value)
     where = f" (in scenario {scenario_name(point)})" if point else ""
-    return _validated(own, where)
+    sweep = _validated(own, where)
+    values = {path: _value(sweep, path, value) for path, value in point.items()}
+    return Scenario(name=scenario_name(values), values=values, sweep=sweep)
+
+
+def _value(sweep: Sweep, path: str, written: Any) -> Any:
+    """What an axis value was read as: YAML takes 1e-4 for a text. Groups stay as written."""
+    if isinstance(written, dict):
+        return written
+    found: Any = sweep.model_dump(mode="json")
+    for part in path.split("."):
+        found = found[part]
+    return found
 
 
 def _with_tags(tree: Tree) -> Tree:
@@ -123,58 +175,78 @@ def _validated(tree: Tree, where: str) -> Sweep:
     try:
         return Sweep.model_validate(_with_tags(tree))
     except ValidationError as error:
-        raise ConfigError(_explain(error) + where) from error
+        raise ConfigError(_one_line(_explain(error, Sweep)) + where) from error
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, root: type[BaseModel], above: str = "") -> str:
     """The first fault: path, what was found, what is allowed."""
-    fault = error.errors()[0]
-    names = _names(Sweep, fault["loc"])
-    path = ".".join(str(part) for part in names)
+    faults = error.errors()
+    fault = faults[0]
+    names, group = _walk(root, fault["loc"])
+    path = ".".join([above, *names] if above else names)
+    inner = _inner(fault)
+    if inner:
+        return _explain(inner[0], inner[1].model, inner[1].path)
     if fault["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(names)}"
-    message = fault["msg"].removeprefix("Value error, ")
-    if not path:
-        return message
+        return f"{path}: unknown key{_nearest_key(path, group)}"
     if fault["type"] == "missing":
-        return f"{path}: this key is required"
-    shown = repr(fault["input"])
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        return f"{path}: this {'entry' if names[-1].isdigit() else 'key'} is required"
     if fault["type"] == "union_tag_invalid":
-        allowed, found = fault["ctx"]["expected_tags"], fault["ctx"]["tag"]
-        return f"{path}: {found!r} is not known; known: {allowed}{_nearest_value(fault)}"
-    if fault["type"] == "literal_error":
-        return f"{path}: {message}, not {shown}{_nearest_value(fault)}"
-    return f"{path}: {message} (found {shown})"
+        path += "." + fault["ctx"]["discriminator"].strip("'")
+    same = [other for other in faults if _walk(root, other["loc"])[0] == names]
+    message = ", or ".join(dict.fromkeys(_message(other) for other in same))
+    return f"{path}: {message}{_found(fault)}{_nearest_value(fault)}" if path else message
+
+
+def _inner(fault: Mapping[str, Any]) -> tuple[ValidationError, PartError] | None:
+    """The fault below a group of settings that is validated apart."""
+    error = fault.get("ctx", {}).get("error")
+    cause = error.__cause__ if isinstance(error, PartError) else None
+    return (cause, error) if isinstance(cause, ValidationError) else None
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "union_tag_invalid":
+        return f"must be one of {fault['ctx']['expected_tags']}"
+    plain = PLAINLY.get(fault["type"], str(fault["msg"]))
+    plain = plain.removeprefix("Value error, ").replace("Input should", "must")
+    return re.sub(r"^(String|Tuple|List) should", "must", plain)
+
+
+def _found(fault: Mapping[str, Any]) -> str:
+    """What was given; nothing where the message is about a whole group."""
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return ""
+    shown = repr(fault.get("ctx", {}).get("tag", fault["input"]))
+    return f" (found {shown if len(shown) <= 80 else shown[:77] + '...'})"
 
 
 def _nearest_value(fault: Mapping[str, Any]) -> str:
-    ctx = fault["ctx"]
-    allowed = [
-        part.strip(" '")
-        for part in str(ctx.get("expected_tags") or ctx.get("expected"))
-        .replace(" or ", ",")
-        .split(",")
-    ]
-    found = str(ctx.get("tag", fault["input"]))
-    close = difflib.get_close_matches(found, allowed, 1)
+    ctx = fault.get("ctx", {})
+    known = re.findall(r"'([^']*)'", str(ctx.get("expected_tags") or ctx.get("expected")))
+    close = difflib.get_close_matches(str(ctx.get("tag", fault["input"])), known, 1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _names(model: Any, loc: Sequence[str | int]) -> list[str]:
-    """The keys of a pydantic location, without the tags that unions add to it."""
+def _walk(model: Any, loc: Sequence[str | int]) -> tuple[list[str], Any]:
+    """The keys of a pydantic location, and the group of settings that holds the last of them.
+
+    Left out are the tags that pydantic adds for members of unions.
+    """
     names: list[str] = []
+    group = model
     for part in loc:
-        fields = _fields(model)
-        picked = [m for m in _models(model) if part not in fields and _tag_of(m) == part]
+        fields, kinds = _fields(model), _models(model)
+        picked = [kind for kind in kinds if len(kinds) > 1 and _tag_of(kind) == part]
         if picked:
             model = picked[0]
-            continue
-        if not fields and names and not isinstance(part, int):
-            continue  # a member of a union of plain types
-        names.append(str(part))
-        model = fields.get(str(part), None)
-    return names
+        elif get_origin(model) is dict and part != "[key]":
+            names.append(str(part))
+            group, model = model, get_args(model)[1]
+        elif fields or isinstance(part, int):
+            names.append(str(part))
+            group, model = model, fields.get(str(part))
+    return names, group
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -198,12 +270,11 @@ def _fields(annotation: Any) -> dict[str, Any]:
     }
 
 
-def _nearest(names: Sequence[str]) -> str:
-    model: Any = Sweep
-    for name in names[:-1]:
-        model = _fields(model).get(name)
-    known = _fields(model)
-    close = difflib.get_close_matches(names[-1], known, 1, cutoff=0.5)
+def _nearest_key(path: str, group: Any) -> str:
+    """The nearest known key, or all keys that the group has."""
+    above, dot, name = path.rpartition(".")
+    known = _fields(group)
+    close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
     if close:
-        return f"; did you mean {'.'.join([*names[:-1], close[0]])}?"
-    return f"; known keys: {', '.join(known)}" if known else ""
+        return f"; did you mean {above}{dot}{close[0]}?"
+    return f"; known keys: {', '.join(known)}"

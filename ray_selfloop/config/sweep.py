@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.dataset import ColorizedDigits, Dataset
-from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.config.evaluation import Evaluation, Judge
 from ray_selfloop.config.filter import Expert, Filter
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Loop, Queue
@@ -40,6 +40,17 @@ class Compute(Settings):
     )
 
 
+class PartError(ValueError):
+    """A group of settings that is validated apart is at fault; raised from its ValidationError.
+
+    path: where the group stands in the sweep file. model: what it was validated as.
+    """
+
+    def __init__(self, path: str, model: type[Settings]) -> None:
+        super().__init__(path)
+        self.path, self.model = path, model
+
+
 class Sweep(Settings):
     """One sweep: the settings of its scenarios, and the axes along which they differ."""
 
@@ -63,7 +74,7 @@ class Sweep(Settings):
         description="Per network: `training` fields that differ for it.",
     )
     evaluation: Evaluation = Field(default_factory=Evaluation)
-    tracking: Tracking = Field(default_factory=Tracking)
+    tracking: Tracking = Tracking()
     resources: Resources = Field(default_factory=Resources)
     compute: Compute = Field(default_factory=Compute)
     axes: dict[str, list[Any]] = Field(
@@ -98,24 +109,29 @@ class Sweep(Settings):
             try:
                 self.training_for(network)
             except ValidationError as error:
-                fault = error.errors()[0]
-                path = ".".join(str(part) for part in fault["loc"])
-                raise ValueError(f"training_of.{network}.{path}: {fault['msg']}") from error
+                raise PartError(f"training_of.{network}", Training) from error
         return self
 
     @model_validator(mode="after")
     def _roles_are_trained(self) -> Self:
         self._require("evaluation.judge", self.evaluation.judge)
-        if self.loop.chain == "shared" and self.filter.uses_uncertainty:
-            self._require("filter.expert", self.filter.expert)
+        if self.filter.uses_uncertainty:
+            expert, own = self.filter.expert, self.loop.chain == "per_classifier"
+            self._require("filter.expert", expert, any_classifier=own)
         return self
 
-    def _require(self, role: str, expert: Expert) -> None:
-        if expert.classifier not in self.classifiers:
-            raise ValueError(f"{role}: {expert.classifier} is not among classifiers")
-        missing = set(expert.seeds) - set(self.loop.classifier_seeds)
+    def _require(self, role: str, expert: Expert | Judge, any_classifier: bool = False) -> None:
+        if not any_classifier and expert.classifier not in self.classifiers:
+            raise ValueError(
+                f"{role}.classifier: {expert.classifier} is not trained; "
+                f"classifiers: {', '.join(self.classifiers)}"
+            )
+        seeds = self.loop.classifier_seeds
+        missing = sorted(set(expert.seeds) - set(seeds))
         if missing:
-            raise ValueError(f"{role}: seeds {sorted(missing)} are not in loop.classifier_seeds")
+            raise ValueError(
+                f"{role}.seeds: {missing} are not trained; loop.classifier_seeds: {list(seeds)}"
+            )
 
 
 class Scenario(Settings):

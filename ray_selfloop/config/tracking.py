@@ -11,7 +11,7 @@ class Tracking(Settings):
     """MLflow tracking."""
 
     uri: str | None = Field(
-        None,
+        default=None,
         description=(
             "MLflow tracking URI: sqlite:///FILE or a server's http(s):// address. null = a SQLite "
             "file mlflow.db in the storage folder, so that a sweep needs no server."

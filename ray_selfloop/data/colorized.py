@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ray_selfloop import seeding
 from ray_selfloop.data.imageset import Ids, Images, ImageSet, Splits
 from ray_selfloop.data.split import apportion, stratified_cut
+from ray_selfloop.errors import ConfigError
 
 COLOURS = ("red", "blue", "green")
 CHANNEL_OF_COLOUR = np.array([0, 2, 1])  # images are RGB: blue is channel 2
@@ -76,11 +77,20 @@ def _coloured(gray: Images, labels: Ids, units: Ids, colours: Ids) -> ImageSet:
 
 
 def cut_rows(labels: Ids, reserve: float, seed: int) -> tuple[Ids, Ids, Ids]:
-    """Rows of D0, of the held-out tenth and of the reserve."""
+    """Rows of D0, of the held-out tenth and of the reserve.
+
+    Raises ConfigError where the reserve leaves a class without original images.
+    """
     rest, held = stratified_cut(labels, round(0.1 * len(labels)), seeding.rng(seed, "held_out"))
     keep, apart = stratified_cut(
         labels[rest], round(reserve * len(rest)), seeding.rng(seed, "reserve")
     )
+    bare = np.setdiff1d(labels, labels[rest[keep]])
+    if len(bare):
+        raise ConfigError(
+            f"dataset.reserve: {reserve:g} of {len(rest)} images leaves no original image of "
+            f"{', '.join(DIGIT_NAMES[label] for label in bare)}; lower it"
+        )
     return rest[keep], held, rest[apart]
 
 

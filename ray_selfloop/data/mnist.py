@@ -1,6 +1,8 @@
 """MNIST from torchvision's layout: `<root>/MNIST/raw`, the four files with or without .gz."""
 
 import gzip
+import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,9 @@ import numpy as np
 from ray_selfloop.data.imageset import Ids, Images
 from ray_selfloop.errors import DataError
 
-IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes before the values in the IDX format
 SIZES = {"train": 60_000, "t10k": 10_000}
+KINDS = {"images-idx3": (28, 28), "labels-idx1": ()}  # shape of one value
+SHAPES = [(size, *shape) for size in SIZES.values() for shape in KINDS.values()]
 
 
 def _file(root: str, name: str) -> Path:
@@ -23,18 +26,50 @@ def _file(root: str, name: str) -> Path:
     )
 
 
-def _bytes(path: Path) -> bytes:
-    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+def _header(shape: tuple[int, ...]) -> bytes:
+    return bytes((0, 0, 8, len(shape))) + np.array(shape, ">i4").tobytes()
+
+
+def _wrong(path: Path, shape: tuple[int, ...]) -> DataError:
+    wanted = " x ".join(str(side) for side in shape)
+    return DataError(f"MNIST: {path} is not complete or not MNIST: it must hold {wanted} bytes")
+
+
+def _check_size(path: Path, shape: tuple[int, ...]) -> None:
+    """Raise DataError where a file has another size; a .gz tells its content's in its tail."""
+    try:
+        size = path.stat().st_size
+        if path.suffix == ".gz":
+            size = int.from_bytes(path.read_bytes()[-4:], "little")
+    except OSError as error:
+        raise DataError(f"MNIST: {path} cannot be read: {error}") from error
+    if size != len(_header(shape)) + math.prod(shape):
+        raise _wrong(path, shape)
+
+
+def _values(path: Path, shape: tuple[int, ...]) -> Images:
+    """The values of an IDX file of unsigned bytes; raises DataError where it holds another shape.
+
+    IDX: 0, 0, 8 (unsigned byte), the number of dimensions, each dimension in 4 bytes, the values.
+    """
+    header = _header(shape)
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"MNIST: {path} cannot be read: {error}") from error
+    if not content.startswith(header) or len(content) != len(header) + math.prod(shape):
+        raise _wrong(path, shape)
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
 def files(root: str | None) -> list[Path]:
-    """The four files, train before test; raises DataError for the first that is missing."""
+    """The four files, train before test; raises DataError for the first missing or incomplete."""
     folder = root or "data"
-    return [
-        _file(folder, f"{part}-{kind}-ubyte")
-        for part in SIZES
-        for kind in ("images-idx3", "labels-idx1")
-    ]
+    found = [_file(folder, f"{part}-{kind}-ubyte") for part in SIZES for kind in KINDS]
+    for path, shape in zip(found, SHAPES, strict=True):
+        _check_size(path, shape)
+    return found
 
 
 def download(root: str | None) -> None:
@@ -49,13 +84,6 @@ def download(root: str | None) -> None:
 
 def scans(root: str | None) -> tuple[tuple[Images, Ids], tuple[Images, Ids]]:
     """``(train, test)``: gray ``(n, 28, 28)`` and labels; 60,000 and 10,000 images."""
-    parts = iter(files(root))
-    arrays: list[tuple[Images, Ids]] = []
-    for part, size in SIZES.items():
-        images_file, labels_file = next(parts), next(parts)
-        images = np.frombuffer(_bytes(images_file), np.uint8, offset=IMAGE_HEADER)
-        labels = np.frombuffer(_bytes(labels_file), np.uint8, offset=LABEL_HEADER)
-        if len(labels) != size or len(images) != size * 28 * 28:
-            raise DataError(f"MNIST {part} in {images_file.parent} is not complete or not MNIST.")
-        arrays.append((images.reshape(-1, 28, 28), labels.astype(np.int64)))
-    return arrays[0], arrays[1]
+    found = [_values(path, shape) for path, shape in zip(files(root), SHAPES, strict=True)]
+    train, train_labels, test, test_labels = found
+    return (train, train_labels.astype(np.int64)), (test, test_labels.astype(np.int64))

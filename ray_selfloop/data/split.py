@@ -26,7 +26,7 @@ def stratified_cut(labels: Ids, size: int, rng: np.random.Generator) -> tuple[Id
     """Row numbers ``(rest, cut)``: ``size`` rows drawn with the class shares of ``labels``."""
     classes, counts = np.unique(labels, return_counts=True)
     taken: list[Ids] = []
-    for cls, take in zip(classes, apportion(size, counts), strict=True):
+    for cls, take in zip(classes, apportion(size, counts.astype(np.float64)), strict=True):
         rows = np.flatnonzero(labels == cls)
         taken.append(rng.permutation(rows)[:take])
     cut = np.sort(np.concatenate(taken)) if taken else np.empty(0, np.int64)

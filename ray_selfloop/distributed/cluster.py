@@ -20,7 +20,6 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray Data's own pools log an error for each actor
 }
 
 

@@ -90,11 +90,18 @@ class Scheduler:
         return self._experiment
 
     def _stream(self, stage: Stage) -> None:
+        """Run a stream to its end; one that lost a worker starts again."""
         error = ""
-        try:
-            stream(stage, self.root, 1, self.cluster.gpus_per_generator)
-        except Exception as problem:
-            error = _reason(problem)
+        for _ in range(RETRIES + 1):
+            try:
+                stream(stage, self.root, 1, self.cluster.gpus_per_generator)
+                error = ""
+                break
+            except ray.exceptions.RayActorError as lost:
+                error = _reason(lost)
+            except Exception as problem:
+                error = _reason(problem)
+                break
         self._streams.put(Outcome(stage.key, error))
 
     def _collect(self) -> None:

@@ -71,7 +71,12 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [pa.table({"first": [batch.first], "count": [batch.count]}) for batch in todo.batches]
-    pool: dict[str, Any] = {"batch_size": 1, "num_cpus": POOL_CPUS, "num_gpus": gpus / 2}
+    pool: dict[str, Any] = {
+        "batch_size": 1,
+        "num_cpus": POOL_CPUS,
+        "num_gpus": gpus / 2,
+        "max_restarts": 0,  # a lost worker ends the attempt; the driver makes another
+    }
     size = min(workers, len(rows))
     with store.attempt(stage.key) as folder:
         data = ray.data.from_arrow(rows)

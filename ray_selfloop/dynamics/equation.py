@@ -148,11 +148,11 @@ def _design(steps: list[_Step], models: list[str], datasets: list[str]) -> _Desi
         ]
     ).astype(np.float64)
     design = _Design(steps, models, datasets, columns)
-    lost = {name: "its direction in the design is empty" for name in _null(columns, design.names)}
     if len(steps) <= np.linalg.matrix_rank(columns):
         lost = dict.fromkeys(design.names, "there are no more observed steps than parameters")
-    confounded = "; ".join(reasons.values())
-    lost = {name: reasons.get(name) or confounded or why for name, why in lost.items()}
+    else:
+        why = "; ".join(reasons.values()) or "q and u do not vary independently"
+        lost = {name: reasons.get(name, why) for name in _null(columns, design.names)}
     return _Design(steps, models, datasets, columns, lost)
 
 

@@ -5,8 +5,10 @@ subgroup without test rows has rate NaN and takes part in nothing. A number that
 NaN, never infinite and never replaced. Knows nothing of trials, draws or tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import reduce
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +25,16 @@ def ratio(top: Floats, bottom: Floats) -> Floats:
     return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
 
 
+def _fold(operation: Callable[..., NDArray[Any]], values: NDArray[Any]) -> NDArray[Any]:
+    """Reduce the short last axis slice by slice: several times faster than numpy's own."""
+    return reduce(operation, (values[..., i] for i in range(values.shape[-1])))
+
+
 def mean_defined(values: Floats) -> Floats:
     """Mean over the last axis of what is not NaN; NaN where nothing is."""
     defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1))
+    total = _fold(np.add, np.where(defined, values, 0.0))
+    return ratio(total, _fold(np.add, defined.astype(np.float64)))
 
 
 def _pairs(rates: Floats) -> Iterator[tuple[Floats, Floats]]:
@@ -67,14 +75,13 @@ def di(rates: Floats, ordered: bool) -> Floats:
     """
     both = [0.5 * (np.abs(ratio(a, b) - 1.0) + np.abs(ratio(b, a) - 1.0)) for a, b in _pairs(rates)]
     value = 1.0 - (2.0 if ordered else 1.0) * _pair_mean(both, rates.shape[:-1])
-    return np.where((rates == 0.0).any(axis=-1), np.nan, value)
+    return np.where(_fold(np.logical_or, rates == 0.0), np.nan, value)
 
 
 def _extremes(rates: Floats) -> tuple[Floats, Floats]:
     """Smallest and largest supported rate; NaN with fewer than two supported subgroups."""
-    few = (~np.isnan(rates)).sum(axis=-1) < 2
-    low = np.where(np.isnan(rates), np.inf, rates).min(axis=-1)
-    high = np.where(np.isnan(rates), -np.inf, rates).max(axis=-1)
+    few = _fold(np.add, (~np.isnan(rates)).astype(np.int64)) < 2
+    low, high = _fold(np.fmin, rates), _fold(np.fmax, rates)  # which pass over NaN
     return np.where(few, np.nan, low), np.where(few, np.nan, high)
 
 
@@ -92,8 +99,7 @@ def md(rates: Floats) -> Floats:
 
 def worst(rates: Floats) -> Floats:
     """Smallest supported rate over the last axis, 0..1; NaN without support."""
-    low = np.where(np.isnan(rates), np.inf, rates).min(axis=-1)
-    return np.where(np.isinf(low), np.nan, low)
+    return _fold(np.fmin, rates)
 
 
 def log_odds(hits: Floats, support: Floats) -> Floats:
@@ -119,23 +125,25 @@ def ranked_by(order_rates: Floats, rates: Floats) -> Floats:
     known = ~(np.isnan(order_rates) | np.isnan(rates))
     keys = np.where(known, order_rates, np.inf)[..., :, None]
     others = np.swapaxes(keys, -1, -2)
-    below = (others < keys).sum(axis=-1)  # (..., C, G)
-    equal = (others == keys).sum(axis=-1)
+    below = _fold(np.add, (others < keys).astype(np.int8))  # (..., C, G)
+    equal = _fold(np.add, (others == keys).astype(np.int8))
     by_rank = []
     for k in range(rates.shape[-1]):
         share = known & (below <= k) & (k < below + equal)
         weight = np.where(share, 1.0 / equal, 0.0)
-        value = (weight * np.where(known, rates, 0.0)).sum(axis=-1)
-        by_rank.append(np.where(share.any(axis=-1), value, np.nan))
+        value = _fold(np.add, weight * np.where(known, rates, 0.0))
+        by_rank.append(np.where(_fold(np.logical_or, share), value, np.nan))
     return mean_defined(np.swapaxes(np.stack(by_rank, axis=-1), -1, -2))
 
 
 def _rate_variance(rates: Floats) -> Floats:
     """Sample variance over supported subgroups (divisor G' - 1); NaN below two."""
     known = ~np.isnan(rates)
-    count = known.sum(axis=-1)
+    count = _fold(np.add, known.astype(np.float64))
     centred = np.where(known, rates - mean_defined(rates)[..., None], 0.0)
-    return np.where(count < 2, np.nan, ratio((centred**2).sum(axis=-1), np.maximum(count - 1, 1)))
+    return np.where(
+        count < 2, np.nan, ratio(_fold(np.add, centred**2), np.maximum(count - 1.0, 1.0))
+    )
 
 
 def _cell_noise(hits: Floats, support: Floats) -> Floats:
@@ -218,8 +226,8 @@ def level_moved(hits: Floats, start: Floats, support: Floats) -> Floats:
     shift = 0.5 * (low + high)
     for _ in range(12):  # Newton on a monotone function, kept inside the bracket
         p = expit(origin + shift)
-        slope = np.maximum((weight * p * (1.0 - p)).sum(axis=-1, keepdims=True), 1e-12)
-        error = (weight * p).sum(axis=-1, keepdims=True) - target
+        slope = np.maximum(_fold(np.add, weight * p * (1.0 - p)), 1e-12)[..., None]
+        error = _fold(np.add, weight * p)[..., None] - target
         low, high = np.where(error < 0, shift, low), np.where(error > 0, shift, high)
         step = shift - error / slope
         shift = np.where((step < low) | (step > high), 0.5 * (low + high), step)

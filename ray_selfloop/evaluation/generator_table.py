@@ -137,7 +137,7 @@ def _share_rows(
         total = int(counts[c].sum())
         for g, subgroup in enumerate(reference.subgroup_names):
             ends = fidelity.wilson(int(counts[c, g]), total, settings.level)
-            rows.add("colour_share", ends, where, (name, subgroup))
+            rows.add("subgroup_share", ends, where, (name, subgroup))
     ends = fidelity.wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
     rows.add("none_clear", ends, where)
 

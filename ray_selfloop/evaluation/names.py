@@ -100,7 +100,7 @@ METRICS: dict[str, Metric] = {
     "nearest_neighbour_ratio": Metric(
         "ratio", 1.0, (0.0, inf), "median distance to the nearest training image, over held-out's"
     ),
-    "colour_share": _rate(None, "share of a subgroup within a class of generated images"),
+    "subgroup_share": _rate(None, "share of a subgroup within a class of generated images"),
     "none_clear": _rate(0.0, "share of generated images with no clear subgroup"),
     "u": Metric(
         "total variation",
@@ -117,7 +117,13 @@ METRICS: dict[str, Metric] = {
         1.0, "F1 of precision and coverage, each relative to held-out real images, cut at 1"
     ),
     "kept_fraction": _rate(None, "share of generated images that the filter kept"),
-    "A": Metric("ratio", None, (0.0, inf), "bias amplification B(t+1)/B(t) (eq. 6)"),
+    "A": Metric(
+        "ratio",
+        None,
+        (0.0, inf),
+        "bias amplification of eq. 6: B(t+1)/B(t) at generation t; "
+        "without generation its geometric mean",
+    ),
 }
 
 

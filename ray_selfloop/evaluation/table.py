@@ -110,6 +110,11 @@ def _root_keys(keys: list[str]) -> list[str]:
     return [key.replace("gap_variance", "gap_rms") for key in keys]
 
 
+def _seed_means(values: Floats, chains: list[Ids]) -> Floats:
+    """Mean over each chain's seeds: ``(B, T) -> (B, m)``."""
+    return np.column_stack([values[:, seeds].sum(axis=1) / len(seeds) for seeds in chains])
+
+
 def _measured(
     rows: Rows, trials: _Trials, reading: Reading, values: Floats, used: Mask, suffix: str
 ) -> None:
@@ -118,7 +123,7 @@ def _measured(
     low, high = reverse_percentile(values, level)
     places = [(trials.where(int(t)), (values[0, t], low[t], high[t])) for t in np.flatnonzero(used)]
     for generation, chains in trials.chains(used).items():
-        means = np.stack([values[:, seeds].mean(axis=1) for seeds in chains], axis=1)
+        means = _seed_means(values, chains)
         places.append((trials.mean_of(generation), over_chains(means, level)))
     keys = _keys(reading.metric, trials.plan.test, suffix)
     for where, ends in places:
@@ -136,7 +141,7 @@ def _floor(
     """Floor rows of each trial, then of each generation's mean: all from the same permutations."""
     places = [(trials.where(int(t)), values[:, t]) for t in np.flatnonzero(used)]
     for generation, chains in trials.chains(used).items():
-        mean = np.mean([values[:, seeds].mean(axis=1) for seeds in chains], axis=0)
+        mean = _seed_means(values, chains).mean(axis=1)
         places.append((trials.mean_of(generation), mean))
     if not places:
         return
@@ -164,6 +169,7 @@ def _reading_rows(rows: Rows, trials: _Trials, readings: Iterable[Reading], floo
     for reading in readings:
         if floor and not reading.floored:
             continue
+        reading = replace(reading, values=np.ascontiguousarray(reading.values))
         write(rows, trials, reading, reading.values, _used(trials, reading.metric), "")
         if reading.metric == "accuracy":
             _collapsed_accuracy(rows, trials, reading)

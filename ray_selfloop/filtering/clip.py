@@ -143,7 +143,9 @@ def train_domain_clip(
     standard, side = Standard.of(images), model.visual.image_size[0]
     adam = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     draw = torch.Generator().manual_seed(seeding.derive(seed, "order"))
-    pixels, classes = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+    writable = np.require(images, requirements=("C", "W"))  # a copy only of a read-only array
+    pixels = torch.from_numpy(writable).to(device)
+    classes = torch.tensor(labels, device=device)
     order = torch.empty(0, dtype=torch.int64)
     for step in range(settings.steps):
         while len(order) < settings.batch_size:
@@ -267,8 +269,8 @@ def _published(settings: OpenSettings, device: torch.device) -> tuple[Any, Any, 
     import open_clip
 
     _check_source(settings)
-    logger = logging.getLogger()
-    disabled, logger.disabled = logger.disabled, True  # one message: the error below
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # one message: the error below
     try:
         with torch.random.fork_rng(devices=[]):
             model, _, preprocess = open_clip.create_model_and_transforms(
@@ -282,5 +284,5 @@ def _published(settings: OpenSettings, device: torch.device) -> tuple[Any, Any, 
             f"{reason[0] if reason else type(error).__name__}. Give the path of a checkpoint."
         ) from error
     finally:
-        logger.disabled = disabled
+        logging.disable(level)
     return model.eval(), preprocess, tokenizer

@@ -76,7 +76,7 @@ def check_reserve(reserve: Ids, drawn: Ids, generations: int) -> None:
     raise ConfigError(
         f"held_out_real: {generations} generations of {drawn.sum()} draws need more images than "
         f"the reserve has ({have.sum()}). Largest feasible: {feasible} generations of "
-        f"{drawn.sum()} draws, or {generations} generations of {int(fraction * drawn.sum())} "
+        f"{drawn.sum()} draws, or {generations} generations of about {int(fraction * drawn.sum())} "
         "draws. Change loop.generations, queue.volume or dataset.reserve."
     )
 

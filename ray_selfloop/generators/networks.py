@@ -21,6 +21,9 @@ LARGEST_BASE = 8  # pixels; halving ends at or below this
 LABEL_SIZE = 16  # dimensions of the generator's label embedding
 SLOPE = 0.2  # of the discriminator's leaky ReLU, as in DCGAN
 MOMENTUM = 0.05  # of the generator's running batch statistics
+# The range of the generator's images over that of real ones. With a plain tanh, black and full ink
+# are its asymptotes, no gradient reaches a dark channel, and a colour once lost stays lost.
+OVERSHOOT = 1.05
 
 
 def doublings(size: int) -> int:
@@ -40,14 +43,24 @@ def doublings(size: int) -> int:
     return count
 
 
+def _side(image_shape: tuple[int, ...]) -> int:
+    height, width = image_shape[1:]
+    if height != width:
+        raise ConfigError(f"conditional_gan makes square images; the data has {height}x{width}")
+    return height
+
+
 class GeneratorNet(nn.Module):
-    """Noise ``(n, latent)`` and labels ``(n,)`` -> images ``(n, C, H, H)`` in -1..1."""
+    """Noise ``(n, latent)`` and labels ``(n,)`` -> images ``(n, C, H, H)``.
+
+    Real images are in -1..1, these within OVERSHOOT of it on either side.
+    """
 
     def __init__(
         self, latent: int, width: int, num_classes: int, image_shape: tuple[int, int, int]
     ) -> None:
         super().__init__()
-        channels, size = image_shape[0], image_shape[1]
+        channels, size = image_shape[0], _side(image_shape)
         steps = doublings(size)
         widths = [max(width >> step, 8) for step in range(steps + 1)]
         self.base = size >> steps
@@ -65,13 +78,13 @@ class GeneratorNet(nn.Module):
         x = F.relu(self.first(x.view(len(x), -1, self.base, self.base)))
         for up, norm in zip(self.ups, self.norms, strict=True):
             x = F.relu(norm(up(x)))
-        return torch.tanh(self.to_image(x))
+        return OVERSHOOT * torch.tanh(self.to_image(x))
 
 
 class DiscriminatorNet(nn.Module):
-    """Images ``(n, C, H, H)`` in -1..1 -> logits ``(n,)`` of images and ``(n / group,)`` of groups.
+    """Images ``(n, C, H, H)`` -> logits ``(n,)`` of images and ``(n / group,)`` of groups.
 
-    Rows come in groups: ``group`` consecutive rows have the same label.
+    Real images are in -1..1. Rows come in groups: ``group`` consecutive rows have the same label.
     """
 
     def __init__(

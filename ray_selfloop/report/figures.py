@@ -96,7 +96,7 @@ def ranked(table: Table, scenario: ScenarioView) -> Figure:
     Solid: re-sorted at each generation (eq. 5). Dashed: ranks from generation 0, cross-fitted.
     """
     ranks = table.subgroups(scenario.name, "ranked_accuracy")
-    colours = _ramp(len(ranks))
+    colours = _ramp(len(ranks))[: len(ranks)]  # no ranks where every trial collapsed
     columns = min(5, max(1, len(scenario.classifiers)))
     rows = -(-len(scenario.classifiers) // columns)
     with rc_context(STYLE):

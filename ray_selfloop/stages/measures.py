@@ -14,6 +14,8 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.data.colorized import read_colours
 from ray_selfloop.data.imageset import Ids, Images, ImageSet
 from ray_selfloop.data.split import apportion
+from ray_selfloop.dynamics.factors import BiasSeries, bias_series, steps
+from ray_selfloop.dynamics.fit import fit
 from ray_selfloop.evaluation import features as named_features
 from ray_selfloop.evaluation.generator_table import (
     Generated,
@@ -22,6 +24,7 @@ from ray_selfloop.evaluation.generator_table import (
     kept_rows,
 )
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
+from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
@@ -134,27 +137,70 @@ def _before_filter(
 
 def fairness(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """Every classifier metric of one scenario, from the stored predictions."""
-    test, config = inputs.split("test"), stage.config
-    dataset = inputs.record("dataset").config
-    described = TestSet(
+    outcomes = [_outcome(inputs, name) for name in inputs.keys if name != "dataset"]
+    settings = Evaluation.model_validate(stage.config["evaluation"])
+    rows = fairness_rows("", outcomes, _test_set(inputs, "dataset"), settings)
+    rows.to_parquet(folder / ROWS, index=False)
+    return {"trials": len(outcomes)}
+
+
+def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """Eq. 6 over all scenarios of a sweep: rows of A, and the verdicts in the summary."""
+    settings = Evaluation.model_validate(stage.config["evaluation"])
+    series: list[BiasSeries] = []
+    tables, contents = [pd.DataFrame(columns=list(COLUMNS))], {}
+    for scenario in stage.config["scenarios"]:
+        trials = [name for name in inputs.keys if name.startswith(f"{scenario}/trial/")]
+        outcomes = [_outcome(inputs, name) for name in trials]
+        series += bias_series(
+            scenario, outcomes, _test_set(inputs, f"{scenario}/dataset"), settings
+        )
+        contents[scenario] = {_outcome_generation(name): _contents(inputs, name) for name in trials}
+        tables += [
+            _metric_rows(inputs, name, scenario)
+            for name in inputs.keys
+            if name.startswith(f"{scenario}/metrics/")
+        ]
+    factors = steps(pd.concat(tables, ignore_index=True), contents, settings.dynamics)
+    found = fit(series, factors, settings, stage.config["experts"])
+    found.rows().to_parquet(folder / ROWS, index=False)
+    return found.summary()
+
+
+def _metric_rows(inputs: Inputs, name: str, scenario: str) -> pd.DataFrame:
+    """Rows of one generator_metrics stage, named ``.../<loop seed>/<generation>/<classifier>``."""
+    loop_seed, _, classifier = name.rsplit("/", 3)[1:]
+    rows = pd.read_parquet(inputs.store.path(inputs.record(name), ROWS))
+    return rows.assign(scenario=scenario, loop_seed=int(loop_seed), classifier=classifier)
+
+
+def _contents(inputs: Inputs, name: str) -> dict[int, int]:
+    """Generated images in a trial's training set: generation they come from -> how many."""
+    mixed = inputs.record(name).summary["training_set"]
+    return {int(generation): count for generation, count in mixed["by_generation"].items()}
+
+
+def _test_set(inputs: Inputs, name: str) -> TestSet:
+    test, config = inputs.split("test", name), inputs.record(name).config
+    return TestSet(
         labels=np.asarray(test.labels),
         subgroups=np.asarray(test.subgroups),
         units=np.asarray(test.units),
         class_names=test.class_names,
         subgroup_names=test.subgroup_names,
-        train_shares=shares_of(inputs.split("train")),
-        pooled=dataset["initialization"] != "spurious",
-        crossed=dataset["test_colours"] == "crossed",
+        train_shares=shares_of(inputs.split("train", name)),
+        pooled=config["initialization"] != "spurious",
+        crossed=config["test_colours"] == "crossed",
     )
-    outcomes = [_outcome(inputs, name) for name in inputs.keys if name != "dataset"]
-    settings = Evaluation.model_validate(config["evaluation"])
-    rows = fairness_rows("", outcomes, described, settings)
-    rows.to_parquet(folder / ROWS, index=False)
-    return {"trials": len(outcomes)}
+
+
+def _outcome_generation(name: str) -> int:
+    return int(name.rsplit("/", 4)[-3])
 
 
 def _outcome(inputs: Inputs, name: str) -> Outcome:
-    loop_seed, generation, classifier, seed = name.split("/")
+    """One trial; its input's name ends in ``<loop seed>/<generation>/<classifier>/<seed>``."""
+    loop_seed, generation, classifier, seed = name.split("/")[-4:]
     return Outcome(
         int(loop_seed),
         int(generation),
@@ -163,8 +209,3 @@ def _outcome(inputs: Inputs, name: str) -> Outcome:
         np.asarray(inputs.array(name, "predictions")),
         bool(inputs.record(name).summary["collapsed"]),
     )
-
-
-def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """placeholder"""
-    raise NotImplementedError

@@ -36,7 +36,8 @@ def training_set(stage: Stage, inputs: Inputs) -> tuple[Images, Ids, dict[str, A
     original = inputs.split("train")
     config = stage.config["training_set"]
     if not config:
-        return original.images, original.labels, {"original": len(original), "generated": 0}
+        mixed = {"original": len(original), "generated": 0, "by_generation": {}, "statement": ""}
+        return original.images, original.labels, mixed
     names = {int(name.rpartition(".")[2]): name for name in inputs.named("kept")}
     rows = queue.training_rows(
         Loop(regime=config["regime"]),
@@ -57,6 +58,7 @@ def training_set(stage: Stage, inputs: Inputs) -> tuple[Images, Ids, dict[str, A
         "original": len(rows.original),
         "generated": rows.supplied,
         "asked": rows.asked,
+        "by_generation": {str(g): len(kept) for g, kept in rows.kept.items()},
         "statement": rows.statement,
     }
     return images, labels, mixed
@@ -109,7 +111,7 @@ def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappi
             len(held_out.class_names),
             stage.config["augment"],
         ),
-        Training.model_validate(stage.config["training"]),
+        Training.model_validate({**stage.config["training"], **stage.hints}),
         stage.config["seed"],
         where,
     )

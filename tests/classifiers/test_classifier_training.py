@@ -79,6 +79,17 @@ def test_a_seed_gives_the_same_bits_whatever_ran_before(
     assert other.history != first.history
 
 
+@pytest.mark.filterwarnings("error")
+def test_read_only_arrays_from_a_store_are_trained_on_without_a_warning(splits: Splits) -> None:
+    data = examples(splits, 64)
+    parts = [LabeledImages(*(array.copy() for array in part)) for part in data[:2]]
+    for array in (*parts[0], *parts[1]):
+        array.flags.writeable = False
+    data = Examples(*parts, 10, "none")
+    trained = train("lenet", data, Training(max_steps=2), 0, CPU)
+    assert trained.steps == 2
+
+
 def test_pinned_short_curve(splits: Splits) -> None:
     trained = train("lenet", examples(splits), Training(max_steps=60, check_steps=20), 0, CPU)
     losses = [row["train_loss"] for row in trained.history]

@@ -44,7 +44,8 @@ def test_always_right_stays_always_right_and_supports_are_kept(test_set):
     right = np.ones((1, len(test_set.labels)), bool)
     for tally in (resampled(right, test_set, DRAWS, 0), permuted(right, test_set, DRAWS, 0)):
         np.testing.assert_array_equal(
-            tally.hits[:, 0], np.broadcast_to(tally.support, (len(tally.hits), *tally.support.shape))
+            tally.hits[:, 0],
+            np.broadcast_to(tally.support, (len(tally.hits), *tally.support.shape)),
         )
         assert (tally.half_support <= tally.support).all()
 

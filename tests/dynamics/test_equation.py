@@ -1,0 +1,144 @@
+"""Eq. 6: what is identified is recovered, what is not is refused, and the gauge never matters."""
+
+import json
+
+import laws
+import numpy as np
+import pytest
+
+from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.dynamics.equation import components, parameters
+from ray_selfloop.dynamics.factors import Step
+from ray_selfloop.dynamics.fit import fit
+from ray_selfloop.evaluation.rows import COLUMNS
+
+G = {"a": 0.25, "b": 0.33}
+D = {"d1": 0.1, "d2": 0.2}
+DQ, DU = 0.6, 0.8
+TRUTH = {
+    ("(1-g[b])/(1-g[a])", "b"): 0.67 / 0.75,
+    ("(1+d_D)/(1+d_D[d1])", "d2"): 1.2 / 1.1,
+    ("d_Q/(1+d_D)", "d1"): 0.6 / 1.1,
+    ("d_Q/(1+d_D)", "d2"): 0.6 / 1.2,
+    ("d_U/(1+d_D)", "d1"): 0.8 / 1.1,
+    ("d_U/(1+d_D)", "d2"): 0.8 / 1.2,
+}
+
+
+def law(seed, *, chains=3, steps=10, constant_q=False, gauge=1.0, noise=2e-4):
+    """Series of two models on two datasets, and the factors of every step."""
+    rng, factors, found = np.random.default_rng(seed), {}, []
+    for i, d in enumerate(D):
+        q = 1 - rng.uniform(0, 0.4, (chains, steps))
+        q = np.full_like(q, 0.8) if constant_q else q
+        u = rng.uniform(0, 0.3, (chains, steps))
+        for k, t in np.ndindex(chains, steps):
+            factors[(d, "", k, t)] = Step(float(q[k, t]), float(u[k, t]))
+        for j, m in enumerate(G):
+            a = gauge * (1 - G[m]) * (1 + D[d] + DQ * (1 - q) + DU * u) / gauge
+            bias = 0.1 * np.concatenate([np.ones((chains, 1)), np.cumprod(a, axis=1)], axis=1)
+            found.append(laws.series(d, m, bias, 10 * seed + 2 * i + j, noise=noise))
+    return found, factors
+
+
+def by_name(numbers):
+    return {(n.quantity, n.scope): n for n in numbers}
+
+
+def test_identified_ratios_are_recovered_and_covered():
+    hits, values = dict.fromkeys(TRUTH, 0), {key: [] for key in TRUTH}
+    for seed in range(40):
+        found = by_name(parameters(*law(seed), 0.95))
+        for key, truth in TRUTH.items():
+            hits[key] += found[key].low <= truth <= found[key].high
+            values[key].append(found[key].value)
+    assert all(count >= 35 for count in hits.values()), hits
+    for key, truth in TRUTH.items():
+        assert np.mean(values[key]) == pytest.approx(truth, rel=0.02)
+
+
+def test_a_constant_q_is_named_and_what_hangs_on_it_has_no_number():
+    found = by_name(parameters(*law(0, constant_q=True), 0.95))
+    for (quantity, _), number in found.items():
+        if quantity.startswith(("d_Q", "d_U", "(1+d_D)")):
+            assert np.isnan([number.value, number.low, number.high]).all()
+            assert number.note == "not identified: q is constant over the observed steps"
+    ratio = found[("(1-g[b])/(1-g[a])", "b")]
+    assert ratio.low <= TRUTH[("(1-g[b])/(1-g[a])", "b")] <= ratio.high
+    assert not any(quantity == "g" for quantity, _ in found)
+
+
+def test_unknown_factors_cost_the_parameters_and_nothing_else():
+    series, _ = law(0)
+    found = by_name(parameters(series, {}, 0.95))
+    assert "q is not known" in found[("d_Q/(1+d_D)", "d1")].note
+    assert np.isfinite(found[("(1-g[b])/(1-g[a])", "b")].value)
+
+
+def test_collinear_q_and_u_are_both_refused():
+    series, factors = law(0)
+    tied = {key: Step(1 - 2 * step.u, step.u) for key, step in factors.items()}
+    found = by_name(parameters(series, tied, 0.95))
+    assert np.isnan(found[("d_Q/(1+d_D)", "d1")].value)
+    assert found[("d_U/(1+d_D)", "d2")].note == "not identified: q and u do not vary independently"
+    assert np.isfinite(found[("(1+d_D)/(1+d_D[d1])", "d2")].value)
+
+
+def test_no_more_steps_than_parameters_means_no_numbers():
+    series, factors = law(0, chains=1, steps=1)
+    numbers = parameters([s for s in series if s.scenario == "d1"], factors, 0.95)
+    assert numbers
+    assert all(np.isnan(n.value) and "no more observed steps" in n.note for n in numbers)
+
+
+def test_one_chain_is_marked():
+    found = by_name(parameters(*law(0, chains=1), 0.95))
+    assert found[("d_Q/(1+d_D)", "d1")].note == "this chain only"
+
+
+def test_g_has_an_admissible_interval_that_holds_the_truth_and_no_estimate():
+    found = by_name(parameters(*law(1, noise=1e-6), 0.95))
+    for model, g in G.items():
+        number = found[("g", model)]
+        assert np.isnan(number.value)
+        assert number.low - 1e-3 <= g < number.high == 1.0
+
+
+def test_each_component_of_the_graph_has_its_own_gauge():
+    pairs = {("a", "d1"), ("b", "d1"), ("c", "d2"), ("c", "d3"), ("b", "d4")}
+    assert components(pairs) == [(["a", "b"], ["d1", "d4"]), (["c"], ["d2", "d3"])]
+    series, factors = law(0)
+    apart = [s for s in series if (s.classifier, s.scenario) in {("a", "d1"), ("b", "d2")}]
+    quantities = {n.quantity for n in parameters(apart, factors, 0.95)}
+    assert not any(q.startswith(("(1-g", "(1+d_D")) for q in quantities)
+
+
+def test_bias_under_its_floor_takes_no_part():
+    series, factors = law(0)
+    quiet = [laws.series("d1", "z", np.full((3, 11), 1e-3), 5), *series]
+    assert str(parameters(quiet, factors, 0.95)) == str(parameters(series, factors, 0.95))
+
+
+def test_a_fit_becomes_rows_and_json():
+    series, factors = law(0)
+    quiet = laws.series("d1", "z", np.full((3, 11), 1e-3), 5)
+    found = fit([*series, quiet], factors, Evaluation(), {"d1": "a"})
+    rows = found.rows()
+    assert tuple(rows.columns) == COLUMNS
+    overall = rows[rows["generation"].isna()].set_index(["scenario", "classifier"])
+    assert len(overall) == 5
+    assert np.isnan(overall.loc[("d1", "z"), "value"])
+    summary = json.loads(json.dumps(found.summary()))
+    verdicts = {(v["scenario"], v["classifier"]): v for v in summary["verdicts"]}
+    assert verdicts[("d1", "z")]["text"] == "undecided: no measurable bias"
+    assert verdicts[("d1", "z")]["a"] is None
+    assert "only the expert's bias (a)" in verdicts[("d1", "b")]["note"]
+    assert verdicts[("d1", "a")]["note"] == verdicts[("d2", "b")]["note"] == ""
+    assert verdicts[("d1", "a")]["a"] == overall.loc[("d1", "a"), "value"]
+    assert {"scope", "quantity", "value", "low", "high", "note"} == set(summary["fit"][0])
+
+
+def test_an_empty_sweep_has_an_empty_table():
+    found = fit([], {}, Evaluation(), {})
+    assert found.rows().empty
+    assert found.summary() == {"verdicts": [], "fit": []}

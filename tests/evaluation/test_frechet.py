@@ -1,0 +1,103 @@
+"""Distances between feature sets: closed forms, brute force, and other people's implementations."""
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.image.fid import _compute_fid
+from torchmetrics.image.kid import poly_mmd
+
+from ray_selfloop.evaluation.features import pixels8
+from ray_selfloop.evaluation.frechet import (
+    distances,
+    frechet_distance,
+    kernel_distance,
+    prdc,
+    precision_and_coverage,
+    radii,
+)
+
+RNG = np.random.default_rng(11)
+
+
+def pair(n, m, d, shift=0.3):
+    mix = RNG.standard_normal((d, d))
+    return RNG.standard_normal((n, d)) @ mix, RNG.standard_normal((m, d)) @ mix * 1.2 + shift
+
+
+def test_one_dimension_has_a_closed_form():
+    a, b = RNG.standard_normal((50, 1)), 3 * RNG.standard_normal((70, 1)) + 1
+    expected = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
+    assert frechet_distance(a, b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(600, 500, 16), (200, 300, 64), (40, 60, 100)])
+def test_frechet_equals_torchmetrics_also_where_covariances_are_singular(n, m, d):
+    a, b = pair(n, m, d)
+    parts = [torch.from_numpy(v) for x in (a, b) for v in (x.mean(axis=0), np.cov(x.T))]
+    expected = _compute_fid(*parts).item()
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+
+
+def test_distance_to_itself_is_zero_and_shifting_adds_the_squared_shift():
+    a, _ = pair(300, 2, 20)
+    scale = np.trace(np.cov(a.T))
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-7 * scale)
+    assert frechet_distance(a, a + 2.0) == pytest.approx(4.0 * 20, abs=1e-6 * scale)
+
+
+def test_kernel_distance_equals_torchmetrics_on_full_sets():
+    a, b = pair(120, 120, 8)
+    expected = poly_mmd(torch.from_numpy(a), torch.from_numpy(b)).item()
+    assert kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def brute_prdc(real, fake, k):
+    between = np.array([[np.linalg.norm(r - f) for f in fake] for r in real])
+
+    def reach(points):
+        own = [[np.linalg.norm(p - q) for q in points] for p in points]
+        return np.array([sorted(row)[k] for row in own])  # entry 0 is the point itself
+
+    r, f = reach(real), reach(fake)
+    inside = between < r[:, None]
+    return (
+        np.mean([inside[:, j].any() for j in range(len(fake))]),
+        np.mean([(between[i] < f).any() for i in range(len(real))]),
+        sum(inside[:, j].sum() for j in range(len(fake))) / (k * len(fake)),
+        np.mean([inside[i].any() for i in range(len(real))]),
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_prdc_equals_a_brute_force(k):
+    real, fake = pair(40, 55, 3)
+    np.testing.assert_allclose(prdc(real, fake, k, radii(real, k)), brute_prdc(real, fake, k))
+
+
+def test_precision_and_coverage_of_one_block_are_those_of_prdc():
+    real, fake = pair(60, 50, 3)
+    reach = radii(real, 4)
+    found = prdc(real, fake, 4, reach)
+    assert precision_and_coverage(real, fake, reach, 50) == (found.precision, found.coverage)
+    halves = [prdc(real, part, 4, reach).coverage for part in (fake[:25], fake[25:])]
+    assert precision_and_coverage(real, fake, reach, 25)[1] == pytest.approx(np.mean(halves))
+
+
+def test_distances_survive_a_large_common_offset():
+    a, b = RNG.standard_normal((20, 5)), RNG.standard_normal((30, 5))
+    np.testing.assert_allclose(distances(a + 1e6, b + 1e6), distances(a, b), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+def test_pixels8_keeps_colour_and_mean_brightness(size):
+    images = RNG.integers(0, 256, size=(4, 3, size, size)).astype(np.uint8)
+    found = pixels8(images).reshape(4, 3, 64)
+    np.testing.assert_allclose(found.mean(axis=2), images.mean(axis=(2, 3)) / 255)
+
+
+def test_pixels8_is_block_averaging_where_it_divides_and_the_image_itself_at_8():
+    images = RNG.integers(0, 256, size=(2, 3, 32, 32)).astype(np.uint8)
+    blocks = images.reshape(2, 3, 8, 4, 8, 4).mean(axis=(3, 5)) / 255
+    np.testing.assert_allclose(pixels8(images), blocks.reshape(2, -1))
+    small = images[:, :, :8, :8]
+    np.testing.assert_allclose(pixels8(small), small.reshape(2, -1) / 255)

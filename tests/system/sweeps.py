@@ -1,0 +1,48 @@
+"""Sweeps as their users run them: the command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from ray_selfloop.planning import prepare
+from ray_selfloop.store import Record
+
+LIMIT = 900  # s, far above what any of these sweeps takes
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    """Start ``python -m ray_selfloop.sweep WORDS`` in a process group of its own."""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ray_selfloop.sweep", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def run(words: list[str]) -> tuple[int, str]:
+    """Exit code and all output of a sweep."""
+    process = start(words)
+    output, _ = process.communicate(timeout=LIMIT)
+    return process.returncode, output
+
+
+def results(words: list[str]) -> pd.DataFrame:
+    """The results table that a command line's sweep has written."""
+    return pd.read_parquet(prepare(words).folder / "results.parquet")
+
+
+def records(words: list[str]) -> dict[str, Record]:
+    """What is published of a command line's sweep."""
+    return prepare(words).records
+
+
+def attempts(root: Path) -> set[str]:
+    """Every attempt folder of a store: a stage that was computed again has a new one."""
+    return {path.name for path in root.glob("stages/*/*/*") if path.is_dir()}
