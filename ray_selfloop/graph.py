@@ -7,7 +7,7 @@ Nothing here runs anything.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -112,8 +112,3 @@ class Graph:
     def of_kind(self, kind: str) -> list[Node]:
         """All nodes of one kind, in the order of their adding."""
         return [node for node in self if node.stage.kind == kind]
-
-    def merge(self, stages: Iterable[Node]) -> None:
-        """Take over nodes of another graph."""
-        for node in stages:
-            self.nodes.setdefault(node.stage.key, node)

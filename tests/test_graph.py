@@ -107,16 +107,6 @@ def test_a_raised_version_gives_another_key_to_its_kind_and_what_follows() -> No
     assert changed == [False, False, True, True]
 
 
-def test_merging_adds_what_is_new() -> None:
-    one, two = Graph(), Graph()
-    shared = one.add("dataset", {}, {}, HERE)
-    two.add("dataset", {}, {}, THERE)
-    scorer = two.add("scorer", {}, {"dataset": shared}, THERE)
-    one.merge(two)
-    assert list(one.nodes) == [shared.key, scorer.key]
-    assert one.nodes[shared.key].places == [HERE]
-
-
 def test_a_place_reads_as_a_person_would_say_it() -> None:
     assert str(HERE) == "base, loop seed 0, generation 1"
     assert str(THERE) == "other, loop seed 1, generation 2, lenet seed 3"

@@ -40,7 +40,7 @@ class DrawPool:
         self._draw = Draw(stage, Inputs(stage, Store(root)), device())
 
     def __call__(self, row: Row) -> Row:
-        batch = Batch(int(row["first"][0]), int(row["count"][0]))
+        batch = Batch(int(row["first"][0]), int(row["size"][0]))
         return {**row, "images": self._draw(batch)[np.newaxis]}
 
 
@@ -53,10 +53,10 @@ class ScorePool:
         self._labels, self._folder = plan_of(stage, inputs).labels, Path(folder)
 
     def __call__(self, row: Row) -> Row:
-        batch = Batch(int(row["first"][0]), int(row["count"][0]))
+        batch = Batch(int(row["first"][0]), int(row["size"][0]))
         images = np.ascontiguousarray(row["images"][0])
         write_part(self._folder, batch, self._labels, images, self._score(batch, images))
-        return {"first": row["first"], "count": row["count"]}
+        return {"first": row["first"], "size": row["size"]}
 
 
 def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
@@ -70,7 +70,7 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [pa.table({"first": [batch.first], "count": [batch.count]}) for batch in todo.batches]
+    rows = [pa.table({"first": [batch.first], "size": [batch.size]}) for batch in todo.batches]
     pool: dict[str, Any] = {
         "batch_size": 1,
         "num_cpus": POOL_CPUS,

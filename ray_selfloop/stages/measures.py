@@ -124,7 +124,9 @@ def _before_filter(
         drawn = read_samples(inputs)
         return drawn.images, drawn.labels
     shares = np.bincount(original.labels, minlength=len(original.class_names))
-    labels = np.repeat(np.arange(len(shares)), apportion(settings.samples, shares))
+    labels = np.repeat(
+        np.arange(len(shares)), apportion(settings.samples, shares.astype(np.float64))
+    )
     sampler = open_sampler(stage, inputs, device)
     seed = seeding.derive(stage.config["seed"], "evaluation")
     rows = np.arange(len(labels))

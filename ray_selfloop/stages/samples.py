@@ -33,10 +33,10 @@ Scores = dict[str, NDArray[Any]]
 
 
 class Batch(NamedTuple):
-    """Sample ids ``first .. first + count - 1``."""
+    """Sample ids ``first .. first + size - 1``."""
 
     first: int
-    count: int
+    size: int
 
 
 class Plan(NamedTuple):
@@ -98,11 +98,11 @@ class Draw:
         self._seed, self._shape = stage.config["seed"], stage.config["batch"]
 
     def __call__(self, batch: Batch) -> Images:
-        """uint8 ``(count, C, H, W)``; always drawn at the stage's one batch shape."""
-        rows = np.arange(batch.first, batch.first + batch.count)
+        """uint8 ``(size, C, H, W)``; always drawn at the stage's one batch shape."""
+        rows = np.arange(batch.first, batch.first + batch.size)
         padded = np.resize(rows, self._shape)
         images: Images = self._sampler.sample(padded, self._plan.labels[padded], self._seed)
-        return images[: batch.count]
+        return images[: batch.size]
 
 
 class Score:
@@ -120,8 +120,8 @@ class Score:
         ]
 
     def __call__(self, batch: Batch, images: Images) -> Scores:
-        """Score name -> ``(count,)``."""
-        rows = np.arange(batch.first, batch.first + batch.count)
+        """Score name -> ``(size,)``."""
+        rows = np.arange(batch.first, batch.first + batch.size)
         scores: Scores = {}
         if self._clip:
             scores[self._clip.name] = self._clip.score(images, self._plan.labels[rows])
@@ -146,7 +146,7 @@ def _open_clip(settings: Mapping[str, Any] | None, inputs: Inputs, device: str) 
 
 def write_part(folder: Path, batch: Batch, labels: Ids, images: Images, scores: Scores) -> None:
     """One parquet file per batch, named by its first id; whole or not there."""
-    rows = np.arange(batch.first, batch.first + batch.count)
+    rows = np.arange(batch.first, batch.first + batch.size)
     table = pa.table(
         {
             "id": rows,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sweeps import LIMIT, attempts, records, results, run, start
 
 from ray_selfloop.planning import prepare
+from sweeps import LIMIT, attempts, records, results, run, start
 
 pytestmark = pytest.mark.slow
 

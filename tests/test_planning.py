@@ -1,0 +1,232 @@
+"""From words to a plan: what is refused before anything runs or is written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ray_selfloop.errors import ConfigError, DataError, StorageError
+from ray_selfloop.graph import VERSIONS, Graph, Stage
+from ray_selfloop.planning import JOB_MARK, Plan, arguments, prepare, storage
+from ray_selfloop.store import Record
+
+
+def publish(plan: Plan, stage: Stage) -> Record:
+    """A record for a stage of the plan."""
+    with plan.store.attempt(stage.key) as folder:
+        (folder / "a.txt").write_text("abc")
+        return plan.store.publish(stage, folder, {}, 1.0)
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "overrides"),
+    [
+        ([], None, []),
+        (["sweeps/a.yaml"], "sweeps/a.yaml", []),
+        (["a=1", "b.c=x=y"], None, ["a=1", "b.c=x=y"]),
+        (["a=1", "quickstart", "b=[1, 2]"], "quickstart", ["a=1", "b=[1, 2]"]),
+    ],
+)
+def test_a_command_line_is_one_config_and_overrides(
+    words: list[str], config: str | None, overrides: list[str]
+) -> None:
+    assert arguments(words) == (config, overrides)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["a.yaml", "b.yaml"], "b.yaml"),
+        (["--storage", "x"], "--storage"),
+        (["-v"], "-v"),
+        (["a.yaml", "loop.generations", "3"], "loop.generations"),
+    ],
+)
+def test_other_words_are_refused_with_the_usage(words: list[str], named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        arguments(words)
+    assert str(caught.value) == (
+        f"'{named}' is not understood; usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
+    )
+
+
+# --- storage -------------------------------------------------------------------------------------
+
+
+def test_a_storage_folder_is_made_absolute_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert storage("results/deep") == tmp_path / "results" / "deep"
+    assert storage("./a/../b") == tmp_path / "b"
+    assert storage("~/results") == tmp_path / "home" / "results"
+    assert storage(str(tmp_path)) == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/sweep", "gs://bucket", "file:///tmp/x"])
+def test_a_uri_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=f"^storage: {uri}: only folders are supported"):
+        storage(uri)
+
+
+def test_a_relative_folder_is_refused_inside_a_ray_job_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(JOB_MARK, '{"runtime_env": {}}')
+    with pytest.raises(ConfigError, match=r"^storage: \./results is relative, and a Ray job's"):
+        storage("./results")
+    assert storage(str(tmp_path / "results")) == tmp_path / "results"
+    monkeypatch.delenv(JOB_MARK)
+    assert storage("./results") == tmp_path / "results"
+
+
+def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
+        with pytest.raises(StorageError) as caught:
+            storage(str(path))
+        assert str(caught.value) == f"storage: {path} cannot be written: Not a directory"
+
+
+def test_a_folder_where_nothing_can_be_made_is_refused() -> None:
+    with pytest.raises(StorageError, match=r"^storage: /proc/.*/results cannot be written: "):
+        storage("/proc/self/results")
+
+
+def test_what_is_no_path_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StorageError, match=r"^storage: .*(loop|links)"):
+        storage(str(tmp_path / "loop" / "deep"))
+    with pytest.raises(StorageError, match="File name too long"):
+        storage(str(tmp_path / ("a" * 300)))
+    with pytest.raises(StorageError, match="null byte"):
+        storage("a\0b")
+    with pytest.raises(ConfigError, match=r"^storage: ~no-such-user/x: there is no such user"):
+        storage("~no-such-user/x")
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+def test_making_a_plan_writes_nothing(micro: list[str]) -> None:
+    plan = prepare(micro)
+    assert plan.records == {}
+    assert plan.corrupt == []
+    assert not plan.store.root.exists()
+    assert plan.folder == plan.store.root / "micro"
+
+
+def test_a_plan_knows_what_is_published(micro: list[str]) -> None:
+    plan = prepare(micro)
+    trials = [node.stage for node in plan.graph.of_kind("classifier")]
+    record = publish(plan, trials[0])
+    again = prepare(micro)
+    assert again.records == {trials[0].key: record}
+    assert list(again.published("classifier", "base").values()) == [trials[0]]
+    assert again.published("classifier", "another") == {}
+    assert again.dataset("base") == plan.graph.of_kind("dataset")[0].stage
+
+
+def test_a_damaged_record_is_named_and_counts_as_missing(micro: list[str]) -> None:
+    plan = prepare(micro)
+    damaged, sound = (node.stage for node in plan.graph.of_kind("classifier")[:2])
+    for stage in (damaged, sound):
+        publish(plan, stage)
+    record = plan.store.folder(damaged.key) / "record.json"
+    record.write_text(record.read_text()[:50])
+    again = prepare(micro)
+    assert list(again.records) == [sound.key]
+    (sentence,) = again.corrupt
+    assert sentence.startswith(f"{damaged.key}: {record} is not a record")
+    publish(again, damaged)
+    final = prepare(micro)
+    assert set(final.records) == {damaged.key, sound.key}
+    assert final.corrupt == []
+
+
+def below(graph: Graph, kind: str) -> set[str]:
+    """The stages of one kind, and all that depends on them."""
+    reached: set[str] = set()
+    for node in graph:
+        if node.stage.kind == kind or reached & set(node.stage.inputs.values()):
+            reached.add(node.stage.key)
+    return reached
+
+
+@pytest.mark.parametrize("kind", ["scorer", "samples", "classifier"])
+def test_a_raised_version_leaves_the_records_of_everything_else(
+    micro: list[str], kind: str
+) -> None:
+    plan = prepare(micro)
+    for node in plan.graph:
+        publish(plan, node.stage)
+    assert len(prepare(micro).records) == len(plan.graph)
+    raised = prepare(micro, {**VERSIONS, kind: VERSIONS[kind] + 1})
+    assert set(raised.records) == set(plan.graph.nodes) - below(plan.graph, kind)
+    assert 0 < len(raised.records) < len(plan.graph)
+
+
+def test_the_place_of_the_storage_is_in_no_key(micro: list[str], tmp_path: Path) -> None:
+    moved = prepare([*micro, f"storage={tmp_path / 'other'}", "resources.num_cpus=3", "name=other"])
+    assert list(moved.graph.nodes) == list(prepare(micro).graph.nodes)
+
+
+# --- data and sizes ------------------------------------------------------------------------------
+
+
+def test_missing_data_is_refused(micro: list[str], tmp_path: Path) -> None:
+    words = [*micro, "dataset.name=colorized_mnist", f"dataset.root={tmp_path / 'nowhere'}"]
+    with pytest.raises(DataError, match=r"nowhere/MNIST/raw/train-images-idx3-ubyte\(\.gz\) is mi"):
+        prepare(words)
+    assert not (tmp_path / "store").exists()
+
+
+def test_settings_that_contradict_each_other_are_refused(micro: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^queue\.mixing\.ratio: 0\.5 has no meaning under"):
+        prepare([*micro, "queue.mixing.ratio=0.5", "loop.regime=replace"])
+
+
+def test_a_reserve_that_leaves_no_original_images_is_refused(micro: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"^dataset\.reserve: 0\.999 of 1293 images leaves no or"):
+        prepare([*micro, "dataset.reserve=0.999"])
+
+
+RESERVE = ("generator={name: held_out_real}", "dataset.reserve=0.5", "filter.score=none")
+
+
+def test_a_reserve_too_small_names_the_largest_that_is_feasible(micro: list[str]) -> None:
+    words = [*micro, *RESERVE, "loop.generations=8", "queue.volume=120"]
+    with pytest.raises(ConfigError) as caught:
+        prepare(words)
+    message = str(caught.value)
+    assert message.startswith("held_out_real: 8 generations of 120 draws need more images than th")
+    generations, draws = re.findall(
+        r"Largest feasible: (\d+) generations of 120 draws, or 8 generations of (?:about )?(\d+) ",
+        message,
+    )[0]
+    assert 0 < int(generations) < 8
+    prepare([*words, f"loop.generations={generations}"])
+    with pytest.raises(ConfigError):
+        prepare([*words, f"loop.generations={int(generations) + 1}"])
+    prepare([*words, f"queue.volume={int(draws) - 10}"])  # within one image of each class
+    with pytest.raises(ConfigError):
+        prepare([*words, f"queue.volume={int(draws) + 10}"])
+
+
+def test_without_a_reserve_nothing_is_feasible(micro: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"the reserve has \(0\)\. Largest feasible: 0 generati"):
+        prepare([*micro, "generator={name: held_out_real}"])
+
+
+def test_over_sampling_for_the_filter_counts_against_the_reserve(micro: list[str]) -> None:
+    words = [*micro, "generator={name: held_out_real}", "dataset.reserve=0.5", "queue.volume=300"]
+    prepare([*words, "filter.score=none"])
+    prepare([*words, "queue.count=before_filtering", "filter.drop=0.2"])
+    with pytest.raises(ConfigError, match=r"held_out_real: 2 generations of 3[78][0-9] draws"):
+        prepare([*words, "filter.drop=0.2"])
