@@ -104,8 +104,8 @@ def test_where_files_lie_is_a_hint() -> None:
         ("filter.uncertainty.passes=3", {"samples", "kept"}),
         ("queue.volume=100", {"samples"}),
         ("compute.sample_batch=64", {"samples"}),
-        ("generator.max_steps=1000", {"generator", "samples", "generator_metrics"}),
-        ("training.batch_size=48", {"classifier"}),
+        ("generator.max_steps=1001", {"generator", "samples", "generator_metrics"}),
+        ("training.batch_size=47", {"classifier"}),
         ("evaluation.resamples=77", {"generator_metrics"}),
         ("evaluation.samples=77", {"generator_metrics"}),
         ("compute.threads=2", set(SEQUENCE) - {"dataset", "kept"}),
@@ -461,6 +461,25 @@ def test_no_stage_that_trains_is_told_of_subgroups(tmp_path: Path) -> None:
             told = set(texts(node.stage.config))
             assert not told & words
             assert not any("subgroup" in text or "colour" in text for text in told)
+
+
+# --- weights from a file -------------------------------------------------------------------------
+
+
+def test_weights_are_known_by_their_content_not_their_place(tmp_path: Path) -> None:
+    def trials(name: str, content: bytes) -> set[str]:
+        path = tmp_path / name
+        path.write_bytes(content)
+        found = graph(ONE, f"training.pretrained={path}")
+        for node in found.of_kind("classifier"):
+            assert node.stage.hints["pretrained"] == str(path)
+            assert not any(name in text for text in texts(node.stage.config))
+        return set(found.nodes)
+
+    first = trials("first.safetensors", b"weights")
+    assert trials("moved.safetensors", b"weights") == first
+    shared = trials("first.safetensors", b"others") & first
+    assert counts(shared) == {"dataset": 1, "scorer": 1, "generator": 1}
 
 
 # --- the measurements ----------------------------------------------------------------------------

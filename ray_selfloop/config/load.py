@@ -4,10 +4,11 @@ Nothing here loads torch or ray: a typo is answered at once.
 """
 
 import difflib
+import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -173,9 +174,29 @@ def _with_tags(tree: Tree) -> Tree:
 
 def _validated(tree: Tree, where: str) -> Sweep:
     try:
-        return Sweep.model_validate(_with_tags(tree))
+        sweep = Sweep.model_validate(_with_tags(tree))
     except ValidationError as error:
         raise ConfigError(_one_line(_explain(error, Sweep)) + where) from error
+    own = {name: sweep.training_for(name).model_dump() for name in sweep.training_of}
+    for path, given, read in _pairs(tree, {**sweep.model_dump(), "training_of": own}):
+        if isinstance(given, bool) and not isinstance(read, bool):
+            raise ConfigError(f"{path}: must not be true or false (found {given}){where}")
+        if isinstance(read, float) and not math.isfinite(read):
+            raise ConfigError(f"{path}: must be a finite number (found {given}){where}")
+    return sweep
+
+
+def _pairs(given: Any, read: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each value of a sweep file beside what it was read as."""
+    entries: Iterable[tuple[Any, Any, Any]] = ()
+    if isinstance(given, dict):
+        entries = ((key, value, read[key]) for key, value in given.items())
+    elif isinstance(given, list):
+        entries = zip(range(len(given)), given, read, strict=True)
+    else:
+        yield path, given, read
+    for key, value, inner in entries:
+        yield from _pairs(value, inner, f"{path}.{key}" if path else str(key))
 
 
 def _explain(error: ValidationError, root: type[BaseModel], above: str = "") -> str:
