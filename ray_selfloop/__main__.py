@@ -8,13 +8,14 @@ report       write results.parquet and report.html again
 sync-mlflow  write to MLflow what it lacks
 """
 
+import difflib
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError, SelfLoopError
-from ray_selfloop.graph import Node
+from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, arguments, prepare
 
 DONE, BAD_INPUT = 0, 2
@@ -28,7 +29,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return DONE
     try:
         if verb not in VERBS:
-            raise ConfigError(f"{verb!r} is not a verb; verbs: {', '.join(VERBS)}")
+            close = difflib.get_close_matches(verb, VERBS, 1)
+            hint = f"did you mean {close[0]}?" if close else f"verbs: {', '.join(VERBS)}"
+            raise ConfigError(f"{verb!r} is not a verb; {hint}")
         VERBS[verb](rest)
     except SelfLoopError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -85,10 +88,11 @@ def sync_mlflow(words: Sequence[str]) -> None:
 
 
 def _concluded(words: Sequence[str], what: str) -> None:
+    found = prepare(words)
     from ray_selfloop.conclude import Conclusion
     from ray_selfloop.running import Run
 
-    run = Run(prepare(words))
+    run = Run(found)
     run.measure_here()
     conclusion = Conclusion(run, float("nan"))
     {
@@ -99,8 +103,6 @@ def _concluded(words: Sequence[str], what: str) -> None:
 
 
 def _lines(found: Plan) -> Mapping[str, list[Node]]:
-    from ray_selfloop.running import line_of
-
     lines: dict[str, list[Node]] = defaultdict(list)
     for node in found.graph:
         lines[line_of(node)].append(node)

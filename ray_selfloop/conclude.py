@@ -19,7 +19,7 @@ from ray_selfloop import __version__, tracking
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data.imageset import Ids, Images
 from ray_selfloop.evaluation.rows import COLUMNS
-from ray_selfloop.graph import Node, Place, Stage
+from ray_selfloop.graph import Node, Place, Stage, line_of
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import page, terminal
@@ -34,7 +34,7 @@ from ray_selfloop.report.view import (
     StageUse,
     Verdict,
 )
-from ray_selfloop.running import Run, line_of
+from ray_selfloop.running import Run
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.store import Record

@@ -72,7 +72,10 @@ class Place:
 
 @dataclass
 class Node:
-    """A stage in a graph, with every place that uses it and whether a filter waits for it."""
+    """A stage in a graph, with every place that uses it.
+
+    awaited: a trial whose weights a filter or the judge reads.
+    """
 
     stage: Stage
     places: list[Place] = field(default_factory=list)
@@ -112,3 +115,9 @@ class Graph:
     def of_kind(self, kind: str) -> list[Node]:
         """All nodes of one kind, in the order of their adding."""
         return [node for node in self if node.stage.kind == kind]
+
+
+def line_of(node: Node) -> str:
+    """The line of a progress or cost table that a stage counts in."""
+    name = node.stage.config.get("network")
+    return f"classifier {name}" if name else node.stage.kind.replace("_", " ")

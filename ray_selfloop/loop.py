@@ -4,16 +4,19 @@ The whole loop stands here on one screen. Nothing runs here: every stage is adde
 its key follows from its settings and inputs alone.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ray_selfloop import queue, seeding
 from ray_selfloop.classifiers import weights
+from ray_selfloop.config.filter import Filter
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.graph import Graph, Place, Stage
 
 Named = dict[str, Stage]
+DATA = "data"  # where original data lie unless the sweep says otherwise
 AUGMENTATION = {"colorized_digits": "none", "colorized_mnist": "none"}
 
 
@@ -68,7 +71,7 @@ def chains(scenario: Scenario) -> list[Chain]:
 def add_chain(chain: Chain, source: str, graph: Graph) -> None:
     """Add every stage of ``chain``; ``source`` is the digest of the original data's files."""
     sweep = chain.sweep
-    where = {"root": sweep.dataset.root}
+    where = {"root": os.path.abspath(sweep.dataset.root or DATA)}
     data = graph.add("dataset", dataset_config(sweep, source), {}, chain.place(0), where)
     scorer = _scorer(chain, data, graph)
     kept: list[Stage] = []
@@ -97,6 +100,21 @@ def dataset_config(sweep: Sweep, source: str) -> dict[str, Any]:
     """What the dataset's content depends on."""
     settings = sweep.dataset.model_dump(mode="json", exclude={"root", "download"})
     return {**settings, "source": source}
+
+
+def clip_identity(settings: Filter) -> dict[str, Any]:
+    """What the CLIP score depends on: a checkpoint file counts by its content."""
+    identity = settings.clip.model_dump(mode="json")
+    checkpoint = identity.get("pretrained", "")
+    if os.path.isfile(checkpoint):
+        identity["pretrained"] = weights.source("", checkpoint)
+    return identity
+
+
+def located(pretrained: bool | str) -> bool | str:
+    """Where weights lie for a worker in another folder: a file's absolute path, else the tag."""
+    path = str(pretrained)
+    return os.path.abspath(path) if os.path.isfile(path) else pretrained
 
 
 def default_volume(sweep: Sweep) -> str:
@@ -167,6 +185,7 @@ def _generator(
 def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> Stage:
     sweep = chain.sweep
     filters = sweep.filter
+    clip = filters.clip.model_dump()
     real = sweep.generator.name == "held_out_real"
     config = {
         "generator": sweep.generator.model_dump(mode="json"),
@@ -175,7 +194,7 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
         "count": sweep.queue.count,
         "drop": 0.0 if filters.score == "none" else filters.drop,
         "cut": filters.cut,
-        "clip": filters.clip.model_dump(mode="json") if filters.uses_clip else None,
+        "clip": clip_identity(filters) if filters.uses_clip else None,
         "uncertainty": (
             filters.uncertainty.model_dump(mode="json") if filters.uses_uncertainty else None
         ),
@@ -184,11 +203,14 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
         "batch": sweep.compute.sample_batch,
         "threads": sweep.compute.threads,
     }
-    return graph.add("samples", config, {"dataset": data, **inputs}, chain.place(n))
+    hints = {name: located(value) for name, value in clip.items() if name == "pretrained"}
+    return graph.add("samples", config, {"dataset": data, **inputs}, chain.place(n), hints)
 
 
 def _kept(chain: Chain, n: int, data: Stage, samples: Stage, graph: Graph) -> Stage:
-    config = chain.sweep.filter.model_dump(mode="json", exclude={"expert", "review"})
+    filters = chain.sweep.filter
+    config = filters.model_dump(mode="json", exclude={"expert", "review", "clip"})
+    config["clip"] = clip_identity(filters)
     return graph.add("kept", config, {"dataset": data, "samples": samples}, chain.place(n))
 
 
@@ -225,7 +247,7 @@ def _trial(
         "weights": expert or judge,
         "threads": sweep.compute.threads,
     }
-    place, hints = chain.place(n, name, seed), {"pretrained": training.pretrained}
+    place, hints = chain.place(n, name, seed), {"pretrained": located(training.pretrained)}
     stage = graph.add("classifier", config, training_set[1], place, hints)
     graph.nodes[stage.key].awaited |= expert or judge
     return stage

@@ -27,8 +27,8 @@ JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submit
 class Plan:
     """What a sweep consists of, and what of it is published.
 
-    records: key -> record of published stages. corrupt: what was found damaged, in words; those
-    stages count as missing.
+    records: key -> record of published stages. corrupt: key -> what was found damaged; those
+    stages count as missing, and `set_aside` makes room for them to be published again.
     """
 
     sweep: Sweep
@@ -36,7 +36,7 @@ class Plan:
     store: Store
     graph: Graph
     records: dict[str, Record] = field(default_factory=dict)
-    corrupt: list[str] = field(default_factory=list)
+    corrupt: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -53,11 +53,18 @@ class Plan:
         try:
             record = self.store.find(key, checksums=True)
         except CorruptRecord as error:
-            self.store.discard(key)
-            self.corrupt.append(str(error))
+            self.corrupt[key] = str(error)
             return
         if record:
             self.records[key] = record
+
+    def set_aside(self) -> list[str]:
+        """Discard the damaged records; returns what was found, in words."""
+        said = list(self.corrupt.values())
+        for key in self.corrupt:
+            self.store.discard(key)
+        self.corrupt.clear()
+        return said
 
     def published(self, kind: str, scenario: str) -> dict[Place, Stage]:
         """The published stages of one kind in a scenario, by place."""
@@ -106,7 +113,6 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
     from ray_selfloop.stages import data  # after validation: loads scikit-learn
 
     settings = scenario.sweep
-    queue.check(settings.loop, settings.queue)
     control = settings.generator.name == "held_out_real"
     if control or settings.dataset.reserve > 0:
         original, reserve = data.original_and_reserve(settings.dataset)

@@ -15,7 +15,6 @@ from ray_selfloop import seeding
 from ray_selfloop.config.loop import Loop, Mixing, Queue
 from ray_selfloop.data.imageset import Ids
 from ray_selfloop.data.split import apportion, stratified_cut
-from ray_selfloop.errors import ConfigError
 from ray_selfloop.filtering.cut import draws_needed
 
 
@@ -52,15 +51,6 @@ class TrainingRows:
     def generated_share(self) -> float:
         """Generated over all images."""
         return self.supplied / (self.supplied + len(self.original))
-
-
-def check(loop: Loop, queue: Queue) -> None:
-    """Raise ConfigError for settings that contradict each other."""
-    if queue.mixing.ratio != "all" and loop.regime not in ("stack", "accumulate"):
-        raise ConfigError(
-            f"queue.mixing.ratio: {queue.mixing.ratio} has no meaning under loop.regime "
-            f"{loop.regime}, which fixes the share itself; allowed: all."
-        )
 
 
 def parts(regime: str, generation: int, capacity: int) -> Parts:

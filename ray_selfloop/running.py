@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ray_selfloop import loop, tracking
-from ray_selfloop.graph import Node
+from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import terminal
@@ -58,8 +58,6 @@ class Run:
 
     def execute(self, interrupted: threading.Event) -> None:
         """Compute what is missing: first the loop, then the measurements of what it published."""
-        for sentence in self.plan.corrupt:
-            self.console.print(f"recomputing: {sentence}", style="yellow", highlight=False)
         self.progress.cached |= self.plan.records.keys()
         self._compute(interrupted)
         if not interrupted.is_set():
@@ -70,6 +68,7 @@ class Run:
         """Measure what is published, in this process and without Ray."""
         self.progress.cached |= self.plan.records.keys()
         self._add_measurements()
+        self.plan.set_aside()
         for node in self.progress.ready():
             if node.stage.kind in MEASUREMENTS:
                 execute(node.stage, self.plan.store)
@@ -92,6 +91,8 @@ class Run:
         self.progress.cached |= plan.records.keys() - self.progress.done
 
     def _compute(self, interrupted: threading.Event) -> None:
+        for sentence in self.plan.set_aside():
+            self.console.print(f"recomputing: {sentence}", style="yellow", highlight=False)
         if not self.progress.missing():
             return
         scheduler = self._scheduler or self._connect()
@@ -138,9 +139,3 @@ class Run:
             )
             for kind, nodes in lines.items()
         ]
-
-
-def line_of(node: Node) -> str:
-    """The line of the progress table that a stage counts in."""
-    name = node.stage.config.get("network")
-    return f"classifier {name}" if name else node.stage.kind.replace("_", " ")

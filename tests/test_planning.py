@@ -117,7 +117,7 @@ def test_what_is_no_path_is_refused(tmp_path: Path) -> None:
 def test_making_a_plan_writes_nothing(micro: list[str]) -> None:
     plan = prepare(micro)
     assert plan.records == {}
-    assert plan.corrupt == []
+    assert plan.corrupt == {}
     assert not plan.store.root.exists()
     assert plan.folder == plan.store.root / "micro"
 
@@ -142,12 +142,13 @@ def test_a_damaged_record_is_named_and_counts_as_missing(micro: list[str]) -> No
     record.write_text(record.read_text()[:50])
     again = prepare(micro)
     assert list(again.records) == [sound.key]
-    (sentence,) = again.corrupt
+    assert record.exists(), "looking changes nothing"
+    (sentence,) = again.set_aside()
     assert sentence.startswith(f"{damaged.key}: {record} is not a record")
     publish(again, damaged)
     final = prepare(micro)
     assert set(final.records) == {damaged.key, sound.key}
-    assert final.corrupt == []
+    assert final.corrupt == {}
 
 
 def below(graph: Graph, kind: str) -> set[str]:

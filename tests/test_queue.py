@@ -6,7 +6,6 @@ from pydantic import ValidationError
 
 from ray_selfloop import queue
 from ray_selfloop.config.loop import Loop, Queue
-from ray_selfloop.errors import ConfigError
 
 ORIGINAL = np.repeat(np.arange(10), 90)  # |D0| = 900
 KEPT = np.repeat(np.arange(10), 30)  # S = 300
@@ -112,13 +111,6 @@ def test_the_draw_depends_on_the_seed_and_the_generation_alone() -> None:
     assert drawn(0, 4) == drawn(0, 4)
     assert drawn(0, 4) != drawn(1, 4)
     assert drawn(0, 4) != drawn(0, 5)
-
-
-@pytest.mark.parametrize("regime", ["replace", "accumulate_subsample"])
-def test_a_ratio_contradicts_the_regimes_that_fix_it(regime: str) -> None:
-    with pytest.raises(ConfigError, match=rf"no meaning under loop\.regime {regime}"):
-        queue.check(Loop(regime=regime), Queue.model_validate({"mixing": {"ratio": 0.5}}))
-    queue.check(Loop(regime=regime), Queue())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Knows nothing of how a network is built or trained; downloads nothing itself.
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def _digest(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"training.pretrained: there is no file {path}; give the path of a "
                         "state dict (.safetensors or .pth).")  # fmt: skip
+    found = path.stat()
+    return _digest_of(path, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _digest_of(path: Path, changed: int, size: int) -> str:
+    """Of a file as it was then: every trial of a sweep asks for the same one."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

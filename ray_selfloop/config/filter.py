@@ -72,6 +72,7 @@ class OpenClip(Settings):
     model: str = Field(default="ViT-B-32", description="Architecture, an open_clip model name.")
     pretrained: str = Field(
         default="laion2b_s34b_b79k",
+        min_length=1,
         description="open_clip tag (downloaded) or path of a checkpoint.",
     )
     prompt: Prompt = "a photo of a {}"

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Settings
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Regime = Literal["stack", "replace", "accumulate", "accumulate_subsample"]
 Fraction = Annotated[str, Field(pattern=r"^D0(/[1-9][0-9]*)?$")]
 
@@ -23,10 +24,10 @@ class Loop(Settings):
         "queue.capacity kept sets. `replace`: the last kept set alone. `accumulate`: D0 + all "
         "kept sets. `accumulate_subsample`: a seeded draw of |D0| from D0 + all kept sets.",
     )
-    loop_seeds: tuple[int, ...] = Field(
+    loop_seeds: tuple[Seed, ...] = Field(
         default=(0,), min_length=1, description="One whole chain for each; the independent unit."
     )
-    classifier_seeds: tuple[int, ...] = Field(
+    classifier_seeds: tuple[Seed, ...] = Field(
         default=(0, 1), min_length=1, description="Classifiers of each architecture on one chain."
     )
     chain: Literal["shared", "per_classifier"] = Field(

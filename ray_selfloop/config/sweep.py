@@ -114,10 +114,27 @@ class Sweep(Settings):
 
     @model_validator(mode="after")
     def _roles_are_trained(self) -> Self:
-        self._require("evaluation.judge", self.evaluation.judge)
+        judge = self.evaluation.judge
+        self._require("evaluation.judge", judge)
+        unknown = set(self.evaluation.features) - {"pixels8", judge.classifier}
+        if unknown:
+            raise ValueError(
+                f"evaluation.features: {sorted(unknown)[0]} is not known; "
+                f"known: pixels8, {judge.classifier} (the judge's)"
+            )
         if self.filter.uses_uncertainty:
             expert, own = self.filter.expert, self.loop.chain == "per_classifier"
             self._require("filter.expert", expert, any_classifier=own)
+        return self
+
+    @model_validator(mode="after")
+    def _mixing_has_a_meaning(self) -> Self:
+        ratio, regime = self.queue.mixing.ratio, self.loop.regime
+        if ratio != "all" and regime not in ("stack", "accumulate"):
+            raise ValueError(
+                f"queue.mixing.ratio: {ratio} has no meaning under loop.regime {regime}, "
+                "which fixes the share itself; allowed: all"
+            )
         return self
 
     def _require(self, role: str, expert: Expert | Judge, any_classifier: bool = False) -> None:

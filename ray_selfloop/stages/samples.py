@@ -111,7 +111,7 @@ class Score:
     def __init__(self, stage: Stage, inputs: Inputs, device: str) -> None:
         self._plan = plan_of(stage, inputs)
         self._seed, self._device = stage.config["seed"], torch_device(device)
-        self._clip = _open_clip(stage.config["clip"], inputs, device)
+        self._clip = _open_clip(stage, inputs, device)
         self._uncertainty = stage.config["uncertainty"] and Uncertainty.model_validate(
             stage.config["uncertainty"]
         )
@@ -133,10 +133,10 @@ class Score:
         return scores
 
 
-def _open_clip(settings: Mapping[str, Any] | None, inputs: Inputs, device: str) -> Any:
-    if settings is None:
+def _open_clip(stage: Stage, inputs: Inputs, device: str) -> Any:
+    if stage.config["clip"] is None:
         return None
-    chosen: Clip = TypeAdapter(Clip).validate_python(settings)
+    chosen: Clip = TypeAdapter(Clip).validate_python({**stage.config["clip"], **stage.hints})
     names, where = inputs.record("dataset").summary["class_names"], torch_device(device)
     if chosen.kind == "domain":
         side = inputs.array("dataset", "train_images").shape[-1]

@@ -38,6 +38,13 @@ def scheduled(plan: Plan, cluster: Cluster) -> Progress:
     return progress
 
 
+def not_weights(folder: Path) -> Path:
+    """A file that is there and holds no weights: training from it fails in the worker."""
+    path = folder / "weights.pth"
+    path.write_bytes(b"not weights")
+    return path
+
+
 def contents(graph: Graph, store: Store) -> dict[str, object]:
     """What every stage published, apart from times and places."""
     records = {node.stage.key: store.get(node.stage.key) for node in graph}
@@ -64,13 +71,13 @@ def test_a_failed_trial_takes_along_only_what_needs_it(
         "loop.generations=1",
         "classifiers=[lenet, mobilenet_v3_small]",
         "filter.score=none",
-        f"training_of.mobilenet_v3_small.pretrained={tmp_path / 'no-such-weights.pth'}",
+        f"training_of.mobilenet_v3_small.pretrained={not_weights(tmp_path)}",
     ]
     plan = prepare(words)
     progress = scheduled(plan, two_cpus)
     names = {plan.graph.nodes[key].stage.config["network"] for key in progress.failed}
     assert names == {"mobilenet_v3_small"}
-    assert all("no-such-weights.pth" in error for error in progress.failed.values())
+    assert all("no readable state dict" in error for error in progress.failed.values())
     assert len(progress.done) == len(plan.graph) - len(progress.failed)
     assert progress.blocked() == []
 
@@ -83,7 +90,7 @@ def test_a_failed_expert_stops_its_own_chain_alone(
         "loop.generations=1",
         "classifiers=[lenet, mobilenet_v3_small]",
         "axes.filter.expert.classifier=[lenet, mobilenet_v3_small]",
-        f"training_of.mobilenet_v3_small.pretrained={tmp_path / 'no-such-weights.pth'}",
+        f"training_of.mobilenet_v3_small.pretrained={not_weights(tmp_path)}",
     ]
     plan = prepare(words)
     progress = scheduled(plan, two_cpus)

@@ -104,7 +104,7 @@ def test_more_gpus_than_there_are(tmp_path: Path) -> None:
 
 def test_an_unknown_verb(tmp_path: Path) -> None:
     said = refused(tmp_path, "valdate", module="ray_selfloop")
-    assert said.startswith("'valdate' is not a verb; verbs: validate, plan, status, results, ")
+    assert said.startswith("'valdate' is not a verb; did you mean validate?")
 
 
 @pytest.mark.parametrize("verb", ["validate", "status", "results"])

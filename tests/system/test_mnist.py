@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from sweeps import records, results, run
 
 pytestmark = pytest.mark.slow
