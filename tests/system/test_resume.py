@@ -126,7 +126,7 @@ def test_an_interrupted_sweep_says_how_to_resume_and_does(
     words = [*undisturbed, f"storage={tmp_path}"]
     process = start(words)
     _wait_for(tmp_path, 2, process)
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "Traceback" not in output
