@@ -5,6 +5,7 @@ that a stage should have computed.
 """
 
 import tempfile
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -95,7 +96,7 @@ def write_results(plan: Plan) -> pd.DataFrame:
     results = results.sort_values(order, kind="stable", ignore_index=True)
     assert not results.duplicated(order).any(), "rows of the results table are unique"
     plan.folder.mkdir(parents=True, exist_ok=True)
-    draft = plan.folder / f".{RESULTS}"
+    draft = plan.folder / f".{RESULTS}.{uuid.uuid4().hex}"
     results.to_parquet(draft, index=False)
     draft.rename(plan.folder / RESULTS)
     return results
@@ -263,13 +264,28 @@ def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
 
 
 def _statements(plan: Plan) -> list[str]:
-    """What queues could not supply, each sentence once."""
-    said: dict[str, None] = {}
-    for _, record in _published(plan, "classifier"):
-        sentence = record.summary["training_set"].get("statement")
-        if sentence:
-            said[sentence] = None
-    return list(said)
+    """What a reader must know of the data behind the numbers, each sentence once."""
+    said = dict.fromkeys(_filling(scenario) for scenario in plan.scenarios)
+    for node, record in _published(plan, "classifier"):
+        said[record.summary["training_set"]["statement"]] = None
+        if node.awaited and record.summary["collapsed"]:
+            said[f"{node.places[0]} is collapsed, and the filter or the judge reads it."] = None
+    return [sentence for sentence in said if sentence]
+
+
+def _filling(scenario: Scenario) -> str:
+    """Which steps change the dose as well as the generation; empty where none does."""
+    regime, capacity = scenario.sweep.loop.regime, scenario.sweep.queue.capacity
+    last = scenario.sweep.loop.generations
+    mixed = scenario.sweep.queue.mixing.ratio != "all"
+    if last == 0 or mixed or regime not in ("stack", "accumulate"):
+        return ""
+    until = min(capacity, last) if regime == "stack" else last
+    return (
+        f"{scenario.name}: the queue grows up to generation {until}; until then each generation "
+        "trains on more generated images than the one before, so that dose and generation are "
+        "confounded in these steps."
+    )
 
 
 def _verdicts(plan: Plan) -> Iterator[Verdict]:

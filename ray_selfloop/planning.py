@@ -118,6 +118,10 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
         original, reserve = data.original_and_reserve(settings.dataset)
         if control:
             _check_reserve(settings, original, reserve)
+    if settings.filter.uses_clip and settings.filter.clip.kind == "open_clip":
+        from ray_selfloop.filtering.clip import check_source
+
+        check_source(settings.filter.clip)
     source = data.source(settings.dataset)
     for chain in loop.chains(scenario):
         loop.add_chain(chain, source, graph)

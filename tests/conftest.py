@@ -21,7 +21,7 @@ MICRO = (
     "generator.check_every=10",
     "generator.check_samples=100",
     "filter.clip.steps=20",
-    "evaluation.samples=100",
+    "evaluation.samples=200",
     "evaluation.resamples=50",
     "evaluation.permutations=50",
 )

@@ -5,7 +5,7 @@ Decides nothing about training: none of these values is in the key of a classifi
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from ray_selfloop.config.base import Settings
 
@@ -82,3 +82,16 @@ class Evaluation(Settings):
     )
     seed: int = Field(default=0, ge=0, description="seed of resamples, permutations and subsets")
     dynamics: Dynamics = Dynamics()
+
+    @field_validator("neighbours")
+    @classmethod
+    def _fewer_than_images(cls, value: int, info: ValidationInfo) -> int:
+        """A k-th nearest other image exists only among more than k images."""
+        most = [
+            f"{name} ({info.data[name]})"
+            for name in ("samples", "reference")
+            if name in info.data and value >= info.data[name]
+        ]
+        if most:
+            raise ValueError(f"must be smaller than {' and '.join(most)}")
+        return value

@@ -46,7 +46,9 @@ class DomainClip(Settings):
     kind: Literal["domain"] = "domain"
     prompt: Prompt = "{}"
     embed_dim: int = Field(default=32, ge=4, description="Dimension of the shared embedding space.")
-    image_width: int = Field(default=64, ge=16, description="Width of the vision transformer.")
+    image_width: int = Field(
+        default=64, ge=16, multiple_of=16, description="Width of the vision transformer."
+    )
     image_layers: int = Field(default=2, ge=1, description="Layers of the vision transformer.")
     patches: int = Field(
         default=4,
@@ -154,9 +156,6 @@ class Filter(Settings):
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
-        ensemble = self.uses_uncertainty and self.uncertainty.method == "ensemble"
-        if ensemble and len(self.expert.seeds) < 2:
-            raise ValueError("uncertainty.method ensemble needs at least two expert.seeds")
         if self.cut == "range" and abs(10 * self.drop - round(10 * self.drop)) > 1e-9:
             raise ValueError("with cut range, drop must be a multiple of 0.1 (10 bins)")
         return self

@@ -11,6 +11,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ray_selfloop.config.base import Settings
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class ConditionalGan(Settings):
     """A DCGAN-style conditional GAN, trained from scratch in each generation."""
@@ -49,7 +51,7 @@ class ConditionalGan(Settings):
     discriminator_learning_rate: PositiveFloat = Field(
         default=2e-3, description="Adam, discriminator."
     )
-    betas: tuple[float, float] = Field(default=(0.0, 0.99), description="Adam's betas, both nets.")
+    betas: tuple[Beta, Beta] = Field(default=(0.0, 0.99), description="Adam's betas, both nets.")
     ema_decay: float = Field(
         default=0.99,
         ge=0.0,

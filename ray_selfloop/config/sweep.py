@@ -125,6 +125,11 @@ class Sweep(Settings):
         if self.filter.uses_uncertainty:
             expert, own = self.filter.expert, self.loop.chain == "per_classifier"
             self._require("filter.expert", expert, any_classifier=own)
+            if self.filter.uncertainty.method == "ensemble" and len(expert.seeds) < 2:
+                raise ValueError(
+                    f"filter.expert.seeds: {list(expert.seeds)}; filter.uncertainty.method "
+                    "ensemble needs at least two"
+                )
         return self
 
     @model_validator(mode="after")

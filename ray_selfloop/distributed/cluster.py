@@ -6,8 +6,12 @@ hands out slots, and never more than there are.
 """
 
 import os
+import signal
+import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -44,21 +48,45 @@ def connect(resources: Resources) -> Cluster:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+        _start(address=_answering(os.environ["RAY_ADDRESS"]))
         return _joined(resources)
     slots = resources.num_cpus or len(os.sched_getaffinity(0))
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    ray.init(
+    _start(
         address="local",
         num_cpus=slots + 1,  # one more than slots: a stream's pools and its driver's tasks
         resources={SLOT: slots},
         include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
     )
     return _cluster(slots, {"cpu": 0, SLOT: 1}, resources)
+
+
+def _start(**arguments: Any) -> None:
+    """``ray.init`` that leaves the caller's signal handlers in place: Ray sets its own."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ResourceError(f"Ray at {arguments['address']} cannot be used: {reason}") from error
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _answering(address: str) -> str:
+    """The address, if something listens there: Ray itself would retry for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise ResourceError(
+                f"RAY_ADDRESS={address}: nothing answers there ({error})"
+            ) from error
+    return address
 
 
 def leave() -> None:

@@ -22,6 +22,7 @@ from ray_selfloop.store import Store
 
 TICK = 0.05  # s between two looks at what has ended
 GRACE = 15.0  # s that running stages are given after an interruption
+GPU_KINDS = ("generator", "samples")  # besides trials
 CLOSE = 5.0  # s that Tune is given to end
 Watcher = Callable[[Progress], None]
 
@@ -67,10 +68,24 @@ class Scheduler:
 
     def _hand_out(self) -> None:
         """Start ready stages while slots are free; every stage holds one."""
+        self._let_go_of_gpus()
         free = self.cluster.slots - len(self.progress.running)
         for node in sorted(self.progress.ready(), key=_urgency)[:free]:
             self.progress.running[node.stage.key] = time.monotonic()
             self._start(node.stage)
+
+    def _let_go_of_gpus(self) -> None:
+        """End an idle experiment when another stage wants a GPU: it keeps its last trial's."""
+        if self._experiment is None or "gpu" not in self.cluster.trial or self._running_trials():
+            return
+        keys = [*self.progress.running, *(node.stage.key for node in self.progress.ready())]
+        if any(self.progress.graph.nodes[key].stage.kind in GPU_KINDS for key in keys):
+            self._experiment.close(timeout=CLOSE)
+            self._experiment = None
+
+    def _running_trials(self) -> list[str]:
+        nodes = self.progress.graph.nodes
+        return [key for key in self.progress.running if nodes[key].stage.kind == "classifier"]
 
     def _start(self, stage: Stage) -> None:
         if stage.kind == "classifier":
@@ -113,11 +128,13 @@ class Scheduler:
         arrivals = [self._streams]
         if self._experiment:
             arrivals.append(self._experiment.board.outcomes)
-            if self._experiment.failure:
-                raise self._experiment.failure
         for arrival in arrivals:
             while not arrival.empty():
                 self._settle(arrival.get_nowait())
+        if self._experiment and self._experiment.ended:
+            for key in self._running_trials():
+                self._settle(Outcome(key, f"the Tune experiment ended: {self._experiment.failure}"))
+            self._experiment = None
 
     def _settle(self, outcome: Outcome) -> None:
         begun = self.progress.running.pop(outcome.key)

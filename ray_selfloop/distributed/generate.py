@@ -7,6 +7,7 @@ read task, and so no CPU beside the pools.
 
 import logging
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray_selfloop.distributed.cluster import device
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.run import hold
 from ray_selfloop.stages.samples import (
     Batch,
     Draw,
@@ -37,6 +39,7 @@ class DrawPool:
     """One drawing worker."""
 
     def __init__(self, stage: Stage, root: str) -> None:
+        hold(stage.config["threads"])
         self._draw = Draw(stage, Inputs(stage, Store(root)), device())
 
     def __call__(self, row: Row) -> Row:
@@ -48,6 +51,7 @@ class ScorePool:
     """One scoring worker; it writes what it has scored."""
 
     def __init__(self, stage: Stage, root: str, folder: str) -> None:
+        hold(stage.config["threads"])
         inputs = Inputs(stage, Store(root))
         self._score = Score(stage, inputs, device())
         self._labels, self._folder = plan_of(stage, inputs).labels, Path(folder)
@@ -75,8 +79,10 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
         "batch_size": 1,
         "num_cpus": POOL_CPUS,
         "num_gpus": gpus / 2,
-        "max_restarts": 0,  # a lost worker ends the attempt; the driver makes another
+        "max_restarts": 0,  # a lost worker ends the attempt, and the driver makes another
     }
+    # Ray 2.64 takes the argument away; until then there is no other way to say it
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     size = min(workers, len(rows))
     with store.attempt(stage.key) as folder:
         data = ray.data.from_arrow(rows)

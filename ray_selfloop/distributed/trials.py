@@ -133,6 +133,11 @@ class Experiment:
                 ),
             ).fit()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it no longer takes trials."""
+        return not self._thread.is_alive()
+
     def close(self, timeout: float) -> None:
         """End the experiment; running trials are waited for up to ``timeout`` seconds."""
         self.board.closed.set()

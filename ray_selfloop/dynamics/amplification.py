@@ -30,9 +30,10 @@ NO_FIT = "undecided: no A fits"
 
 @dataclass(frozen=True)
 class Amplification:
-    """Geometric mean of A_t with its interval (cut at the limits of the search), and the verdict.
+    """Geometric mean of A_t with its interval, and the verdict; A is a plain factor.
 
-    All NaN where no bias is measurable at generation 0, and where no A in the limits fits. by_step:
+    All NaN where no bias is measurable at generation 0, and where no A in the limits fits. low or
+    high alone is NaN where the interval is open: no A up to that limit is rejected. by_step:
     t -> (A_t, low, high) with ``A_t = B(t+1) / B(t)``, where B(t) is above its noise floor.
     """
 
@@ -101,13 +102,13 @@ def _estimate(test: _Test, grid: Floats) -> float | None:
 
 
 def _end(test: _Test, inside: float, grid: Floats) -> float:
-    """The first rejected A on the way from ``inside`` along ``grid``, else the grid's end."""
+    """log of the first rejected A on the way from ``inside`` along ``grid``; NaN without one."""
     before = inside
     for point in grid.tolist():
         if test.excess(point) > 0:
             return float(brentq(test.excess, before, point, xtol=1e-6))
         before = point
-    return before
+    return float("nan")
 
 
 def _step_covariance(pair: Floats) -> tuple[Floats, float]:
@@ -160,7 +161,7 @@ def _verdict(low: float, high: float, chains: int) -> str:
         return ONE_CHAIN
     if low > 1:
         return "A > 1"
-    return "A < 1" if high < 1 else "undecided"
+    return "A < 1" if high < 1 else "undecided"  # an open (NaN) end decides nothing
 
 
 def amplification(series: BiasSeries, level: float, limit: float) -> Amplification:

@@ -70,6 +70,16 @@ def _observed(series: Sequence[BiasSeries], factors: Steps) -> list[_Step]:
     return found
 
 
+def _acted_on(steps: list[_Step]) -> list[_Step]:
+    """Without the steps that have neither q nor u: no generated data acted, or none was measured.
+
+    Under ``literal`` step 0 -> 1 is always one. A dataset with no other steps keeps them: they cost
+    d_Q and d_U, but still compare its models.
+    """
+    have = {s.dataset for s in steps if not (np.isnan(s.x) and np.isnan(s.u))}
+    return [s for s in steps if not (s.dataset in have and np.isnan(s.x) and np.isnan(s.u))]
+
+
 def _step(one: BiasSeries, chain: int, pair: Floats, error: Floats, step: Step) -> _Step:
     draws = error[:, 1] - error[:, 0]
     training = (one.training / (4.0 * pair**2)).sum()
@@ -308,8 +318,11 @@ def _admissible(design: _Design, fit: _Fit) -> list[Number]:
 
 
 def parameters(series: Sequence[BiasSeries], factors: Steps, level: float) -> list[Number]:
-    """Every ratio of eq. 6's parameters, component by component; empty without an observed step."""
-    steps = _observed(series, factors)
+    """Every ratio of eq. 6's parameters, component by component; empty without an observed step.
+
+    level: coverage of the intervals. Steps without q and u take no part where a dataset has others.
+    """
+    steps = _acted_on(_observed(series, factors))
     found: list[Number] = []
     for models, datasets in components({(s.model, s.dataset) for s in steps}):
         design = _design([s for s in steps if s.model in models], models, datasets)

@@ -37,7 +37,7 @@ class Fit:
         """Rows of the results table, metric ``A``, split ``test``.
 
         Without generation: the geometric mean of A_t. With generation t: ``A_t = B(t+1) / B(t)``,
-        where B(t) is above its noise floor.
+        where B(t) is above its noise floor. An end that is NaN beside a value is open.
         """
         frames = [Rows("", "test").frame()]
         for verdict in self.verdicts:
@@ -77,8 +77,20 @@ def _json(**entry: str | float) -> dict[str, str | float | None]:
     }
 
 
+def _open(found: Amplification) -> str:
+    """That A's interval has no end below or above, with the end that it has; "" if it has both."""
+    if math.isnan(found.a):
+        return ""
+    below, above = math.isnan(found.low), math.isnan(found.high)
+    if below and above:
+        return "interval open below and above"
+    if below:
+        return f"interval open below, up to {found.high:.3f}"
+    return f"interval open above, from {found.low:.3f}" if above else ""
+
+
 def _note(series: BiasSeries, found: Amplification, expert: str) -> str:
-    notes = []
+    notes = [_open(found)] if _open(found) else []
     if len(series.chains) == 1 and found.verdict != NO_BIAS:
         notes.append("interval of this chain only")
     if expert and expert != series.classifier:

@@ -120,17 +120,23 @@ def copies(train: Floats, held_out: Floats, generated: Floats) -> Copies:
     )
 
 
-def quality(train: Floats, held_out: Floats, generated: Floats, reach: Floats) -> float:
-    """q of eq. 6, 0..1: F1 of relative precision and relative coverage.
+def quality(
+    train: Floats, held_out: Floats, generated: Floats, reach: Floats, neighbours: int
+) -> float:
+    """q of eq. 6, 0..1: ``q = 2 p c / (p + c)``, F1 of relative precision p and coverage c.
 
     Each is divided by its value for held-out real images against the same training images, at the
-    same count, and cut at 1; reach: ``radii(train, k)``. NaN where held-out images have none, or
-    where they are more than the generated ones.
+    same count, and cut at 1. That count is the smaller of the two sets' sizes; the larger set goes
+    in as disjoint blocks of it, so that both must come in random order. Arrays ``(n, d)``;
+    reach: ``radii(train, neighbours)``. NaN where a set has no more than ``neighbours`` images, or
+    where held-out images have no precision or coverage to divide by.
     """
-    count = len(held_out)
+    count = min(len(held_out), len(generated))
+    if min(count, len(train)) <= neighbours:
+        return float("nan")
     ours = precision_and_coverage(train, generated, reach, count)
     real = precision_and_coverage(train, held_out, reach, count)
-    if min(real) == 0 or np.isnan(ours[1]):
+    if min(real) == 0:
         return float("nan")
     p, c = (min(a / b, 1.0) for a, b in zip(ours, real, strict=True))
     return 2 * p * c / (p + c) if p + c else 0.0

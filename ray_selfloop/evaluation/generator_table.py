@@ -94,17 +94,20 @@ def _feature_rows(
         suffix = "" if name == settings.features[0] else f"/{name}"
         drawn = _draw(features, settings.samples, seed, "samples")
         real = _draw(reference.features[name], settings.reference, seed, "reference")
-        held, reach = np.asarray(reference.held_out[name], np.float64), radii(real, k)
+        rows.add(f"samples{suffix}", [float(len(drawn))], where)
+        if min(len(drawn), len(real)) <= k:
+            continue  # too few for any comparison of distributions
+        held = reference.held_out[name]
+        held, reach = _draw(held, len(held), seed, "held_out"), radii(real, k)
         found = {
             f"frechet_distance/{name}": frechet_distance(reference.features[name], drawn),
             f"kernel_distance/{name}": kernel_distance(real, drawn),
-            f"q{suffix}": fidelity.quality(real, held, drawn, reach),
+            f"q{suffix}": fidelity.quality(real, held, drawn, reach, k),
         }
         found |= {f"{key}{suffix}": v for key, v in prdc(real, drawn, k, reach)._asdict().items()}
         copied = fidelity.copies(real, held, drawn)
         found[f"memorised{suffix}"] = copied.memorised
         found[f"nearest_neighbour_ratio{suffix}"] = copied.ratio
-        found[f"samples{suffix}"] = float(len(drawn))
         for metric, value in found.items():
             rows.add(metric, [value], where)
 

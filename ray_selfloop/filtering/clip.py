@@ -247,7 +247,7 @@ def _is_path(pretrained: str) -> bool:
     return "/" in pretrained or Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors")
 
 
-def _check_source(settings: OpenSettings) -> None:
+def check_source(settings: OpenSettings) -> None:
     """Raise DataError for a model, tag or file that cannot be meant."""
     import open_clip
 
@@ -268,7 +268,7 @@ def _published(settings: OpenSettings, device: torch.device) -> tuple[Any, Any, 
     """``(model in eval mode, preprocessing of one PIL image, tokenizer)``; raises DataError."""
     import open_clip
 
-    _check_source(settings)
+    check_source(settings)
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # one message: the error below
     try:

@@ -20,13 +20,11 @@ Part = tuple[Images, Ids]
 
 def source(settings: ColorizedDigits) -> str:
     """Digest of the original files' content; raises DataError when they are not there."""
-    if isinstance(settings, ColorizedMnist):
-        if settings.download:
-            mnist.download(settings.root)
-        contents = [path.read_bytes() for path in mnist.files(settings.root)]
-    else:
-        contents = [array.tobytes() for part in digits.scans() for array in part]
-    return digest([hashlib.sha256(content).hexdigest() for content in contents])
+    if isinstance(settings, ColorizedMnist) and settings.download:
+        mnist.download(settings.root)
+    parts = mnist.scans(settings.root) if isinstance(settings, ColorizedMnist) else digits.scans()
+    arrays = [np.ascontiguousarray(array) for part in parts for array in part]
+    return digest([hashlib.sha256(array.data).hexdigest() for array in arrays])
 
 
 def original_and_reserve(settings: ColorizedDigits) -> tuple[Ids, Ids]:

@@ -49,6 +49,14 @@ def run_here(graph: Graph, store: Store) -> None:
         execute(node.stage, store)
 
 
+def hold(threads: int) -> None:
+    """Hold BLAS, OpenMP and torch of this process to ``threads`` from now on."""
+    import torch
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
     """Hold BLAS, OpenMP and torch to ``threads`` within the block."""

@@ -63,6 +63,22 @@ def test_ray_and_this_process_publish_the_same_bytes(
     assert contents(there.graph, there.store) == contents(here.graph, here.store)
 
 
+@pytest.mark.parametrize("measure", ["bald", "variance"])
+def test_an_ensemble_of_experts_filters(micro: list[str], measure: str) -> None:
+    words = [
+        *micro,
+        "loop.generations=1",
+        "loop.classifier_seeds=[0, 1]",
+        "filter.expert.seeds=[0, 1]",
+        "filter.uncertainty.method=ensemble",
+        f"filter.uncertainty.measure={measure}",
+    ]
+    plan = prepare(words)
+    run_here(plan.graph, plan.store)
+    (kept,) = plan.graph.of_kind("kept")
+    assert plan.store.get(kept.stage.key).summary["kept"] == 431
+
+
 def test_a_failed_trial_takes_along_only_what_needs_it(
     micro: list[str], two_cpus: Cluster, tmp_path: Path
 ) -> None:

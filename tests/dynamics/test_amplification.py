@@ -77,6 +77,18 @@ def test_bias_that_vanishes_after_generation_0_gives_a_below_one():
     assert np.isnan(found.a) or found.a < 0.6
 
 
+def test_an_end_that_the_search_does_not_find_is_open():
+    series = laws.series("s", "a", 0.1 * 1.3 ** np.arange(4) * np.ones((3, 1)), 0, noise=1e-4)
+    closed = amplification(series, 0.95, LIMIT)
+    assert closed.low < closed.a < closed.high
+    limit = (closed.a + closed.high) / 2  # between the estimate and the upper end
+    opened = amplification(series, 0.95, limit)
+    assert opened.a == pytest.approx(closed.a)
+    assert opened.low == pytest.approx(closed.low)
+    assert np.isnan(opened.high)
+    assert opened.verdict == closed.verdict == "A > 1"
+
+
 def test_a_does_not_depend_on_the_scale_of_bias():
     bias = 0.08 * 1.05 ** np.arange(6) * np.ones((3, 1))
     one = laws.series("s", "a", bias, 2)

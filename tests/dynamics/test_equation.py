@@ -6,7 +6,7 @@ import laws
 import numpy as np
 import pytest
 
-from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.config.evaluation import Dynamics, Evaluation
 from ray_selfloop.dynamics.equation import components, parameters
 from ray_selfloop.dynamics.factors import Step
 from ray_selfloop.dynamics.fit import fit
@@ -75,6 +75,25 @@ def test_unknown_factors_cost_the_parameters_and_nothing_else():
     assert np.isfinite(found[("(1-g[b])/(1-g[a])", "b")].value)
 
 
+def test_literal_indexing_identifies_d_q_without_the_first_step():
+    truth, key = TRUTH[("d_Q/(1+d_D)", "d1")], ("d_Q/(1+d_D)", "d1")
+    hits = 0
+    for seed in range(20):
+        series, factors = law(seed)  # step 0 -> 1 as `factors.steps` has it under literal
+        first = {place: Step(np.nan, np.nan) for place in factors if place[3] == 0}
+        found = by_name(parameters(series, factors | first, 0.95))
+        hits += found[key].low <= truth <= found[key].high
+        assert np.isfinite([n.value for (quantity, _), n in found.items() if quantity != "g"]).all()
+    assert hits >= 17
+
+
+def test_a_step_without_q_alone_still_refuses_d_q():
+    series, factors = law(0)
+    half = {key: Step(np.nan, step.u) for key, step in factors.items() if key[3] == 0}
+    found = by_name(parameters(series, factors | half, 0.95))
+    assert "q is not known" in found[("d_Q/(1+d_D)", "d1")].note
+
+
 def test_collinear_q_and_u_are_both_refused():
     series, factors = law(0)
     tied = {key: Step(1 - 2 * step.u, step.u) for key, step in factors.items()}
@@ -136,6 +155,20 @@ def test_a_fit_becomes_rows_and_json():
     assert verdicts[("d1", "a")]["note"] == verdicts[("d2", "b")]["note"] == ""
     assert verdicts[("d1", "a")]["a"] == overall.loc[("d1", "a"), "value"]
     assert {"scope", "quantity", "value", "low", "high", "note"} == set(summary["fit"][0])
+
+
+def test_an_interval_without_an_end_says_so_in_rows_and_json():
+    bias = 0.1 * 1.3 ** np.arange(4) * np.ones((2, 1))
+    series = laws.series("d1", "a", bias, 0, noise=1.5e-3)
+    narrow = Evaluation().model_copy(update={"dynamics": Dynamics(growth_limit=1.36)})
+    found = fit([series], {}, narrow, {})
+    (verdict,) = found.summary()["verdicts"]
+    assert verdict["high"] is None
+    assert "interval open above" in verdict["note"]
+    rows = found.rows()
+    overall = rows[rows["generation"].isna()].iloc[0]
+    assert np.isfinite(overall["value"])
+    assert np.isnan(overall["high"])
 
 
 def test_an_empty_sweep_has_an_empty_table():

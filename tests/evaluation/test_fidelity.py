@@ -77,7 +77,7 @@ def clouds(n, spread=1.0, at=0.0):
 
 
 def quality(train, held_out, generated):
-    return fidelity.quality(train, held_out, generated, radii(train, 5))
+    return fidelity.quality(train, held_out, generated, radii(train, 5), 5)
 
 
 def test_quality_is_about_one_for_a_perfect_generator():
@@ -92,8 +92,18 @@ def test_quality_falls_with_precision_and_with_coverage():
     assert 0.4 < quality(train, held_out, half) < 0.85
 
 
-def test_quality_is_missing_without_enough_images_to_compare():
-    assert np.isnan(quality(clouds(100), clouds(50), clouds(40)))
+def test_quality_compares_at_equal_count_when_more_images_are_held_out():
+    train, held_out, generated = clouds(400), clouds(600), clouds(200)
+    assert quality(train, held_out, generated) > 0.93
+    assert quality(train, held_out, generated) == quality(train, held_out, generated)
+    assert quality(train, held_out, clouds(200, spread=0.2)) < 0.6  # in the middle only
+
+
+def test_quality_is_missing_where_the_neighbours_need_more_images():
+    sets = [clouds(100), clouds(50), clouds(40)]
+    assert not np.isnan(quality(*sets))
+    assert np.isnan(quality(sets[0], sets[1], clouds(5)))
+    assert np.isnan(quality(sets[0], clouds(5), sets[2]))
 
 
 def test_copies_are_recognised_and_fresh_images_are_not():

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 
 from ray_selfloop.classifiers import zoo
-from ray_selfloop.config.filter import Filter, Uncertainty
+from ray_selfloop.config.filter import Uncertainty
 from ray_selfloop.filtering import uncertainty as u
 
 CPU = torch.device("cpu")
@@ -123,8 +123,3 @@ def test_the_measure_is_the_named_one() -> None:
     p = np.random.default_rng(3).dirichlet(np.ones(3), size=(4, 9)).astype(np.float32)
     for name, function in (("entropy", u.entropy), ("bald", u.bald), ("variance", u.variance)):
         assert np.array_equal(u.uncertainty(p, Uncertainty(measure=name)), function(p))
-
-
-def test_an_ensemble_of_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least two expert"):
-        Filter.model_validate({"uncertainty": {"method": "ensemble"}})

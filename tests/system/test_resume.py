@@ -120,13 +120,28 @@ def test_the_number_of_cpus_changes_no_value(
     pd.testing.assert_frame_equal(results(words), results(undisturbed))
 
 
+def test_threads_of_the_environment_change_no_value(
+    undisturbed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    words = [*undisturbed, f"storage={tmp_path}"]
+    code, output = run(words)
+    assert code == 0, output
+    mine, theirs = records(words), records(undisturbed)
+    assert {key: r.files for key, r in mine.items()} == {key: r.files for key, r in theirs.items()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_says_how_to_resume_and_does(
-    undisturbed: list[str], tmp_path: Path
+    undisturbed: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     words = [*undisturbed, f"storage={tmp_path}"]
     process = start(words)
     _wait_for(tmp_path, 2, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        os.kill(process.pid, number)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "Traceback" not in output
