@@ -65,7 +65,7 @@ def plan(words: Sequence[str]) -> None:
 
 
 def status(words: Sequence[str]) -> None:
-    """Stages published and missing; the storage is only read."""
+    """Stages published and missing."""
     found = prepare(words)
     for line, nodes in _lines(found).items():
         done = sum(node.stage.key in found.records for node in nodes)

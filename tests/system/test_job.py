@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ def _environment(home: Path, mode: str) -> dict[str, str]:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A head node started as the README says; its dashboard's address and its user's home."""
     home = tmp_path_factory.mktemp("home")
-    short = Path("/tmp") / f"slh-{os.getpid()}"  # socket paths must stay short
+    short = Path(tempfile.gettempdir()) / f"slh-{os.getpid()}"  # socket paths must stay short
     environment = _environment(home, "token")
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=environment, check=True)
     gcs, dashboard = 26000 + os.getpid() % 3000, _free_port()
