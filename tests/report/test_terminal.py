@@ -98,7 +98,8 @@ def test_without_a_terminal_a_line_is_printed_when_a_count_changed_and_only_then
     ]
 
 
-def test_in_a_terminal_the_table_is_redrawn_in_place():
+def test_in_a_terminal_the_table_is_redrawn_in_place(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     out = io.StringIO()
     with terminal.live(Console(file=out, force_terminal=True, width=100)) as show:
         show(ROWS)
