@@ -1,7 +1,8 @@
 """`python -m ray_selfloop VERB [CONFIG] [a.b=value ...]`: look at a sweep without running it.
 
 validate     check the settings alone
-plan         what the sweep would run, what is published already, what the rest would take
+plan         what the sweep would run, what is published already, what the rest would take, and the
+             smallest effect that it can detect
 status       stages published and missing
 results      the final tables, from what is published
 report       write results.parquet and report.html again
@@ -11,9 +12,11 @@ sync-mlflow  write to MLflow what it lacks
 import difflib
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from ray_selfloop import arms
 from ray_selfloop.config import load
+from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.errors import ConfigError, SelfLoopError
 from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, arguments, prepare
@@ -48,7 +51,7 @@ def validate(words: Sequence[str]) -> None:
 
 
 def plan(words: Sequence[str]) -> None:
-    """Stages by kind: all, published, missing; the missing ones' cost from published ones."""
+    """Stages by kind and what the missing ones cost; the minimum detectable effect."""
     found = prepare(words)
     print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
@@ -62,6 +65,7 @@ def plan(words: Sequence[str]) -> None:
         print(f"{line:32}{len(nodes):6}{len(nodes) - len(missing):11}{len(missing):9}{cost:>14}")
     at_least = "at least " if unknown else ""
     print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
+    print(*_detectable(found), sep="\n")
 
 
 def status(words: Sequence[str]) -> None:
@@ -100,6 +104,47 @@ def _concluded(words: Sequence[str], what: str) -> None:
         "report": lambda: print(conclusion.write_report()),
         "track": conclusion.track,
     }[what]()
+
+
+def _detectable(found: Plan) -> Iterator[str]:
+    """The minimum detectable effect of each group of scenarios that differ in the arm alone."""
+    groups: dict[str, list[Scenario]] = defaultdict(list)
+    for scenario in found.scenarios:
+        groups[arms.group(scenario)].append(scenario)
+    same: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, scenarios in groups.items():
+        same[tuple(_sentences(found, scenarios))].append(name)
+    for sentences, names in same.items():
+        yield "; ".join(names)
+        yield from (f"  {sentence}" for sentence in sentences)
+
+
+def _sentences(found: Plan, scenarios: Sequence[Scenario]) -> list[str]:
+    from ray_selfloop.dynamics import power  # after validation: loads scipy
+
+    sweep = scenarios[0].sweep
+    settings, loop = sweep.evaluation, sweep.loop
+    accuracy = _accuracy(found, scenarios)
+    if accuracy is None:
+        default = settings.claims.other_accuracy
+        accuracy = settings.claims.accuracy.get(sweep.dataset.name, default)
+    size, chains = power.known_size(sweep.dataset), len(loop.loop_seeds)
+    said = power.sentences(size, accuracy, chains, len(loop.classifier_seeds), settings)
+    if arms.CONTROL in {scenario.sweep.loop.arm for scenario in scenarios}:
+        return said
+    return [*said, f"without the arm {arms.CONTROL} (loop.arm) no claim is tested at all"]
+
+
+def _accuracy(found: Plan, scenarios: Sequence[Scenario]) -> float | None:
+    """Mean accuracy of the published classifiers of generation 0; None without any."""
+    records = [
+        found.records[stage.key].summary
+        for scenario in scenarios
+        for place, stage in found.published("classifier", scenario.name).items()
+        if place.generation == 0
+    ]
+    known = [r["accuracy"] for r in records if "accuracy" in r and not r["collapsed"]]
+    return sum(known) / len(known) if known else None
 
 
 def _lines(found: Plan) -> Mapping[str, list[Node]]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ray_selfloop import __version__, tracking
+from ray_selfloop import __version__, arms, tracking
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data.imageset import Ids, Images
 from ray_selfloop.evaluation.rows import COLUMNS
@@ -25,10 +25,14 @@ from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import page, terminal
 from ray_selfloop.report.view import (
+    Claim,
     Failure,
     FilterAudit,
     FitNumber,
     GeneratorOutcome,
+    Law,
+    Part,
+    ReadingRow,
     ReportView,
     Samples,
     ScenarioView,
@@ -152,6 +156,11 @@ def report_view(
         scenarios=tuple(_scenario(plan, scenario) for scenario in plan.scenarios),
         verdicts=tuple(_verdicts(plan)),
         fit=tuple(_fit(plan)),
+        laws=tuple(_laws(plan)),
+        claims=tuple(Claim(**entry) for entry in _entries(plan, "claims", "claims")),
+        decomposition=tuple(Part(**entry) for entry in _entries(plan, "claims", "decomposition")),
+        readings=tuple(ReadingRow(**entry) for entry in _entries(plan, "claims", "readings")),
+        fid_absent=_fid_absent(plan),
         failures=tuple(_failures(progress)),
         stages=tuple(_stage_uses(plan, progress)),
         warnings=(*warnings, *_statements(plan)),
@@ -164,10 +173,11 @@ def report_view(
 
 
 def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
-    sweep = scenario.sweep
+    sweep = arms.adapted(scenario.sweep)
     record = plan.records.get(plan.dataset(scenario.name).key)
     known = record.summary if record else {"class_names": (), "subgroup_names": ()}
     shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    shared &= arms.generates(sweep)
     return ScenarioView(
         name=scenario.name,
         title=f"{sweep.dataset.name}, {scenario.name}",
@@ -180,6 +190,11 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         samples=tuple(_samples(plan, scenario)),
         audits=tuple(_audits(plan, scenario)),
         generators=tuple(_outcomes(plan, scenario)),
+        group=arms.group(scenario),
+        arm=sweep.loop.arm,
+        dataset=sweep.dataset.name,
+        initialization=getattr(sweep.dataset, "initialization", ""),
+        pretrained=bool(sweep.training.pretrained),
     )
 
 
@@ -245,6 +260,8 @@ def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
                 if value is not None
             },
             share_shift=dict(zip(names["subgroup_names"], after - before, strict=True)),
+            share_before=dict(zip(names["subgroup_names"], before, strict=True)),
+            share_after=dict(zip(names["subgroup_names"], after, strict=True)),
             classifier=place.classifier,
         )
 
@@ -289,18 +306,38 @@ def _filling(scenario: Scenario) -> str:
 
 
 def _verdicts(plan: Plan) -> Iterator[Verdict]:
-    for _, record in _published(plan, "dynamics"):
-        yield from (Verdict(**_numbers(entry)) for entry in record.summary["verdicts"])
+    yield from (Verdict(**entry) for entry in _entries(plan, "dynamics", "verdicts"))
 
 
 def _fit(plan: Plan) -> Iterator[FitNumber]:
-    for _, record in _published(plan, "dynamics"):
-        yield from (FitNumber(**_numbers(entry)) for entry in record.summary["fit"])
+    yield from (FitNumber(**entry) for entry in _entries(plan, "dynamics", "fit"))
+
+
+def _laws(plan: Plan) -> Iterator[Law]:
+    for entry in _entries(plan, "dynamics", "laws"):
+        found = ", ".join(f"{name} = {value:.3f}" for name, value in entry["parameters"].items())
+        yield Law(**{**entry, "parameters": found})
+
+
+def _entries(plan: Plan, kind: str, what: str) -> Iterator[dict[str, Any]]:
+    """A list in the summary of the one stage of a kind, with NaN where a number is null."""
+    for _, record in _published(plan, kind):
+        yield from (_numbers(entry) for entry in record.summary[what])
+
+
+def _fid_absent(plan: Plan) -> str:
+    """Why the sweep has no FID; empty where it has one, or no generated data."""
+    found = (record.summary.get("fid_absent", "") for _, record in _published(plan, "reference"))
+    return next((reason for reason in found if reason), "")
 
 
 def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's entry with NaN where it says null."""
-    return {name: float("nan") if value is None else value for name, value in entry.items()}
+    """A record's entry with NaN where it says null; what is not a number keeps its null."""
+    plain = ("better_than_persistence",)
+    return {
+        name: float("nan") if value is None and name not in plain else value
+        for name, value in entry.items()
+    }
 
 
 def _failures(progress: Progress) -> Iterator[Failure]:

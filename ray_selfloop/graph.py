@@ -13,15 +13,19 @@ from functools import cached_property
 from typing import Any
 
 VERSIONS: Mapping[str, int] = {
-    "dataset": 1,
+    "dataset": 2,
+    "probe": 1,
     "scorer": 1,
+    "reference": 1,
     "generator": 1,
     "samples": 1,
     "kept": 1,
+    "search": 1,
     "classifier": 1,
-    "generator_metrics": 1,
-    "fairness": 1,
-    "dynamics": 1,
+    "generator_metrics": 2,
+    "fairness": 2,
+    "dynamics": 2,
+    "claims": 1,
 }
 """The version of each kind's code: raised when the meaning of its result changes."""
 
@@ -119,5 +123,5 @@ class Graph:
 
 def line_of(node: Node) -> str:
     """The line of a progress or cost table that a stage counts in."""
-    name = node.stage.config.get("network")
-    return f"classifier {name}" if name else node.stage.kind.replace("_", " ")
+    kind, name = node.stage.kind.replace("_", " "), node.stage.config.get("network")
+    return f"{kind} {name}" if name else kind

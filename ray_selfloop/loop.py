@@ -5,28 +5,34 @@ its key follows from its settings and inputs alone.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ray_selfloop import queue, seeding
+from ray_selfloop import arms, queue, seeding
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config.filter import Filter
-from ray_selfloop.config.sweep import Scenario, Sweep
+from ray_selfloop.config.generator import Generator
+from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
 from ray_selfloop.graph import Graph, Place, Stage
 
 Named = dict[str, Stage]
 DATA = "data"  # where original data lie unless the sweep says otherwise
-AUGMENTATION = {"colorized_digits": "none", "colorized_mnist": "none"}
+AUGMENTATION = {"colorized_digits": "none", "colorized_mnist": "none", "cifar20_100": "crop_flip"}
+PROBED = ("cifar20_100",)  # subgroups of generated images come from a probe, not from pixels
 
 
 @dataclass(frozen=True)
 class Chain:
-    """One scenario at one loop seed; ``architecture`` is set where each has a chain of its own."""
+    """One scenario at one loop seed; ``architecture`` is set where each has a chain of its own.
+
+    sweep: the settings that the scenario's arm runs with.
+    """
 
     scenario: str
     sweep: Sweep
     loop_seed: int
+    own_generator: Generator
     architecture: str = ""
 
     def place(self, generation: int, classifier: str = "", seed: int = -1) -> Place:
@@ -59,10 +65,10 @@ class Chain:
 
 def chains(scenario: Scenario) -> list[Chain]:
     """All chains of one scenario."""
-    sweep = scenario.sweep
+    sweep = arms.adapted(scenario.sweep)
     own = sweep.classifiers if sweep.loop.chain == "per_classifier" else ("",)
     return [
-        Chain(scenario.name, sweep, loop_seed, architecture)
+        Chain(scenario.name, sweep, loop_seed, scenario.sweep.generator, architecture)
         for loop_seed in sweep.loop.loop_seeds
         for architecture in own
     ]
@@ -70,30 +76,55 @@ def chains(scenario: Scenario) -> list[Chain]:
 
 def add_chain(chain: Chain, source: str, graph: Graph) -> None:
     """Add every stage of ``chain``; ``source`` is the digest of the original data's files."""
-    sweep = chain.sweep
-    where = {"root": os.path.abspath(sweep.dataset.root or DATA)}
-    data = graph.add("dataset", dataset_config(sweep, source), {}, chain.place(0), where)
-    scorer = _scorer(chain, data, graph)
+    data = graph.add(
+        "dataset", dataset_config(chain.sweep, source), {}, chain.place(0), located_data(chain)
+    )
+    trials = first = _trials(chain, 0, data, [], graph)
+    if not arms.generates(chain.sweep):
+        for n in range(1, chain.sweep.loop.generations + 1):
+            _trials(chain, n, data, [], graph)
+        return
+    scorer, probe = _scorer(chain, data, graph), _probe(chain, data, graph)
+    judges = _judges(chain, data, graph)
+    references = _references(chain, data, judges, graph)
+    shares = _shares_of_the_unfiltered(chain, data, probe, graph)
     kept: list[Stage] = []
     generator: Stage | None = None
-    trials = _trials(chain, 0, data, kept, graph)
-    judges = _judges(chain, data, graph)
-    for n in range(1, sweep.loop.generations + 1):
+    for n in range(1, chain.sweep.loop.generations + 1):
         generator = _generator(chain, n, data, kept, generator, graph)
-        experts = _experts(chain, trials)
-        samples = _samples(
-            chain, n, data, {**generator_input(generator), **scorer, **experts}, graph
-        )
-        kept.append(_kept(chain, n, data, samples, graph))
+        experts = _experts(chain, first if chain.sweep.loop.arm == "frozen_expert" else trials)
+        drawn_from = {**generator_input(generator), **scorer, **experts, **shares(n)}
+        samples = _samples(chain, n, data, drawn_from, graph)
+        kept.append(_kept(chain, n, {"dataset": data, "samples": samples, **probe}, graph))
         trials = _trials(chain, n, data, kept, graph)
-        _metrics(
-            chain,
-            n,
-            {"dataset": data, "samples": samples, **generator_input(generator)},
-            kept,
-            judges,
-            graph,
-        )
+        measured = {"dataset": data, "samples": samples, **generator_input(generator), **probe}
+        _metrics(chain, n, {**measured, **references, **judges}, kept, graph)
+
+
+def located_data(chain: Chain) -> dict[str, Any]:
+    """Where the original data lie, for a worker in another folder."""
+    return {"root": os.path.abspath(chain.sweep.dataset.root or DATA)}
+
+
+def _shares_of_the_unfiltered(
+    chain: Chain, data: Stage, probe: Named, graph: Graph
+) -> Callable[[int], Named]:
+    """Arm `real_skewed`: the unfiltered chain's kept sets, whose subgroup shares it copies.
+
+    Generation -> inputs ``shares.<g>`` for every generation up to it; nothing in other arms.
+    """
+    if chain.sweep.loop.arm != "real_skewed":
+        return lambda n: {}
+    loop = chain.sweep.loop.model_copy(update={"arm": "unfiltered"})
+    sweep = chain.sweep.model_copy(update={"loop": loop, "generator": chain.own_generator})
+    other = replace(chain, scenario=f"{chain.scenario} (its shares)", sweep=sweep)
+    kept: list[Stage] = []
+    generator: Stage | None = None
+    for n in range(1, sweep.loop.generations + 1):
+        generator = _generator(other, n, data, kept, generator, graph)
+        samples = _samples(other, n, data, generator_input(generator), graph)
+        kept.append(_kept(other, n, {"dataset": data, "samples": samples, **probe}, graph))
+    return lambda n: {**probe, **{f"shares.{g}": kept[g - 1] for g in range(1, n + 1)}}
 
 
 def dataset_config(sweep: Sweep, source: str) -> dict[str, Any]:
@@ -109,6 +140,21 @@ def clip_identity(settings: Filter) -> dict[str, Any]:
     if os.path.isfile(checkpoint):
         identity["pretrained"] = weights.source("", checkpoint)
     return identity
+
+
+def inception_identity(setting: str | None) -> str | None:
+    """SHA-256 of the Inception weights; None without any."""
+    if setting is None:
+        return None
+    from ray_selfloop.evaluation import inception  # loads torch
+
+    return inception.identity(setting)
+
+
+def inception_hint(setting: str | None) -> dict[str, Any]:
+    """Where the Inception weights lie for a worker in another folder."""
+    path = setting and (setting if setting == "download" else os.path.abspath(setting))
+    return {"inception": path} if path else {}
 
 
 def located(pretrained: bool | str) -> bool | str:
@@ -136,7 +182,7 @@ def _training_set(
     """
     regime, settings = chain.sweep.loop.regime, chain.sweep.queue
     inputs = {"dataset": data}
-    if n == 0:
+    if n == 0 or not arms.generates(chain.sweep):
         return {}, inputs
     generations = queue.parts(regime, n, settings.capacity).kept
     inputs |= {f"kept.{g}": kept[g - 1] for g in generations}
@@ -164,6 +210,38 @@ def _scorer(chain: Chain, data: Stage, graph: Graph) -> Named:
     return {"scorer": graph.add("scorer", config, {"dataset": data}, chain.place(0))}
 
 
+def _probe(chain: Chain, data: Stage, graph: Graph) -> Named:
+    """What reads subgroups of generated images where pixels do not tell them."""
+    if chain.sweep.dataset.name not in PROBED:
+        return {}
+    config = {
+        "probe": chain.sweep.evaluation.probe.model_dump(mode="json"),
+        "seed": seeding.derive(chain.sweep.evaluation.seed, "probe"),
+        "threads": chain.sweep.compute.threads,
+    }
+    return {"probe": graph.add("probe", config, {"dataset": data}, chain.place(0))}
+
+
+def _references(chain: Chain, data: Stage, judges: Named, graph: Graph) -> Named:
+    """The real side of every generator metric: once for a dataset, and once for a judge on it."""
+    settings = chain.sweep.evaluation
+    only = {"features", "reference", "neighbours", "seed"}
+    config = {
+        "evaluation": settings.model_dump(mode="json", include=only),
+        "inception": inception_identity(settings.inception),
+        "threads": chain.sweep.compute.threads,
+    }
+    hints = inception_hint(settings.inception)
+    place, inputs = chain.place(0), {"dataset": data}
+    of_judge = {**config, "inception": None}
+    return {
+        "reference": graph.add("reference", config, inputs, place, hints),
+        "judge_reference": graph.add(
+            "reference", of_judge, {**inputs, **judges}, chain.place(0, chain.judge[0])
+        ),
+    }
+
+
 def _generator(
     chain: Chain, n: int, data: Stage, kept: list[Stage], previous: Stage | None, graph: Graph
 ) -> Stage | None:
@@ -187,6 +265,7 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
     filters = sweep.filter
     clip = filters.clip.model_dump()
     real = sweep.generator.name == "held_out_real"
+    skewed = {"skewed": True} if sweep.loop.arm == "real_skewed" else {}
     config = {
         "generator": sweep.generator.model_dump(mode="json"),
         "reserve": {"generation": n, "seed": chain.seed("reserve")} if real else None,
@@ -202,16 +281,19 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
         "seed": chain.seed("samples", n),
         "batch": sweep.compute.sample_batch,
         "threads": sweep.compute.threads,
+        **skewed,
     }
     hints = {name: located(value) for name, value in clip.items() if name == "pretrained"}
     return graph.add("samples", config, {"dataset": data, **inputs}, chain.place(n), hints)
 
 
-def _kept(chain: Chain, n: int, data: Stage, samples: Stage, graph: Graph) -> Stage:
-    filters = chain.sweep.filter
+def _kept(chain: Chain, n: int, inputs: Named, graph: Graph) -> Stage:
+    filters, tilt = chain.sweep.filter, chain.sweep.queue.tilt
     config = filters.model_dump(mode="json", exclude={"expert", "review", "clip"})
     config["clip"] = clip_identity(filters)
-    return graph.add("kept", config, {"dataset": data, "samples": samples}, chain.place(n))
+    if tilt is not None:
+        config["tilt"] = {"tilt": tilt, "seed": chain.seed("tilt", n)}
+    return graph.add("kept", config, inputs, chain.place(n))
 
 
 def _trials(
@@ -239,7 +321,7 @@ def _trial(
     judge = n == 0 and name == chain.judge[0] and seed in chain.judge[1]
     config = {
         "network": name,
-        "training": training.model_dump(mode="json", exclude={"pretrained"}),
+        "training": training.identity(sweep.tune.searched if sweep.tune else ()),
         "source": weights.source(name, training.pretrained),
         "training_set": training_set[0],
         "augment": AUGMENTATION[sweep.dataset.name],
@@ -248,9 +330,42 @@ def _trial(
         "threads": sweep.compute.threads,
     }
     place, hints = chain.place(n, name, seed), {"pretrained": located(training.pretrained)}
-    stage = graph.add("classifier", config, training_set[1], place, hints)
+    if n and chain.sweep.loop.arm == "no_synthetic":
+        config["schedule"] = _schedule(chain.sweep, n)
+    inputs = {**training_set[1], **_search(chain, name, training_set[1]["dataset"], graph)}
+    stage = graph.add("classifier", config, inputs, place, hints)
     graph.nodes[stage.key].awaited |= expert or judge
     return stage
+
+
+def _search(chain: Chain, name: str, data: Stage, graph: Graph) -> Named:
+    """The search for a network's learning rate and weight decay: one for a dataset."""
+    sweep = chain.sweep
+    if sweep.tune is None:
+        return {}
+    training = sweep.training_for(name)
+    config = {
+        "network": name,
+        "training": training.identity(sweep.tune.searched),
+        "tune": sweep.tune.model_dump(mode="json"),
+        "source": weights.source(name, training.pretrained),
+        "augment": AUGMENTATION[sweep.dataset.name],
+        "seed": seeding.derive(sweep.tune.seed, "search", name),
+        "threads": sweep.compute.threads,
+    }
+    hints = {"pretrained": located(training.pretrained)}
+    return {"search": graph.add("search", config, {"dataset": data}, chain.place(0, name), hints)}
+
+
+def _schedule(sweep: Sweep, n: int) -> dict[str, Any]:
+    """What decides the size of the treatment's training set, and so its optimiser steps."""
+    return {
+        "generation": n,
+        "regime": sweep.loop.regime,
+        "capacity": sweep.queue.capacity,
+        "volume": sweep.queue.volume or default_volume(sweep),
+        "mixing": sweep.queue.mixing.model_dump(mode="json"),
+    }
 
 
 def _experts(chain: Chain, trials: Mapping[tuple[str, int], Stage]) -> Named:
@@ -267,9 +382,7 @@ def _judges(chain: Chain, data: Stage, graph: Graph) -> Named:
     return {f"judge.{seed}": _trial(chain, 0, (name, seed), training_set, graph) for seed in seeds}
 
 
-def _metrics(
-    chain: Chain, n: int, inputs: Named, kept: list[Stage], judges: Named, graph: Graph
-) -> None:
+def _metrics(chain: Chain, n: int, inputs: Named, kept: list[Stage], graph: Graph) -> None:
     parts = queue.parts(chain.sweep.loop.regime, n, chain.sweep.queue.capacity)
     queued = {f"kept.{g}": kept[g - 1] for g in parts.kept}
     config = {
@@ -279,13 +392,15 @@ def _metrics(
         "seed": chain.seed("metrics", n),
         "threads": chain.sweep.compute.threads,
     }
-    everything = {**inputs, **queued, **judges, "kept": kept[n - 1]}
-    graph.add("generator_metrics", config, everything, chain.place(n))
+    everything = {**inputs, **queued, "kept": kept[n - 1]}
+    hints = inception_hint(chain.sweep.evaluation.inception)
+    graph.add("generator_metrics", config, everything, chain.place(n), hints)
 
 
 def measured_with(sweep: Sweep) -> dict[str, Any]:
     """The evaluation settings that a measurement depends on."""
-    return sweep.evaluation.model_dump(mode="json", exclude={"judge", "dynamics"})
+    apart = {"judge", "probe", "inception", "dynamics", "claims"}
+    return sweep.evaluation.model_dump(mode="json", exclude=apart)
 
 
 def add_fairness(
@@ -298,18 +413,69 @@ def add_fairness(
 
 
 def add_dynamics(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph) -> Stage:
-    """Eq. 6 over all scenarios; ``measured`` is what each has published, from `measurements`."""
+    """Eq. 6 over all scenarios; ``measured`` is what each has published, from `measurements`.
+
+    Scenarios of one dataset share its d_D, whatever is done to their generators and queues.
+    """
     config = {
-        "evaluation": sweep.evaluation.model_dump(mode="json", exclude={"judge"}),
+        "evaluation": _judged_with(sweep, {"claims"}),
         "scenarios": [scenario.name for scenario, _ in measured],
-        "experts": {scenario.name: _shared_expert(scenario.sweep) for scenario, _ in measured},
+        "experts": {scenario.name: _shared_expert(scenario) for scenario, _ in measured},
+        "datasets": {scenario.name: _dataset_label(scenario) for scenario, _ in measured},
+        "models": {scenario.name: _model_labels(scenario) for scenario, _ in measured},
     }
-    inputs = {
+    return graph.add("dynamics", config, _by_scenario(measured), _end(measured[0][0]))
+
+
+def add_claims(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph) -> Stage:
+    """The paper's claims, the decomposition by arms and the other readings, over all scenarios."""
+    config = {
+        "evaluation": _judged_with(sweep, set()),
+        "scenarios": [_described(scenario) for scenario, _ in measured],
+    }
+    return graph.add("claims", config, _by_scenario(measured), _end(measured[0][0]))
+
+
+def _judged_with(sweep: Sweep, without: set[str]) -> dict[str, Any]:
+    apart = {"judge", "probe", "inception", *without}
+    return sweep.evaluation.model_dump(mode="json", exclude=apart)
+
+
+def _by_scenario(measured: list[tuple[Scenario, Named]]) -> Named:
+    return {
         f"{scenario.name}/{name}": stage
         for scenario, named in measured
         for name, stage in named.items()
     }
-    return graph.add("dynamics", config, inputs, _end(measured[0][0]))
+
+
+def _described(scenario: Scenario) -> dict[str, Any]:
+    """What a claim must know of a scenario to tell whether it speaks of it."""
+    sweep = scenario.sweep
+    return {
+        "name": scenario.name,
+        "group": arms.group(scenario),
+        "arm": sweep.loop.arm,
+        "dataset": sweep.dataset.name,
+        "initialization": getattr(sweep.dataset, "initialization", ""),
+        "pretrained": bool(sweep.training.pretrained),
+        "tilt": sweep.queue.tilt,
+    }
+
+
+def _dataset_label(scenario: Scenario) -> str:
+    """The dataset and the axes that change it."""
+    return _label(scenario.sweep.dataset.name, scenario, "dataset.")
+
+
+def _model_labels(scenario: Scenario) -> dict[str, str]:
+    """Network -> the network and the axes that change its training (scratch, pretrained)."""
+    return {name: _label(name, scenario, "training") for name in scenario.sweep.classifiers}
+
+
+def _label(name: str, scenario: Scenario, prefix: str) -> str:
+    changed = {path: v for path, v in scenario.values.items() if path.startswith(prefix)}
+    return f"{name}, {scenario_name(changed)}" if changed else name
 
 
 def measurements(
@@ -328,8 +494,11 @@ def _trial_name(place: Place) -> str:
     return f"{place.loop_seed}/{place.generation}/{place.classifier}/{place.seed}"
 
 
-def _shared_expert(sweep: Sweep) -> str:
+def _shared_expert(scenario: Scenario) -> str:
     """The classifier whose bias acts on the next generation of a shared chain; else empty."""
+    sweep = arms.adapted(scenario.sweep)
+    if not arms.generates(sweep):
+        return ""
     shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
     return sweep.filter.expert.classifier if shared else ""
 

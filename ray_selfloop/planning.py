@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ray_selfloop import loop, queue
+from ray_selfloop import arms, loop, queue
 from ray_selfloop.config import load
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.data.imageset import Ids
@@ -112,7 +112,7 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
     """All chains of one scenario; raises DataError where its data is not there."""
     from ray_selfloop.stages import data  # after validation: loads scikit-learn
 
-    settings = scenario.sweep
+    settings = arms.adapted(scenario.sweep)
     control = settings.generator.name == "held_out_real"
     if control or settings.dataset.reserve > 0:
         original, reserve = data.original_and_reserve(settings.dataset)
@@ -122,6 +122,14 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
         from ray_selfloop.filtering.clip import check_source
 
         check_source(settings.filter.clip)
+    from ray_selfloop.classifiers import weights
+
+    for name in settings.classifiers:
+        weights.check(name, settings.training_for(name).pretrained)
+    if settings.evaluation.inception is not None:
+        from ray_selfloop.evaluation import inception
+
+        inception.check(settings.evaluation.inception)
     source = data.source(settings.dataset)
     for chain in loop.chains(scenario):
         loop.add_chain(chain, source, graph)

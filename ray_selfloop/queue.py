@@ -110,6 +110,20 @@ def _asked(mixing: Mixing, originals: int, available: int) -> int:
     return round(originals * mixing.ratio / (1 - mixing.ratio))
 
 
+def images(loop: Loop, queue: Queue, generation: int, originals: int) -> int:
+    """Size of the training set of ``generation`` when every kept set holds S images.
+
+    What a control that trains on D0 alone needs to make the treatment's optimiser steps. Under
+    ``range`` and ``before_filtering`` cuts the kept sets differ from S, and so do the steps.
+    """
+    wanted = parts(loop.regime, generation, queue.capacity)
+    pool = len(wanted.kept) * volume(queue, loop.regime, originals)
+    if loop.regime == "accumulate_subsample" or generation == 0:
+        return originals
+    supplied = min(_asked(queue.mixing, originals, pool), pool)
+    return supplied + (originals if wanted.original else 0)
+
+
 def _split_by_generation(rows: Ids, sizes: Mapping[int, int]) -> dict[int, Ids]:
     """Rows of the joined kept sets -> generation -> rows within that kept set."""
     out: dict[int, Ids] = {}

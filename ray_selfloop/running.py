@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler
 
 REFRESH = 0.5  # s
-MEASUREMENTS = ("fairness", "dynamics")
+MEASUREMENTS = ("fairness", "dynamics", "claims")
 
 
 class Run:
@@ -76,7 +76,7 @@ class Run:
         self.plan.look_up()
 
     def _add_measurements(self) -> None:
-        """Fairness of each scenario's published trials, then the dynamics over all scenarios."""
+        """Fairness of each scenario's published trials, then dynamics and claims over all."""
         plan, measured = self.plan, []
         for scenario in plan.scenarios:
             trials = plan.published("classifier", scenario.name)
@@ -87,6 +87,7 @@ class Run:
                 measured.append((scenario, loop.measurements(data, trials, metrics)))
         if measured:
             loop.add_dynamics(plan.sweep, measured, plan.graph)
+            loop.add_claims(plan.sweep, measured, plan.graph)
         plan.look_up()
         self.progress.cached |= plan.records.keys() - self.progress.done
 

@@ -21,6 +21,7 @@ ROOMS = (
     "dynamics",
     "store",
     "stages",
+    "arms",
     "loop",
     "progress",
     "distributed",

@@ -14,7 +14,16 @@ from ray_selfloop.data.colorized import COLOURS
 from ray_selfloop.graph import VERSIONS, Graph, Node, Stage
 
 SOURCE = "digest of the scans"
-SEQUENCE = ("dataset", "scorer", "classifier", "generator", "samples", "kept", "generator_metrics")
+SEQUENCE = (
+    "dataset",
+    "scorer",
+    "reference",
+    "classifier",
+    "generator",
+    "samples",
+    "kept",
+    "generator_metrics",
+)
 
 
 def graph(*words: str, versions: Mapping[str, int] = VERSIONS, source: str = SOURCE) -> Graph:
@@ -160,6 +169,7 @@ def test_a_raised_version_changes_its_kind_and_what_follows_and_nothing_else(kin
             ("loop.loop_seeds=[0, 7]",),
             {
                 "scorer": 2,
+                "reference": 2,
                 "classifier": 32,
                 "generator": 6,
                 "samples": 6,
@@ -172,6 +182,7 @@ def test_a_raised_version_changes_its_kind_and_what_follows_and_nothing_else(kin
             {
                 "dataset": 1,
                 "scorer": 1,
+                "reference": 2,
                 "classifier": 16,
                 "generator": 3,
                 "samples": 3,
@@ -191,6 +202,7 @@ def test_the_quickstart_is_of_the_size_that_it_says() -> None:
     assert counts(keys()) == {
         "dataset": 2,
         "scorer": 2,
+        "reference": 4,
         "classifier": 32,
         "generator": 6,
         "samples": 6,
@@ -200,7 +212,12 @@ def test_the_quickstart_is_of_the_size_that_it_says() -> None:
 
 
 def test_a_sweep_without_generations_trains_on_original_data_alone() -> None:
-    assert counts(keys("loop.generations=0")) == {"dataset": 2, "scorer": 2, "classifier": 8}
+    assert counts(keys("loop.generations=0")) == {
+        "dataset": 2,
+        "scorer": 2,
+        "reference": 4,
+        "classifier": 8,
+    }
     assert keys("loop.generations=0") < keys()
 
 
@@ -394,11 +411,16 @@ def test_unfiltered_chains_of_different_classifiers_are_one() -> None:
     assert own.nodes.keys() == shared.nodes.keys()
 
 
-def test_loop_seeds_share_the_dataset_alone() -> None:
+def test_loop_seeds_share_the_dataset_and_its_reference_alone() -> None:
     found = graph(ONE, "loop.loop_seeds=[0, 1]")
     for node in found:
         seeds = {place.loop_seed for place in node.places}
-        assert seeds == ({0, 1} if node.stage.kind == "dataset" else {min(seeds)})
+        of_data = (
+            node.stage.kind == "dataset"
+            or set(node.stage.inputs) == {"dataset"}
+            and (node.stage.kind == "reference")
+        )
+        assert seeds == ({0, 1} if of_data else {min(seeds)})
 
 
 def test_every_stage_draws_from_a_seed_of_its_own() -> None:
@@ -479,7 +501,7 @@ def test_weights_are_known_by_their_content_not_their_place(tmp_path: Path) -> N
     first = trials("first.safetensors", b"weights")
     assert trials("moved.safetensors", b"weights") == first
     shared = trials("first.safetensors", b"others") & first
-    assert counts(shared) == {"dataset": 1, "scorer": 1, "generator": 1}
+    assert counts(shared) == {"dataset": 1, "scorer": 1, "reference": 1, "generator": 1}
 
 
 # --- the measurements ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_selfloop.__main__ import main
 from ray_selfloop.errors import ConfigError, DataError, StorageError
 from ray_selfloop.graph import VERSIONS, Graph, Stage
 from ray_selfloop.planning import JOB_MARK, Plan, arguments, prepare, storage
@@ -231,3 +232,55 @@ def test_over_sampling_for_the_filter_counts_against_the_reserve(micro: list[str
     prepare([*words, "queue.count=before_filtering", "filter.drop=0.2"])
     with pytest.raises(ConfigError, match=r"held_out_real: 2 generations of 3[78][0-9] draws"):
         prepare([*words, "filter.drop=0.2"])
+
+
+# --- the minimum detectable effect ---------------------------------------------------------------
+
+
+def lines_of_plan(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What `plan` says of effects, from the first group's name on."""
+    main(["plan", *words])
+    lines = capsys.readouterr().out.splitlines()
+    cost = next(i for i, line in enumerate(lines) if line.startswith("missing stages take"))
+    return lines[cost + 1 :]
+
+
+ARMS = "axes.loop.arm=[treatment, no_synthetic]"
+
+
+def test_plan_states_the_minimum_detectable_effect_once_for_each_group(
+    micro: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = lines_of_plan([*micro, ARMS, "loop.loop_seeds=[0, 1, 2]"], capsys)
+    assert said[0] == "base"
+    assert said[1].startswith("  minimum detectable effect (3 chains; treatment - no_synthetic")
+    effects = [float(value) for value in re.findall(r"(?:accuracy|md|meo) (\d\.\d+)", said[1])]
+    assert len(effects) == 3
+    assert all(0.02 < value < 0.5 for value in effects)
+    assert said[2].startswith("  chains needed for the smallest effect of interest: accuracy ")
+    assert "accuracy 0.930" in said[3], "assumed: nothing is published"
+    assert len(said) == 4
+
+
+def test_plan_says_what_stands_in_the_way_of_any_verdict(
+    micro: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = lines_of_plan(micro, capsys)
+    assert "(1 chain gives no verdict;" in said[1]
+    assert said[-1] == "  without the arm no_synthetic (loop.arm) no claim is tested at all"
+
+
+def test_plan_takes_the_accuracy_that_is_published(
+    micro: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = prepare(micro)
+    (start,) = [
+        node.stage
+        for node in plan.graph.of_kind("classifier")
+        if any(place.generation == 0 for place in node.places)
+    ]
+    with plan.store.attempt(start.key) as folder:
+        (folder / "a.txt").write_text("abc")
+        summary = {"accuracy": 0.875, "collapsed": False}
+        plan.store.publish(start, folder, summary, 1.0)
+    assert "accuracy 0.875" in lines_of_plan(micro, capsys)[3]

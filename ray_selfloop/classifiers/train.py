@@ -24,6 +24,9 @@ from ray_selfloop.data.imageset import Ids, Images
 
 CHANCE_LEVEL = 1e-3  # one-sided level of the test against the best constant guess
 Floats = NDArray[np.float32]
+Look = dict[str, float]
+OnLook = Callable[[Look], bool]
+"""Told of every look at the held-out images, see ``Trained.history``; true: stop here."""
 
 
 class LabeledImages(NamedTuple):
@@ -55,13 +58,14 @@ class Trained:
         train_loss (mean since the last look), held_out_loss, held_out_accuracy.
     steps, best_step: optimiser steps done, and those of the best weights.
     best_epoch: best_step in passes over the training set.
-    outcome: ``budget``, ``early_stopped`` or ``diverged`` (a loss that is not finite).
+    outcome: ``budget``, ``early_stopped``, ``diverged`` (a loss that is not finite), or
+        ``stopped`` by who was told of the looks.
     collapsed: see ``collapsed``.
     source: the weights that training started from, as ``weights.source``.
     """
 
     network: zoo.Classifier
-    history: list[dict[str, float]]
+    history: list[Look]
     steps: int
     best_step: int
     best_epoch: float
@@ -128,6 +132,16 @@ def budget(n: int, training: Training) -> int:
     """Optimiser steps that training on ``n`` images may take at most."""
     steps = math.ceil(training.max_epochs * n / training.batch_size)
     return min(steps, training.max_steps or steps)
+
+
+def look_steps(n: int, training: Training) -> int:
+    """Optimiser steps between two looks at the held-out images: an epoch, or as set."""
+    return training.check_steps or math.ceil(n / training.batch_size)
+
+
+def looks(n: int, training: Training) -> int:
+    """Looks at the held-out images in a training on ``n`` images that uses its whole budget."""
+    return math.ceil(budget(n, training) / look_steps(n, training))
 
 
 def _rows(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
@@ -230,9 +244,9 @@ class _Fit:
         self.batch_size = training.batch_size
         self.batches = _Batches(examples, training.batch_size, seed, device)
         self.steps = budget(n, training)
-        self.every = training.check_steps or math.ceil(n / training.batch_size)
+        self.every = look_steps(n, training)
         self.optimiser, self.schedule = _optimiser(network, training, self.steps)
-        self.best, self.history = _Best(training), list[dict[str, float]]()
+        self.best, self.history = _Best(training), list[Look]()
 
     def _step(self) -> Tensor:
         """One optimiser step; the batch's mean cross-entropy before it."""
@@ -258,7 +272,7 @@ class _Fit:
             }
         )
 
-    def run(self) -> str:
+    def run(self, on_look: OnLook | None) -> str:
         """Train until the budget, patience or the numbers are at an end; the outcome."""
         self.network.train()
         losses: list[Tensor] = []
@@ -269,35 +283,44 @@ class _Fit:
             train_loss = float(torch.stack(losses).mean())
             losses.clear()
             self._look(step, train_loss)
+            told_to_stop = on_look is not None and on_look(self.history[-1])
             if not math.isfinite(train_loss):
                 return "diverged"
             if step < self.steps and self.best.gives_up(step):
                 return "early_stopped"
+            if step < self.steps and told_to_stop:
+                return "stopped"
         return "budget"
 
 
 def train(
-    name: str, examples: Examples, training: Training, seed: int, device: torch.device
+    name: str,
+    examples: Examples,
+    training: Training,
+    seed: int,
+    device: torch.device,
+    on_look: OnLook | None = None,
 ) -> Trained:
     """Train the network ``name`` from ``seed``.
 
     Adam on the cross-entropy; the budget is ``budget(n, training)`` optimiser steps, the weights
     kept are the best on the held-out images. Batches are cut from one permutation after another,
     so that all have the same size and every image is shown equally often.
+    on_look: told of every look; whether it is there changes no number.
     Raises ConfigError and DataError as ``zoo.build``.
     """
     scratch = training.pretrained is False and training.recipe == "default"
     network = zoo.build(
         name,
         examples.num_classes,
-        examples.train.images.shape[-1],
+        training.seen_size(examples.train.images.shape[-1]),
         training.pretrained,
         training.batchnorm_momentum if scratch else None,
         seed,
     ).to(device)
     fit = _Fit(network, examples, training, seed, device)
     with zoo.drawing_from(seeding.derive(seed, "dropout"), device):
-        outcome = fit.run()
+        outcome = fit.run(on_look)
     if fit.best.state is not None:
         network.load_state_dict(fit.best.state)
     network.eval()

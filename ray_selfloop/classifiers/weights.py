@@ -1,10 +1,16 @@
 """Published or local weights of a network: where they come from, by name or by checksum.
 
-Knows nothing of how a network is built or trained; downloads nothing itself.
+A published file is taken from the cache of its library where it lies there, so that a machine
+without network can run; else it is downloaded, by `fetch` alone. Knows nothing of how a network is
+built or trained.
 """
 
 import hashlib
+import os
+import re
+import urllib.request
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +23,120 @@ TORCHVISION_TAGS = {
     "mobilenet_v3_small": "IMAGENET1K_V1",
     "mobilenet_v3_large": "IMAGENET1K_V2",
 }
+TORCHVISION_FILES = {
+    "alexnet": "alexnet-owt-7be5be79.pth",
+    "vgg19": "vgg19-dcbb9e9d.pth",
+    "resnet50": "resnet50-11ad3fa6.pth",
+    "mobilenet_v3_small": "mobilenet_v3_small-047dcff4.pth",
+    "mobilenet_v3_large": "mobilenet_v3_large-5c1a4163.pth",
+}
+TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
 TIMM_NAMES = {"deit_s": "deit_small_patch16_224.fb_in1k"}
+TIMM_FILE = "model.safetensors"
+NAMED_DIGEST = re.compile(r"-(?=[0-9a-f]*[a-f])([0-9a-f]{8})\.")  # a date has no letter
+PATIENCE = 10.0  # s for an answer from a server
 
 
 def source(name: str, pretrained: bool | str) -> str:
     """What identifies the weights that training starts from: part of a result's key.
 
     ``scratch``, ``torchvision/<tag>``, ``timm/<name>`` or ``sha256/<digest>`` of the local file.
-    Raises ConfigError where no published weights exist, DataError for a file that is not there.
+    Raises ConfigError where no published weights exist, DataError for a file that is not there or
+    is not the one that its name says.
     """
     if pretrained is False:
         return "scratch"
     if isinstance(pretrained, str):
-        return f"sha256/{_digest(Path(pretrained))}"
+        digest = _digest(Path(pretrained))
+        if name:
+            _require_named(Path(pretrained), digest, "give the right file, or rename this one")
+        return f"sha256/{digest}"
     if name in TIMM_NAMES:
         return f"timm/{TIMM_NAMES[name]}"
     if name not in TORCHVISION_TAGS:
         raise ConfigError(
             f"training.pretrained: true, but {name} has no published ImageNet weights; "
-            "give false or the path of a state dict."
+            f"set training_of.{name}.pretrained=false, or give it the path of a state dict."
         )
     return f"torchvision/{TORCHVISION_TAGS[name]}"
+
+
+def check(name: str, pretrained: bool | str) -> None:
+    """Raise where the weights that ``name`` is to start from cannot be had; downloads nothing.
+
+    ConfigError where none are published; DataError for a local file that is not there or not what
+    its name says, for a damaged cached file, and where weights are neither cached nor to be
+    downloaded from here.
+    """
+    identity = source(name, pretrained)
+    if pretrained is not True:
+        return
+    address, path = _published(name)
+    if path.is_file():
+        _require_named(path, _digest(path), "delete it, so that it is downloaded again")
+        return
+    reason = _unreachable(address)
+    if reason:
+        raise DataError(
+            f"training.pretrained: the weights {identity} of {name} are not at {path}, and "
+            f"{address} cannot be reached ({reason}); fetch that file where there is a network and "
+            f"set training_of.{name}.pretrained to its path."
+        )
+
+
+def fetch(name: str) -> Path:
+    """The published weights of ``name`` on this machine, downloaded where they are not cached.
+
+    Raises OSError or RuntimeError where the download fails or is not what its name says.
+    """
+    if name in TIMM_NAMES:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(f"timm/{TIMM_NAMES[name]}", TIMM_FILE))
+    from torch import hub
+
+    address, path = _published(name)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (digest,) = NAMED_DIGEST.findall(path.name)
+        hub.download_url_to_file(address, str(path), digest, progress=False)
+    return path
+
+
+def _published(name: str) -> tuple[str, Path]:
+    """Address of the published file, and where its library caches it."""
+    if name in TIMM_NAMES:
+        from huggingface_hub import constants, try_to_load_from_cache
+
+        home = f"timm/{TIMM_NAMES[name]}"
+        cached = try_to_load_from_cache(home, TIMM_FILE)
+        folder = Path(constants.HF_HUB_CACHE) / f"models--{home.replace('/', '--')}"
+        found = Path(cached) if isinstance(cached, str) else folder
+        return f"https://huggingface.co/{home}/resolve/main/{TIMM_FILE}", found
+    root = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(root, "torch"))
+    file = TORCHVISION_FILES[name]
+    return TORCHVISION_ADDRESS + file, Path(home).expanduser() / "hub" / "checkpoints" / file
+
+
+def _unreachable(address: str) -> str:
+    """Why nothing can be downloaded from there; empty where it answers."""
+    try:
+        request = urllib.request.Request(address, method="HEAD")
+        urllib.request.urlopen(request, timeout=PATIENCE).close()
+    except (OSError, HTTPException, ValueError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def _require_named(path: Path, digest: str, remedy: str) -> None:
+    """Raise DataError for a file whose name carries the start of another content's sha256."""
+    named = NAMED_DIGEST.findall(path.name)
+    if named and not digest.startswith(named[-1]):
+        raise DataError(
+            f"training.pretrained: {path} is damaged or another file: its sha256 begins with "
+            f"{digest[:8]}, its name says {named[-1]}; {remedy}."
+        )
 
 
 def _digest(path: Path) -> str:
@@ -67,8 +166,9 @@ def read_state_dict(path: Path) -> dict[str, Any]:
 
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise a dozen types for a bad file
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"training.pretrained: {path} is no readable state dict: {error}"
+            f"training.pretrained: {path} is no readable state dict: {reason}"
         ) from error
     if not isinstance(state, dict):
         raise DataError(

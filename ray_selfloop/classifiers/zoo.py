@@ -26,14 +26,13 @@ class Architecture(NamedTuple):
 
     smallest: smallest working side in pixels; smaller images are resized to it.
     multiple: the side must be a multiple of this; images are resized to the next one.
-    body: ``(side, source, state)`` -> the network as published, ImageNet weights loaded where
-        asked for.
+    body: ``(name, side)`` -> the network as published, with fresh weights.
     parts: that network -> its trunk (images -> (n, k)) and the layers up to the last.
     """
 
     smallest: int
     multiple: int
-    body: Callable[[str, int, str], nn.Module]
+    body: Callable[[str, int], nn.Module]
     parts: Callable[[nn.Module], tuple[nn.Module, nn.Sequential]]
 
 
@@ -100,22 +99,20 @@ def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _lenet(name: str, side: int, source: str) -> nn.Module:
+def _lenet(name: str, side: int) -> nn.Module:
     return LeNet(side)
 
 
-def _torchvision(name: str, side: int, source: str) -> nn.Module:
+def _torchvision(name: str, side: int) -> nn.Module:
     from torchvision import models
 
-    kind, _, tag = source.partition("/")
-    return models.get_model(name, weights=tag if kind == "torchvision" else None)
+    return models.get_model(name, weights=None)
 
 
-def _timm(name: str, side: int, source: str) -> nn.Module:
+def _timm(name: str, side: int) -> nn.Module:
     import timm
 
-    kind = source.partition("/")[0]
-    return timm.create_model(weights.TIMM_NAMES[name], pretrained=kind == "timm", img_size=side)
+    return timm.create_model(weights.TIMM_NAMES[name], pretrained=False, img_size=side)
 
 
 def _lenet_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
@@ -158,15 +155,17 @@ def working_side(name: str, image_size: int) -> int:
 def _published(name: str, side: int, pretrained: bool | str) -> nn.Module:
     """The network as published, with the weights asked for; raises DataError."""
     source = weights.source(name, pretrained)
+    net = NETWORKS[name].body(name, side)
+    if pretrained is False:
+        return net
     try:
-        net = NETWORKS[name].body(name, side, source)
+        path = weights.fetch(name) if pretrained is True else Path(pretrained)
     except (OSError, RuntimeError) as error:  # URLError, HTTPError and hub errors are OSErrors
         raise DataError(
             f"training.pretrained: the weights {source} of {name} could not be downloaded "
             f"({error}); give the path of a state dict instead of true."
         ) from error
-    if isinstance(pretrained, str):
-        _load(net, name, Path(pretrained))
+    _load(net, name, path)
     return net
 
 

@@ -3,8 +3,11 @@
 Budgets are counted in optimiser steps, never in seconds: a result must not depend on the machine.
 The defaults fit 8x8 colorized digits (about 1,300 images) within 25 core-seconds. For 28x28 scans
 halve both learning rates (generator 2e-3, discriminator 1e-3) and set generator_width 96 or more.
+For 32x32 photographs, at those rates: generator_width 128, upsampling `nearest` (a transposed
+convolution leaves a chequered pattern) and discriminator_gain 1.6.
 """
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -30,12 +33,23 @@ class ConditionalGan(Settings):
         default=64,
         description="Generator's channels at its lowest resolution; halved at each doubling.",
     )
+    upsampling: Literal["transposed", "nearest"] = Field(
+        default="transposed",
+        description="Doubling in the generator: a transposed 4x4 convolution, or nearest "
+        "neighbours and a 3x3 convolution.",
+    )
     discriminator_width: PositiveInt = Field(
         default=32,
         description="Discriminator's channels after its first convolution; doubled at each next.",
     )
     discriminator_features: PositiveInt = Field(
         default=128, description="Features of an image from which the discriminator judges it."
+    )
+    discriminator_gain: PositiveFloat = Field(
+        default=1.0,
+        description="Factor after each of the discriminator's activations. Spectral normalisation "
+        "and leaky ReLU about halve the signal at each layer, so that deep discriminators (32 "
+        "pixels and more) hardly leave 0 with 1.",
     )
     batch_size: PositiveInt = Field(
         default=64, description="Images per optimiser step; a multiple of group_size."
@@ -57,6 +71,29 @@ class ConditionalGan(Settings):
         ge=0.0,
         lt=1.0,
         description="Decay per step of the averaged generator weights that are sampled from.",
+    )
+    augment: Literal[
+        "none",
+        "flip",
+        "translate",
+        "flip_translate",
+        "translate_cutout",
+        "flip_translate_cutout",
+        "colour_translate_cutout",
+        "flip_colour_translate_cutout",
+    ] = Field(
+        default="none",
+        description="What happens to every image, real or generated, before it is judged; for "
+        "small natural-image sets. flip: half of the images mirrored; translate: by up to an "
+        "eighth of the side; cutout: a square of half the side gray; colour: brightness, "
+        "saturation, contrast (not where colour is the subgroup).",
+    )
+    budget: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="Share of max_steps, min_steps and patience_steps that is granted (rounded "
+        "up): less trained generators by intervention, for the q of eq. 6.",
     )
     max_steps: PositiveInt = Field(
         default=1_500, description="Budget: optimiser steps after which training ends."
@@ -88,6 +125,16 @@ class ConditionalGan(Settings):
                 f"batch_size {self.batch_size} is not a multiple of group_size {self.group_size}"
             )
         return self
+
+    @property
+    def granted(self) -> dict[str, int]:
+        """Optimiser steps: ``budget``, ``minimum`` and ``patience`` after the budget's share."""
+        steps = {
+            "budget": self.max_steps,
+            "minimum": self.min_steps,
+            "patience": self.patience_steps,
+        }
+        return {name: math.ceil(self.budget * count) for name, count in steps.items()}
 
 
 class DuplicateReal(Settings):

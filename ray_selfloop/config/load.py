@@ -93,7 +93,33 @@ def _find(config: str | None) -> Path:
     raise ConfigError(f"no sweep file {name}; shipped sweeps: {shipped}")
 
 
-def _read(path: Path) -> Tree:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> Tree:
+    """A file's settings; those of the file that it ``extends`` lie below them."""
+    tree = _read_alone(path)
+    if "extends" not in tree:
+        return tree
+    name = tree.pop("extends")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: extends: must be the name of a sweep file (found {name!r})")
+    beside = path.parent / f"{name}.yaml"
+    base = beside if beside.is_file() else _find(name)
+    if base.resolve() in (*above, path.resolve()):
+        raise ConfigError(f"{path}: extends: {name} extends this file in turn")
+    return _merged(_read(base, (*above, path.resolve())), tree)
+
+
+def _merged(below: Tree, own: Tree) -> Tree:
+    """Groups key by key, all other values and the axes as in ``own``."""
+    merged = dict(below)
+    for key, value in own.items():
+        under = below.get(key)
+        if isinstance(under, dict) and isinstance(value, dict) and key != "axes":
+            value = _merged(under, value)
+        merged[key] = value
+    return merged
+
+
+def _read_alone(path: Path) -> Tree:
     try:
         tree = _parsed(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

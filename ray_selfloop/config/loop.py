@@ -11,6 +11,17 @@ from ray_selfloop.config.base import Settings
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Regime = Literal["stack", "replace", "accumulate", "accumulate_subsample"]
+Arm = Literal[
+    "treatment",
+    "no_synthetic",
+    "duplicate_real",
+    "held_out_real",
+    "unfiltered",
+    "frozen_expert",
+    "a_a",
+    "subgroup_matched",
+    "real_skewed",
+]
 Fraction = Annotated[str, Field(pattern=r"^D0(/[1-9][0-9]*)?$")]
 
 
@@ -23,6 +34,16 @@ class Loop(Settings):
         description="Training set after generation n. `stack` (the paper): D0 + the last "
         "queue.capacity kept sets. `replace`: the last kept set alone. `accumulate`: D0 + all "
         "kept sets. `accumulate_subsample`: a seeded draw of |D0| from D0 + all kept sets.",
+    )
+    arm: Arm = Field(
+        default="treatment",
+        description="What is run: the treatment or one of its controls (an axis of a sweep). "
+        "`no_synthetic`: D0 alone at the treatment's optimiser steps and schedule. "
+        "`duplicate_real`, `held_out_real`: real images in the place of generated ones, the second "
+        "from the reserve; unfiltered. `unfiltered`: no filter. `frozen_expert`: the filter always "
+        "uses generation 0's classifier. `a_a`: D0 alone, new seeds in each generation. "
+        "`subgroup_matched`: kept samples resampled to the original subgroup shares. "
+        "`real_skewed`: reserve images with the unfiltered generator's subgroup shares.",
     )
     loop_seeds: tuple[Seed, ...] = Field(
         default=(0,), min_length=1, description="One whole chain for each; the independent unit."
@@ -78,5 +99,12 @@ class Queue(Settings):
         default="after_filtering",
         description="Whether S counts kept samples (the generator over-samples by 1 / (1 - r)) or "
         "generated ones.",
+    )
+    tilt: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Intervention on u, uses subgroups: each kept set is resampled to within-class "
+        "shares (1 - tilt) * original + tilt * majority. null: left as it is.",
     )
     mixing: Mixing = Field(default_factory=Mixing, description="p of the paper.")

@@ -14,6 +14,7 @@ from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Loop, Queue
 from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.config.training import Network, Training
+from ray_selfloop.config.tune import Tune
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 NOT_IN_A_SCENARIO = ("name", "storage", "axes", "tracking", "resources")
@@ -73,12 +74,19 @@ class Sweep(Settings):
         default_factory=dict,
         description="Per network: `training` fields that differ for it.",
     )
+    tune: Tune | None = Field(
+        default=None,
+        description="Search learning rate and weight decay of each classifier at generation 0; "
+        "what is found is fixed for the whole chain. null: as in `training`. `{}`: the defaults.",
+    )
     evaluation: Evaluation = Field(default_factory=Evaluation)
     tracking: Tracking = Tracking()
     resources: Resources = Field(default_factory=Resources)
     compute: Compute = Field(default_factory=Compute)
     axes: dict[str, list[Any]] = Field(
-        default_factory=dict, description="Dotted key -> values; scenarios are their product."
+        default_factory=dict,
+        description="Dotted key -> values; scenarios are their product. A value that is a group of "
+        "dotted keys sets them together: {loop.regime: replace, queue.volume: D0}.",
     )
 
     def training_for(self, network: str) -> Training:
@@ -99,8 +107,10 @@ class Sweep(Settings):
         for path, values in axes.items():
             if not values:
                 raise ValueError(f"axis {path} has no values")
-            if path.split(".")[0] in NOT_IN_A_SCENARIO:
-                raise ValueError(f"{path} cannot differ between scenarios")
+            keys = {path, *(key for value in values if overrides(value) for key in value)}
+            for key in sorted(keys):
+                if key.split(".")[0] in NOT_IN_A_SCENARIO:
+                    raise ValueError(f"{key} cannot differ between scenarios")
         return axes
 
     @model_validator(mode="after")
@@ -110,6 +120,13 @@ class Sweep(Settings):
                 self.training_for(network)
             except ValidationError as error:
                 raise PartError(f"training_of.{network}", Training) from error
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_searched_is_free(self) -> Self:
+        for network in self.classifiers if self.tune else ():
+            assert self.tune is not None
+            self.tune.require_free(self.training_for(network))
         return self
 
     @model_validator(mode="after")
@@ -164,9 +181,25 @@ class Scenario(Settings):
     sweep: Sweep
 
 
+def overrides(value: Any) -> bool:
+    """Whether an axis value sets several keys at once: a group whose keys are all dotted."""
+    return isinstance(value, dict) and bool(value) and all("." in str(key) for key in value)
+
+
 def scenario_points(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    """The product of the axes, the last axis fastest; one empty point where there are no axes."""
-    return [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+    """The product of the axes, the last axis fastest; one empty point where there are no axes.
+
+    A value that is a group of dotted keys stands for those keys; its axis is then but a name.
+    """
+    points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+    return [
+        {
+            key: part
+            for path, value in point.items()
+            for key, part in (value if overrides(value) else {path: value}).items()
+        }
+        for point in points
+    ]
 
 
 def scenario_name(point: Mapping[str, Any]) -> str:

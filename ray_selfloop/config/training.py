@@ -4,7 +4,8 @@ Budgets are counted in optimiser steps and epochs, never in seconds, so that a r
 depend on the machine. Knows nothing of networks or data.
 """
 
-from typing import Literal, Self
+from collections.abc import Collection
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -44,8 +45,18 @@ class Training(Settings):
     )
     pretrained: bool | str = Field(
         default=False,
-        description="false: from scratch. true: ImageNet weights by tag (downloaded). A text: path "
-        "of a state dict, .safetensors or .pth.",
+        description="false: from scratch. true: ImageNet weights by tag, from the library's cache "
+        "or downloaded; LeNet has none. A text: path of a state dict, .safetensors or .pth; its "
+        "content enters the keys, and eight hex digits of sha256 in its name are checked.",
+    )
+    image_size: int | None = Field(
+        default=None,
+        ge=16,
+        le=1024,
+        description="Side in pixels that images are enlarged to on the device; null: their own, or "
+        "the network's smallest working size (AlexNet and DeiT-S 64, LeNet 28, others 32). "
+        "ImageNet weights know objects at 224: fine-tuned at 32 they transfer less, at 224 a step "
+        "costs about 49 times as much. Never below the images' own side.",
     )
     batch_size: int = Field(
         default=64,
@@ -91,6 +102,19 @@ class Training(Settings):
         if isinstance(self.pretrained, str) and not self.pretrained.strip():
             raise ValueError("pretrained: an empty text is no path; give false, true or a path")
         return self
+
+    def seen_size(self, image_size: int) -> int:
+        """The side in pixels at which a network is built for images of ``image_size`` pixels."""
+        return max(self.image_size or 0, image_size)
+
+    def identity(self, searched: Collection[str] = ()) -> dict[str, Any]:
+        """What a result depends on, as JSON values, but for what is decided elsewhere.
+
+        That is ``searched``, which a search stage decides, and the weights, which count by content.
+        ``image_size`` is there where it is set, so that the keys of others are what they were.
+        """
+        unset = () if self.image_size else ("image_size",)
+        return self.model_dump(mode="json", exclude={"pretrained", *unset, *searched})
 
     @property
     def initial_learning_rate(self) -> float:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from ray_selfloop import seeding
 from ray_selfloop.data.imageset import Ids, Images, ImageSet, Splits
-from ray_selfloop.data.split import apportion, stratified_cut
-from ray_selfloop.errors import ConfigError
+from ray_selfloop.data.split import apportion, cut_rows
 
 COLOURS = ("red", "blue", "green")
 CHANNEL_OF_COLOUR = np.array([0, 2, 1])  # images are RGB: blue is channel 2
@@ -76,24 +75,6 @@ def _coloured(gray: Images, labels: Ids, units: Ids, colours: Ids) -> ImageSet:
     return ImageSet(paint(gray, colours), labels, colours, units, DIGIT_NAMES, COLOURS)
 
 
-def cut_rows(labels: Ids, reserve: float, seed: int) -> tuple[Ids, Ids, Ids]:
-    """Rows of D0, of the held-out tenth and of the reserve.
-
-    Raises ConfigError where the reserve leaves a class without original images.
-    """
-    rest, held = stratified_cut(labels, round(0.1 * len(labels)), seeding.rng(seed, "held_out"))
-    keep, apart = stratified_cut(
-        labels[rest], round(reserve * len(rest)), seeding.rng(seed, "reserve")
-    )
-    bare = np.setdiff1d(labels, labels[rest[keep]])
-    if len(bare):
-        raise ConfigError(
-            f"dataset.reserve: {reserve:g} of {len(rest)} images leaves no original image of "
-            f"{', '.join(DIGIT_NAMES[label] for label in bare)}; lower it"
-        )
-    return rest[keep], held, rest[apart]
-
-
 def colorize(
     train: tuple[Images, Ids],
     test: tuple[Images, Ids],
@@ -108,7 +89,7 @@ def colorize(
     each part, so that every part has the shares of ``colouring``.
     """
     gray, labels = train
-    original, held, apart = cut_rows(labels, reserve, seed)
+    original, held, apart = cut_rows(labels, reserve, seed, DIGIT_NAMES)
 
     def part(name: str, rows: Ids) -> ImageSet:
         colours = _draw_colours(labels[rows], colouring, seeding.rng(seed, "colours", name))

@@ -39,6 +39,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def subgroup_shares(self) -> NDArray[np.float64]:
+        """Subgroup shares within each class, ``(C, G)``; NaN for a class without images."""
+        counts = np.zeros((len(self.class_names), len(self.subgroup_names)))
+        np.add.at(counts, (self.labels, self.subgroups), 1)
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
     def take(self, rows: Ids) -> "ImageSet":
         """The rows in the order given, with repetition where a row is named twice."""
         return replace(

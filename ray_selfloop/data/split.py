@@ -5,7 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_selfloop import seeding
 from ray_selfloop.data.imageset import Ids
+from ray_selfloop.errors import ConfigError
+
+HELD_OUT = 0.1  # share of the original training images that early stopping looks at
 
 
 def apportion(total: int, shares: Sequence[float] | NDArray[np.float64]) -> Ids:
@@ -32,3 +36,25 @@ def stratified_cut(labels: Ids, size: int, rng: np.random.Generator) -> tuple[Id
     cut = np.sort(np.concatenate(taken)) if taken else np.empty(0, np.int64)
     rest = np.setdiff1d(np.arange(len(labels)), cut)
     return rest, cut
+
+
+def cut_rows(strata: Ids, reserve: float, seed: int, names: Sequence[str]) -> tuple[Ids, Ids, Ids]:
+    """Rows of D0, of the held-out tenth and of the reserve, disjoint and exhaustive.
+
+    strata: ``(n,)``, what both cuts are stratified by (a class, or a subgroup of one);
+    names: what each stratum is called. reserve: share (0..1) of what the held-out tenth leaves.
+    Raises ConfigError where the reserve leaves a stratum without original images.
+    """
+    rest, held = stratified_cut(
+        strata, round(HELD_OUT * len(strata)), seeding.rng(seed, "held_out")
+    )
+    keep, apart = stratified_cut(
+        strata[rest], round(reserve * len(rest)), seeding.rng(seed, "reserve")
+    )
+    bare = np.setdiff1d(strata, strata[rest[keep]])
+    if len(bare):
+        raise ConfigError(
+            f"dataset.reserve: {reserve:g} of {len(rest)} images leaves no original image of "
+            f"{', '.join(names[stratum] for stratum in bare)}; lower it"
+        )
+    return rest[keep], held, rest[apart]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import ray
 
+from ray_selfloop.distributed import search
 from ray_selfloop.distributed.cluster import Cluster, device
 from ray_selfloop.distributed.generate import stream
 from ray_selfloop.distributed.trials import RETRIES, Experiment, Outcome
@@ -22,7 +23,7 @@ from ray_selfloop.store import Store
 
 TICK = 0.05  # s between two looks at what has ended
 GRACE = 15.0  # s that running stages are given after an interruption
-GPU_KINDS = ("generator", "samples")  # besides trials
+GPU_KINDS = ("generator", "samples", "search")  # besides trials
 CLOSE = 5.0  # s that Tune is given to end
 Watcher = Callable[[Progress], None]
 
@@ -92,6 +93,10 @@ class Scheduler:
             self._trials().board.waiting.put(stage)
         elif stage.kind == "samples":
             threading.Thread(target=self._stream, args=(stage,), daemon=True).start()
+        elif stage.kind == "search":
+            task = ray.remote(num_cpus=0.5, max_retries=RETRIES)(search.run)
+            gpus = self.cluster.trial.get("gpu", 0.0)
+            self._tasks[task.remote(stage, self.root, gpus)] = stage.key
         else:
             gpus = self.cluster.gpus_per_generator if stage.kind == "generator" else 0
             task = ray.remote(num_cpus=0.5, num_gpus=gpus, max_retries=RETRIES)(_run)

@@ -6,6 +6,10 @@ One gauge freedom per connected component of the model x dataset graph: multiply
 c and dividing 1 + d_D, d_Q and d_U by c changes no A_t. So only ratios are reported. A component is
 fitted in the gauge where 1 - g_M = 1 for its first model; what the rank check of the design finds
 not identified is named and has no number. Knows nothing of how B, q and u were measured.
+
+Intervals are by chain: a chain is a loop seed over all scenarios, whose errors may be dependent in
+any way (cluster-robust), plus the test images' part that all chains share. Below ten chains the t
+quantile at chains - 1 degrees of freedom, from ten on that of a bootstrap over chains.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.stats import t as student
 
-from ray_selfloop.dynamics.factors import BiasSeries, Step, Steps
+from ray_selfloop.dynamics.chains import MANY, studentised
+from ray_selfloop.dynamics.factors import BiasSeries, Labels, Step, Steps
 from ray_selfloop.evaluation.outcomes import Floats
 
 TINY = 1e-8  # relative singular value below which a direction counts as lost
@@ -52,12 +57,13 @@ class _Step:
     u: float
 
 
-def _observed(series: Sequence[BiasSeries], factors: Steps) -> list[_Step]:
+def _observed(series: Sequence[BiasSeries], factors: Steps, labels: Labels) -> list[_Step]:
     """Steps between generations whose bias is measurable and positive in the chain."""
     found = []
     for one in series:
-        if not one.measurable[0]:
+        if one.inflated or not one.measurable[0]:
             continue
+        cell = labels.model(one.scenario, one.classifier), labels.dataset(one.scenario)
         for k, chain in enumerate(one.chains):
             for t in range(one.generations - 1):
                 pair = one.squared[:, k, t : t + 2]
@@ -66,7 +72,7 @@ def _observed(series: Sequence[BiasSeries], factors: Steps) -> list[_Step]:
                 key = (one.scenario, one.classifier, chain, t)
                 step = factors.get(key) or factors.get((one.scenario, "", chain, t))
                 error = (pair[1:] - pair[0]) / (2.0 * pair[0])  # of log B = log(B^2) / 2
-                found.append(_step(one, chain, pair[0], error, step or Step(np.nan, np.nan)))
+                found.append(_step(one, cell, chain, pair[0], error, step or Step(np.nan, np.nan)))
     return found
 
 
@@ -80,12 +86,14 @@ def _acted_on(steps: list[_Step]) -> list[_Step]:
     return [s for s in steps if not (s.dataset in have and np.isnan(s.x) and np.isnan(s.u))]
 
 
-def _step(one: BiasSeries, chain: int, pair: Floats, error: Floats, step: Step) -> _Step:
+def _step(
+    one: BiasSeries, cell: tuple[str, str], chain: int, pair: Floats, error: Floats, step: Step
+) -> _Step:
     draws = error[:, 1] - error[:, 0]
     training = (one.training / (4.0 * pair**2)).sum()
     weight = 1.0 / (float(draws.var()) + float(training) + 1e-4)  # 1e-4: no step counts alone
     y = 0.5 * float(np.log(pair[1] / pair[0]))
-    return _Step(one.classifier, one.scenario, chain, y, draws, weight, 1.0 - step.q, step.u)
+    return _Step(*cell, chain, y, draws, weight, 1.0 - step.q, step.u)
 
 
 def components(pairs: set[tuple[str, str]]) -> list[tuple[list[str], list[str]]]:
@@ -183,12 +191,29 @@ def _null(columns: Floats, names: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Fit:
-    """parameters ``(p,)``; covariance ``(p, p)``; t quantile; note on what the interval covers."""
+    """parameters ``(p,)``; note on what the interval covers.
+
+    images: covariance ``(p, p)`` of the test images' part that chains share (all, with one chain).
+    scores: ``(m, p)``, each chain's part in the parameters' error, m > 1 chains; else empty.
+    """
 
     parameters: Floats
-    covariance: Floats
-    quantile: float
+    images: Floats
+    scores: Floats
+    level: float
+    freedom: int
     note: str
+
+    def reach(self, gradient: Floats) -> float:
+        """Half the width of the interval of ``gradient @ parameters``."""
+        common, m = max(float(gradient @ self.images @ gradient), 0.0), len(self.scores)
+        t = float(student.ppf(0.5 + self.level / 2, self.freedom))
+        if not m:
+            return t * common**0.5
+        each = m * (self.scores @ gradient)
+        if m >= MANY:
+            t = float(studentised(each[None], np.array([common]), self.level)[0])
+        return t * (float(each.var(ddof=1)) / m + common) ** 0.5
 
 
 def _solve(design: _Design, level: float) -> _Fit:
@@ -212,33 +237,34 @@ def _solve(design: _Design, level: float) -> _Fit:
 
     found = least_squares(residual, start[free], x_scale="jac")
     influence = np.linalg.pinv(np.asarray(found.jac)) * root  # (p, n): d parameters / d y
-    covariance = np.zeros((len(free), len(free)))
     error = -found.fun / root
-    covariance[np.ix_(free, free)], freedom = _covariance(design.steps, influence, error)
-    chains = {s.chain for s in design.steps}
-    note = THIS_CHAIN if len(chains) == 1 else ""
-    return _Fit(full(found.x), covariance, float(student.ppf(0.5 + level / 2, freedom)), note)
+    images, scores, freedom = _sources(design.steps, influence, error)
+    covariance = np.zeros((len(free), len(free)))
+    covariance[np.ix_(free, free)] = images
+    every = np.zeros((len(scores), len(free)))
+    every[:, free] = scores
+    note = "" if len(scores) else THIS_CHAIN
+    return _Fit(full(found.x), covariance, every, level, freedom, note)
 
 
-def _covariance(steps: list[_Step], influence: Floats, error: Floats) -> tuple[Floats, int]:
-    """Between chains (cluster-robust), plus the test images' part that the chains share.
+def _sources(steps: list[_Step], influence: Floats, error: Floats) -> tuple[Floats, Floats, int]:
+    """The images' covariance that chains share, the chains' scores, and degrees of freedom.
 
-    With one chain: test images plus the scatter of its steps. Second result: degrees of freedom.
+    With one chain: test images plus the scatter of its steps, no scores.
     """
     chain = np.array([s.chain for s in steps])
     draws = np.stack([s.draws for s in steps])  # (n, R)
-    image = np.cov(influence @ draws)
+    image = np.atleast_2d(np.cov(influence @ draws))
     names = np.unique(chain)
     if len(names) == 1:
         spare = len(steps) - len(influence)
         scatter = (influence * error**2) @ influence.T * len(steps) / spare
-        return np.atleast_2d(image + scatter), spare
+        return image + scatter, np.zeros((0, len(influence))), spare
     own = [influence[:, chain == k] for k in names]
     scores = np.stack([part @ error[chain == k] for part, k in zip(own, names, strict=True)])
-    between = scores.T @ scores * len(names) / (len(names) - 1)
     apart = [np.cov(part @ draws[chain == k]) for part, k in zip(own, names, strict=True)]
     values, vectors = np.linalg.eigh(np.atleast_2d(image - np.sum(apart, axis=0)))
-    return between + (vectors * np.maximum(values, 0.0)) @ vectors.T, len(names) - 1
+    return (vectors * np.maximum(values, 0.0)) @ vectors.T, scores, len(names) - 1
 
 
 def _numbers(design: _Design, fit: _Fit) -> list[Number]:
@@ -273,7 +299,7 @@ def _exponential(
     if refused:
         return Number(scope, quantity, nan, nan, nan, refused)
     weight = np.array([terms.get(name, 0.0) for name in design.names])
-    centre, reach = weight @ fit.parameters, fit.quantile * _sd(weight, fit)
+    centre, reach = weight @ fit.parameters, fit.reach(weight)
     value, low, high = np.exp([centre, centre - reach, centre + reach]).tolist()
     return Number(scope, quantity, value, low, high, fit.note)
 
@@ -290,12 +316,8 @@ def _relative(
     gradient = np.zeros(len(index))
     gradient[index[name]] = np.exp(-fit.parameters[index[level]])
     gradient[index[level]] = -value
-    reach = fit.quantile * _sd(gradient, fit)
+    reach = fit.reach(gradient)
     return Number(dataset, quantity, value, value - reach, value + reach, fit.note)
-
-
-def _sd(gradient: Floats, fit: _Fit) -> float:
-    return max(float(gradient @ fit.covariance @ gradient), 0.0) ** 0.5
 
 
 def _admissible(design: _Design, fit: _Fit) -> list[Number]:
@@ -317,18 +339,21 @@ def _admissible(design: _Design, fit: _Fit) -> list[Number]:
     ]
 
 
-def parameters(series: Sequence[BiasSeries], factors: Steps, level: float) -> list[Number]:
+def parameters(
+    series: Sequence[BiasSeries], factors: Steps, level: float, labels: Labels
+) -> list[Number]:
     """Every ratio of eq. 6's parameters, component by component; empty without an observed step.
 
-    level: coverage of the intervals. Steps without q and u take no part where a dataset has others.
+    level: coverage of the intervals. labels: which scenarios are one dataset and which classifiers
+    one model. Steps without q and u take no part where a dataset has others.
     """
-    steps = _acted_on(_observed(series, factors))
+    steps = _acted_on(_observed(series, factors, labels))
     found: list[Number] = []
     for models, datasets in components({(s.model, s.dataset) for s in steps}):
         design = _design([s for s in steps if s.model in models], models, datasets)
         if all(name in design.lost for name in design.names):
-            nan = float("nan")
-            nothing = _Fit(np.zeros(len(design.names)), np.zeros((0, 0)), nan, "")
+            none = np.zeros((0, 0))
+            nothing = _Fit(np.zeros(len(design.names)), none, none, level, 1, "")
             found += _numbers(design, nothing)
         else:
             found += _numbers(design, _solve(design, level))

@@ -4,18 +4,22 @@ Decides what is averaged before the fit: classifier seeds within a chain. Chains
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ray_selfloop.config.evaluation import Dynamics, Evaluation
+from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.fairness import mean_defined
 from ray_selfloop.evaluation.intervals import band
 from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet
 from ray_selfloop.evaluation.readings import gap_variances
-from ray_selfloop.evaluation.tallies import permuted, resampled
+from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
+
+INFLATED = ("one_minus_meo", "md")  # readings of B that hold true gap + noise
+SAME_DOSE = 0.02  # relative; a range cut does not keep exactly S images
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class BiasSeries:
     training: variance of one trial's B^2 between seeds beyond the test images' part; 0 where no
     generation has two seeds. seeds: ``(m, N + 1)``, sound trials.
     floor: ``(N + 1,)``, upper end of the noise floor of the chains' mean B^2.
+    square: ``(R, m, N + 1)``, the part of ``squared[1:]`` that is quadratic in the resampled error.
+    inflated: B is no unbiased reading (1 - MEO, MD): true gap + noise, which shrinks any A to 1.
     """
 
     scenario: str
@@ -37,6 +43,19 @@ class BiasSeries:
     training: float
     seeds: Ids
     floor: Floats
+    square: Floats
+    inflated: bool = False
+
+    def between(self, start: int, stop: int) -> "BiasSeries":
+        """The generations start..stop - 1 alone."""
+        cut = slice(start, stop)
+        return replace(
+            self,
+            squared=self.squared[:, :, cut],
+            seeds=self.seeds[:, cut],
+            floor=self.floor[cut],
+            square=self.square[:, :, cut],
+        )
 
     @property
     def generations(self) -> int:
@@ -73,26 +92,65 @@ def _series(
     scenario: str, classifier: str, trials: list[Outcome], test: TestSet, settings: Evaluation
 ) -> BiasSeries:
     correct = np.stack([np.asarray(o.predictions) == test.labels for o in trials])
-    reading = 0 if settings.dynamics.bias == "gap_rms" else 1
-    draws = gap_variances(resampled(correct, test, settings.resamples, settings.seed), True)
-    null = gap_variances(permuted(correct, test, settings.permutations, settings.seed), False)
+    tally = resampled(correct, test, settings.resamples, settings.seed)
+    draws, square = _bias(tally, test, settings.dynamics.bias)
+    null = _null(
+        permuted(correct, test, settings.permutations, settings.seed), test, settings.dynamics.bias
+    )
     chains = tuple(sorted({o.loop_seed for o in trials}))
     length = max(o.generation for o in trials) + 1
     place = np.array([chains.index(o.loop_seed) * length + o.generation for o in trials])
-    squared, seeds = _over_seeds(draws[reading], place, len(chains) * length)
-    floors, _ = _over_seeds(null[reading], place, len(chains) * length)
+    squared, seeds = _over_seeds(draws, place, len(chains) * length)
     shape = (len(chains), length)
-    null_mean = mean_defined(np.swapaxes(floors.reshape(-1, *shape), 1, 2))
-    floor = band(null_mean, settings.level)[2]
+    floors, squares = (
+        _over_seeds(part, place, len(chains) * length)[0].reshape(-1, *shape)
+        for part in (null, square)
+    )
+    floor = band(mean_defined(np.swapaxes(floors, 1, 2)), settings.level)[2]
     return BiasSeries(
         scenario,
         classifier,
         chains,
         squared.reshape(-1, *shape),
-        _training_variance(draws[reading], place),
+        _training_variance(draws, place),
         seeds.reshape(shape),
         np.where(np.isnan(floor), np.inf, floor),
+        squares,
+        settings.dynamics.bias in INFLATED,
     )
+
+
+def _bias(tally: Tally, test: TestSet, bias: str) -> tuple[Floats, Floats]:
+    """B^2 ``(1 + R, T)``, draw 0 observed, and the square part of its resampled error ``(R, T)``.
+
+    Mirrored resamples (``2 p - p*`` for the rates p*) turn the linear part of the error round and
+    leave its square. A floor-inflated B has no such parts: its square is 0.
+    """
+    if bias in INFLATED:
+        value = _gap(tally, test, bias) ** 2
+        return value, np.zeros_like(value[1:])
+    reading = 0 if bias == "gap_rms" else 1
+    value = gap_variances(tally, True)[reading]
+    spread = None if tally.spread is None else 2.0 * tally.spread[:1] - tally.spread
+    mirrored = gap_variances(
+        replace(tally, hits=2.0 * tally.hits[:1] - tally.hits, spread=spread), True
+    )
+    return value, 0.5 * (value[1:] + mirrored[reading][1:]) - value[:1]
+
+
+def _null(tally: Tally, test: TestSet, bias: str) -> Floats:
+    """B^2 under permuted subgroups, ``(P, T)``."""
+    if bias in INFLATED:
+        return _gap(tally, test, bias) ** 2
+    return gap_variances(tally, False)[0 if bias == "gap_rms" else 1]
+
+
+def _gap(tally: Tally, test: TestSet, bias: str) -> Floats:
+    """1 - MEO (eq. 2) or MD (eq. 4) ``(B, T)``: pooled where the rates may be, else per class."""
+    gap = fairness.mean_gap if bias == "one_minus_meo" else fairness.md
+    if test.pooled:
+        return gap(fairness.ratio(tally.hits.sum(axis=-2), tally.support.sum(axis=-2)))
+    return mean_defined(gap(fairness.ratio(tally.hits, tally.support)))
 
 
 def _over_seeds(values: Floats, place: Ids, places: int) -> tuple[Floats, Ids]:
@@ -129,7 +187,8 @@ class Step:
 
 
 Steps = Mapping[tuple[str, str, int, int], Step]  # scenario, classifier or "", chain, t
-Contents = Mapping[int, Mapping[int, float]]  # generation -> kept generation -> images of it
+# (classifier, chain, generation) -> kept generation -> images of it
+Contents = Mapping[tuple[str, int, int], Mapping[int, float]]
 
 
 def over_queue(values: Mapping[int, float], content: Mapping[int, float]) -> float:
@@ -145,11 +204,16 @@ def steps(
 ) -> dict[tuple[str, str, int, int], Step]:
     """q and u behind every step, from generator rows of the results table.
 
-    contents: scenario -> generation n -> what generated images train generation n's classifiers.
+    contents: scenario -> (classifier, chain, generation n) -> what generated images train it.
+    A row without classifier belongs to a chain that all classifiers share.
+    ``cas`` is measured on what was generated alone, whatever the split of u.
     ``incoming``: step t -> t+1 takes those of t+1; ``literal``: those of t (nothing at t = 0).
     """
-    plain = (table["class"] == "") & (table["subgroup"] == "") & (table["split"] == settings.split)
-    rows = table[plain & table["metric"].isin([settings.quality, "u"]) & table["seed"].isna()]
+    plain = (table["class"] == "") & (table["subgroup"] == "") & table["seed"].isna()
+    source = "generated" if settings.quality == "cas" else settings.split
+    quality = (table["metric"] == settings.quality) & (table["split"] == source)
+    balance = (table["metric"] == "u") & (table["split"] == settings.split)
+    rows = table[plain & (quality | balance)]
     rows = rows[rows["loop_seed"].notna() & rows["generation"].notna()]
     measured: dict[tuple[str, str, int], dict[str, dict[int, float]]] = {}
     for row in rows.to_dict("records"):
@@ -162,6 +226,72 @@ def steps(
             over_queue(values[settings.quality], content), over_queue(values["u"], content)
         )
         for (scenario, classifier, chain), values in measured.items()
-        for n, content in contents.get(scenario, {}).items()
-        if n - offset >= 0
+        for (who, of, n), content in contents.get(scenario, {}).items()
+        if of == chain and classifier in ("", who) and n - offset >= 0
     }
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the scenarios of a sweep share, and what is known of them before the fit.
+
+    datasets: scenario -> dataset, whose d_D it has; arms and designed q and u share one.
+    models: scenario -> classifier -> model, whose g_M it has; scratch and pretrained are two.
+    experts: scenario -> the classifier whose uncertainty filters a shared chain, or "".
+    filled: scenario -> first generation from which the dose stays the same; see `filled_from`.
+    gated: scenario -> why its generator counts as not converged, or "".
+    What is not named is its own dataset, its own model, and not gated.
+    """
+
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    experts: Mapping[str, str] = field(default_factory=dict)
+    filled: Mapping[str, int] = field(default_factory=dict)
+    gated: Mapping[str, str] = field(default_factory=dict)
+
+    def dataset(self, scenario: str) -> str:
+        """The dataset of a scenario."""
+        return self.datasets.get(scenario, scenario)
+
+    def model(self, scenario: str, classifier: str) -> str:
+        """The model that a classifier of a scenario is."""
+        return self.models.get(scenario, {}).get(classifier, classifier)
+
+
+def filled_from(contents: Contents) -> int:
+    """First generation from which on every chain's dose (generated images) stays within 2 %.
+
+    While the queue fills, dose and generation are confounded. The last generation where the dose
+    never settles, 0 where it never changes (an arm without generated data).
+    """
+    doses: dict[tuple[str, int], dict[int, float]] = {}
+    for (classifier, chain, n), content in contents.items():
+        doses.setdefault((classifier, chain), {})[n] = sum(content.values())
+    found = 0
+    for by_generation in doses.values():
+        last = by_generation[max(by_generation)]
+        moved = [n for n, dose in by_generation.items() if abs(dose - last) > SAME_DOSE * last]
+        found = max(found, max(moved, default=-1) + 1)
+    return found
+
+
+def not_converged(table: pd.DataFrame, scenario: str, bound: float) -> str:
+    """Why a scenario's generator counts as not converged; "" where it does, or where none is.
+
+    The smallest over generations of the chains' mean ``label_fidelity`` of what was generated,
+    over the chains' mean ``judge_accuracy`` (of the same judge on held-out real images), both
+    fractions, against ``bound``. Chains of their own classifier count as chains.
+    """
+    rows = table[(table["scenario"] == scenario) & (table["class"] == "")]
+    rows = rows[(rows["subgroup"] == "") & rows["seed"].isna() & rows["generation"].notna()]
+    fidelity = rows[(rows["metric"] == "label_fidelity") & (rows["split"] == "generated")]
+    judge = float(rows.loc[rows["metric"] == "judge_accuracy", "value"].mean())
+    by_generation = fidelity.groupby("generation")["value"].mean()
+    if by_generation.empty or not judge > 0 or by_generation.min() / judge >= bound:
+        return ""
+    n = int(by_generation.idxmin())
+    return (
+        f"label fidelity of the generated images at generation {n}: {by_generation.min():.2f}, "
+        f"{by_generation.min() / judge:.2f} of the judge's own accuracy on held-out real images "
+        f"({judge:.2f}); the bound is {bound:g} of it"
+    )

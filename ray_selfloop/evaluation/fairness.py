@@ -61,7 +61,8 @@ def meo(rates: Floats, ordered: bool) -> Floats:
     """Multi-group equality of opportunity, eq. 2, 0..1; 1 is equal.
 
     ``1 - 1/C(G,2) sum_{i<j} |TPR_i - TPR_j|``. ``i, j < G`` is read as ``<= G``. ``ordered`` sums
-    over ordered pairs as printed, which counts each gap twice: 2 meo - 1, range -1..1.
+    over ordered pairs as printed, which counts each gap twice: 2 meo - 1, range -1..1. No library
+    has it; with G = 2 it is one minus AIF360's `equal_opportunity_difference`, absolute.
     """
     return 1.0 - (2.0 if ordered else 1.0) * mean_gap(rates)
 
@@ -71,7 +72,8 @@ def di(rates: Floats, ordered: bool) -> Floats:
 
     ``1 - 1/(G(G-1)) sum_{i != j} |TPR_i / TPR_j - 1|``: the mean over both orders of each pair, so
     that renumbering subgroups changes nothing. NaN where a supported subgroup has rate 0.
-    ``ordered`` divides by C(G,2) as printed: 2 di - 1.
+    ``ordered`` divides by C(G,2) as printed: 2 di - 1. fairlearn's and torchmetrics' ratios are
+    `di_min_max`, another number.
     """
     both = [0.5 * (np.abs(ratio(a, b) - 1.0) + np.abs(ratio(b, a) - 1.0)) for a, b in _pairs(rates)]
     value = 1.0 - (2.0 if ordered else 1.0) * _pair_mean(both, rates.shape[:-1])
@@ -86,19 +88,28 @@ def _extremes(rates: Floats) -> tuple[Floats, Floats]:
 
 
 def di_min_max(rates: Floats) -> Floats:
-    """Smallest over largest rate, 0..1; 0 where one rate is zero, NaN where all are."""
+    """Smallest over largest rate, 0..1; 0 where one rate is zero, NaN where all are.
+
+    fairlearn's ``ratio(method="between_groups")`` and torchmetrics' `equal_opportunity`.
+    """
     low, high = _extremes(rates)
     return ratio(low, high)
 
 
 def md(rates: Floats) -> Floats:
-    """Maximum disparity, eq. 4: largest minus smallest rate, 0..1."""
+    """Maximum disparity, eq. 4: largest minus smallest rate, 0..1.
+
+    fairlearn's ``difference(method="between_groups")``; per class with ``control_features``.
+    """
     low, high = _extremes(rates)
     return high - low
 
 
 def worst(rates: Floats) -> Floats:
-    """Smallest supported rate over the last axis, 0..1; NaN without support."""
+    """Smallest supported rate over the last axis, 0..1; NaN without support.
+
+    Empty subgroups are left out, as in SubpopBench; WILDS counts them as 0.
+    """
     return _fold(np.fmin, rates)
 
 
@@ -111,7 +122,8 @@ def log_odds(hits: Floats, support: Floats) -> Floats:
 def ranked(rates: Floats) -> Floats:
     """Eq. 5: ``(..., C, G) -> (..., G)``, rates sorted ascending in each class, mean over classes.
 
-    Rank k averages over the classes that have at least k supported subgroups.
+    Rank k averages over the classes that have at least k supported subgroups. Where all have all,
+    the best rank less the worst is the mean over classes of `md`.
     """
     return mean_defined(np.moveaxis(np.sort(rates, axis=-1), -2, -1))
 

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, norm
+from scipy.special import ndtri
+from scipy.stats import binom
 
 from ray_selfloop.evaluation import fairness
-from ray_selfloop.evaluation.frechet import distances, precision_and_coverage
+from ray_selfloop.evaluation.frechet import (
+    Moments,
+    distances,
+    frechet_between,
+    moments,
+    precision_and_coverage,
+)
 from ray_selfloop.evaluation.outcomes import Floats, Ids
 
 MEMORISED_QUANTILE = 0.01  # of the held-out images' distances to their nearest training image
@@ -20,7 +27,7 @@ def wilson(hits: int, total: int, level: float) -> tuple[float, float, float]:
     """A share with its Wilson score interval; all NaN without rows."""
     if not total:
         return float("nan"), float("nan"), float("nan")
-    z, p = float(norm.ppf(0.5 + level / 2)), hits / total
+    z, p = float(ndtri(0.5 + level / 2)), hits / total
     centre = (p + z * z / (2 * total)) / (1 + z * z / total)
     reach = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
     low, high = float(centre - reach), float(centre + reach)
@@ -86,16 +93,24 @@ def share_change(
     null = np.stack([rng.multinomial(m, p, size=resamples) for m, p in zip(n, shares, strict=True)])
     every = np.concatenate([counts[None], np.swapaxes(draws, 0, 1)])
     drawn = fairness.ratio(every, every.sum(axis=-1, keepdims=True))
-    order = np.argsort(-shares, axis=1, kind="stable")
-    rows = np.arange(len(shares))
-    lead = shares[rows, order[:, 0]] - shares[rows, order[:, 1]]
-    signed = drawn[:, rows, order[:, 0]] - shares[rows, order[:, 0]]
     return ShareChange(
         variation=total_variation(every, shares),
         floor=sampling_floor(n, shares),
         null=total_variation(np.swapaxes(null, 0, 1), shares),
-        signed=np.where(lead > fairness.MAJORITY_MARGIN, signed, np.nan),
+        signed=majority_change(drawn, shares),
     )
+
+
+def majority_change(drawn: Floats, shares: Floats) -> Floats:
+    """Change of each class's largest subgroup's share, ``(R, C)``; NaN without a majority.
+
+    drawn ``(R, C, G)``: shares found; shares ``(C, G)``: the original ones.
+    """
+    order = np.argsort(-shares, axis=1, kind="stable")
+    rows = np.arange(len(shares))
+    lead = shares[rows, order[:, 0]] - shares[rows, order[:, 1]]
+    signed = drawn[:, rows, order[:, 0]] - shares[rows, order[:, 0]]
+    return np.where(lead > fairness.MAJORITY_MARGIN, signed, np.nan)
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,22 @@ def quality(
         return float("nan")
     p, c = (min(a / b, 1.0) for a, b in zip(ours, real, strict=True))
     return 2 * p * c / (p + c) if p + c else 0.0
+
+
+def frechet_relative(original: Moments, held_out: Floats, generated: Floats) -> float:
+    """Frechet distance of held-out real images to the original ones, over the generated images',
+    0..1: another reading of q, where 1 is as close as real images are.
+
+    The distance falls with the number of images, so that both use as many: the first rows of each,
+    which must come in random order. NaN where that is fewer than two.
+    """
+    count = min(len(held_out), len(generated))
+    if count < 2:
+        return float("nan")
+    real, ours = (
+        frechet_between(original, moments(part[:count])) for part in (held_out, generated)
+    )
+    return min(real / ours, 1.0) if ours > 0 else 1.0
 
 
 def agreement(labels: Ids, judged: Ids, of: NDArray[np.bool_]) -> tuple[int, int]:

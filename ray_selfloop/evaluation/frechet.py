@@ -12,30 +12,51 @@ from numpy.typing import NDArray
 from ray_selfloop.evaluation.outcomes import Floats
 
 
-def _root(symmetric: Floats) -> Floats:
-    """Square root of a positive semi-definite matrix; rounding below zero is cut."""
-    values, vectors = np.linalg.eigh(symmetric)
-    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+class Moments(NamedTuple):
+    """Mean and covariance of ``n`` feature vectors.
+
+    mean ``(d,)``; factor F ``(min(n, d), d)`` with ``F^T F`` the covariance (divisor n - 1).
+    """
+
+    mean: Floats
+    factor: Floats
+
+
+def moments(features: Floats) -> Moments:
+    """Moments of ``(n, d)``, n > 1: the centred rows themselves, or the covariance's square root
+    where there are more rows than dimensions (rounding below zero is cut)."""
+    mean = features.mean(axis=0)
+    if len(features) <= features.shape[1]:
+        return Moments(mean, (features - mean) / np.sqrt(len(features) - 1))
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(features, rowvar=False)))
+    return Moments(mean, (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+
+
+def frechet_between(first: Moments, second: Moments) -> float:
+    """``|m_1 - m_2|^2 + Tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))`` (eq. 1), at least 0; 0 is equal.
+
+    The trace of the root is the sum of singular values of ``F_1 F_2^T``, which is also right for
+    singular covariances, where scipy's `sqrtm` (pytorch-fid, clean-fid) adds a ridge and
+    torch-fidelity takes eigenvalues of the product: all agree within 1e-5, relative. Those may give
+    a set's distance to itself as -2.5e-6; here it is cut at 0. Squared feature units.
+    """
+    shift = first.mean - second.mean
+    overlap = np.linalg.svd(first.factor @ second.factor.T, compute_uv=False).sum()
+    traces = (first.factor**2).sum() + (second.factor**2).sum()
+    return max(float(shift @ shift + traces - 2.0 * overlap), 0.0)
 
 
 def frechet_distance(real: Floats, generated: Floats) -> float:
-    """``|m_r - m_g|^2 + Tr(S_r + S_g - 2 (S_r S_g)^(1/2))`` (eq. 1), at least 0; 0 is equal.
-
-    Means and covariances (divisor n - 1) of the features. The trace of the root is the sum of
-    singular values of ``S_r^(1/2) S_g^(1/2)``, which is also right for singular covariances.
-    Squared feature units. Needs two rows in each set.
-    """
-    shift = real.mean(axis=0) - generated.mean(axis=0)
-    first, second = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (real, generated))
-    overlap = np.linalg.svd(_root(first) @ _root(second), compute_uv=False).sum()
-    distance = shift @ shift + np.trace(first) + np.trace(second) - 2.0 * overlap
-    return max(float(distance), 0.0)
+    """`frechet_between` of two feature sets ``(n, d)`` with at least two rows each."""
+    return frechet_between(moments(real), moments(generated))
 
 
 def kernel_distance(real: Floats, generated: Floats) -> float:
     """Unbiased squared MMD with kernel ``(x.y / d + 1)^3`` (KID); may be negative; 0 is equal.
 
-    Over the full sets, no subsets. Needs two rows in each set.
+    Over the full sets, which may differ in size: equal to torchmetrics' `poly_mmd` and
+    torch-fidelity's `mmd2` where one subset is the whole set. Their KID is a mean over random
+    subsets (100 of 1,000), equal to this in expectation only. Needs two rows in each set.
     """
     d, m, n = real.shape[1], len(real), len(generated)
 
@@ -58,7 +79,10 @@ def distances(a: Floats, b: Floats) -> Floats:
 
 
 def radii(points: Floats, neighbours: int) -> Floats:
-    """Distance of each point to its k-th nearest other point, ``(n,)``; needs n > k."""
+    """Distance of each point to its k-th nearest other point, ``(n,)``; needs n > k.
+
+    prdc's convention: entry k + 1 of the sorted distances, of which the first is the point itself.
+    """
     own = distances(points, points)
     np.fill_diagonal(own, -1.0)  # itself comes first, whatever rounding says
     return np.partition(own, neighbours, axis=1)[:, neighbours]
@@ -75,6 +99,10 @@ class Prdc(NamedTuple):
 
 def prdc(real: Floats, generated: Floats, neighbours: int, reach: Floats) -> Prdc:
     """Kynkaanniemi et al. 2019, Naeem et al. 2020, with k-NN balls and strict inequality.
+
+    As `prdc.compute_prdc(real, fake, k)`. torch-fidelity calls the *generated* set input 1, so that
+    arguments in this order swap its precision and recall, and it counts points on a ball's surface
+    as inside (``<=``): equal where no distance ties with a radius.
 
     precision: generated points inside a ball of a real point. recall: real points inside a ball of
     a generated point. density: real balls around a generated point, mean, over k. coverage: real

@@ -4,7 +4,10 @@ Decides which metrics a split gets. Knows no images: features, judged labels and
 as arrays.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,42 +18,89 @@ from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fidelity
 from ray_selfloop.evaluation.fairness import mean_defined
-from ray_selfloop.evaluation.frechet import frechet_distance, kernel_distance, prdc, radii
+from ray_selfloop.evaluation.frechet import (
+    Moments,
+    frechet_between,
+    kernel_distance,
+    moments,
+    prdc,
+    radii,
+)
 from ray_selfloop.evaluation.intervals import band, reverse_percentile
 from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.probe_correction import probed_change
 from ray_selfloop.evaluation.rows import Rows, Where, typed
+
+Ends = tuple[float, float, float]  # value, low, high
+
+PUBLISHED_NAMES = {"inception": ("fid", "kid")}  # of the feature sets that have names of their own
+
+
+@dataclass(frozen=True)
+class RealFeatures:
+    """One named feature set of the real data, measured once per dataset.
+
+    train: ``(n, d)``, a seeded draw of at most ``settings.reference`` original training images.
+    reach: ``(n,)``, `radii` of these; empty where there are too few of them.
+    held_out: ``(m, d)``, all held-out images in a seeded order.
+    moments: mean and covariance of *all* original training images.
+    """
+
+    train: Floats
+    reach: Floats
+    held_out: Floats
+    moments: Moments
 
 
 @dataclass(frozen=True)
 class Reference:
     """The real data that generated images are compared with.
 
-    features: name -> float ``(n, d)`` of the original training images (D0).
-    held_out: name -> float ``(m, d)`` of the held-out real images.
-    shares: float ``(C, G)``, subgroup shares within each class of D0; None without subgroups.
+    features: by name. shares: float ``(C, G)``, subgroup shares within each class of D0; None
+    without subgroups. judged: int ``(C, 2)``, held-out images of each class that the judge gives
+    their label, and all of them; None without a judge.
     """
 
-    features: dict[str, Floats]
-    held_out: dict[str, Floats]
+    features: dict[str, RealFeatures]
     shares: Floats | None
     class_names: tuple[str, ...]
     subgroup_names: tuple[str, ...]
+    judged: Ids | None = None
 
 
 @dataclass(frozen=True)
 class Generated:
     """Generated images of one split; ``n`` rows.
 
-    features: name -> float ``(n, d)``; may be empty (no feature metrics are written then).
+    features: name -> float ``(m, d)`` of all images or of a draw of them; may be empty (no feature
+        metrics are written then).
     labels: int64 ``(n,)``, the label that each image was asked for.
     judged: int64 ``(n,)``, the class that the generation-0 judge gives it, or None.
     subgroups: int64 ``(n,)``, 0..G-1, and G where none is clear; None without subgroups.
+    confusion: float ``(C, G, G)``, how often real images of subgroup i (rows) were read as j, where
+        a probe read the subgroups; None where pixels tell them.
     """
 
-    features: dict[str, Floats]
+    features: Mapping[str, NDArray[np.floating]]
     labels: Ids
     judged: Ids | None
     subgroups: Ids | None
+    confusion: Floats | None = None
+
+
+def real_features(
+    train: NDArray[np.floating], held_out: NDArray[np.floating], settings: Evaluation
+) -> RealFeatures:
+    """What the real side of one feature set is reduced to; arrays ``(n, d)`` and ``(m, d)``."""
+    drawn = _draw(train, settings.reference, settings.seed, "reference")
+    many = len(drawn) > settings.neighbours
+    with threadpool_limits(limits=1):
+        return RealFeatures(
+            train=drawn,
+            reach=radii(drawn, settings.neighbours) if many else np.empty(0),
+            held_out=_draw(held_out, len(held_out), settings.seed, "held_out"),
+            moments=moments(np.asarray(train, np.float64)),
+        )
 
 
 def generator_rows(
@@ -65,9 +115,11 @@ def generator_rows(
 
     splits: any of ``generated`` (before the filter), ``kept`` (after it) and ``queue`` (all
     generated images in the training set); the name becomes the table's ``split``. Feature metrics
-    use ``settings.samples`` images (a seeded draw), shares and label fidelity all that are given.
+    use at most ``settings.samples`` images (a seeded draw), shares and label
+    fidelity all that are given.
     Metrics of the first feature set have plain names (``precision``), those of others a suffix
-    (``precision/lenet``); distances always carry theirs.
+    (``precision/lenet``); distances always carry theirs, but for `fid` and `kid`, which are the
+    distances on the features named ``inception``. Numbers do not depend on the images' order.
     """
     where, frames = Where(loop_seed, generation), []
     for split, data in splits.items():
@@ -80,36 +132,56 @@ def generator_rows(
     return typed(pd.concat(frames, ignore_index=True))
 
 
-def _draw(features: Floats, most: int, seed: int, *purpose: str) -> Floats:
-    """At most ``most`` rows in a seeded order."""
-    order = seeding.rng(seed, *purpose).permutation(len(features))
-    return np.asarray(features[order[:most]], np.float64)
+def drawn_rows(values: NDArray[Any], most: int, seed: int, purpose: str) -> Ids:
+    """At most ``most`` row numbers of ``(n, ...)``, chosen and ordered by a keyed hash of the rows'
+    content: random, and the same rows whatever order they come in."""
+    key = seeding.derive(seed, purpose).to_bytes(8, "big")
+    marks = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in values]
+    return np.array(sorted(range(len(marks)), key=marks.__getitem__)[:most], np.int64)
+
+
+def _draw(features: NDArray[np.floating], most: int, seed: int, purpose: str) -> Floats:
+    rows = drawn_rows(features, most, seed, purpose)
+    return np.asarray(features[rows], np.float64)
 
 
 def _feature_rows(
     rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
 ) -> None:
-    k, seed = settings.neighbours, settings.seed
     for name, features in data.features.items():
         suffix = "" if name == settings.features[0] else f"/{name}"
-        drawn = _draw(features, settings.samples, seed, "samples")
-        real = _draw(reference.features[name], settings.reference, seed, "reference")
+        drawn = _draw(features, settings.samples, settings.seed, "samples")
+        real = reference.features[name]
         rows.add(f"samples{suffix}", [float(len(drawn))], where)
-        if min(len(drawn), len(real)) <= k:
+        if min(len(drawn), len(real.train)) <= settings.neighbours:
             continue  # too few for any comparison of distributions
-        held = reference.held_out[name]
-        held, reach = _draw(held, len(held), seed, "held_out"), radii(real, k)
-        found = {
-            f"frechet_distance/{name}": frechet_distance(reference.features[name], drawn),
-            f"kernel_distance/{name}": kernel_distance(real, drawn),
-            f"q{suffix}": fidelity.quality(real, held, drawn, reach, k),
-        }
-        found |= {f"{key}{suffix}": v for key, v in prdc(real, drawn, k, reach)._asdict().items()}
-        copied = fidelity.copies(real, held, drawn)
-        found[f"memorised{suffix}"] = copied.memorised
-        found[f"nearest_neighbour_ratio{suffix}"] = copied.ratio
-        for metric, value in found.items():
+        for metric, value in _distances(name, drawn, real).items():
             rows.add(metric, [value], where)
+        for metric, value in _neighbourhoods(drawn, real, settings.neighbours).items():
+            rows.add(f"{metric}{suffix}", [value], where)
+        relative = fidelity.frechet_relative(real.moments, real.held_out, drawn)
+        rows.add(f"frechet_relative{suffix}", [relative], where)
+
+
+def _distances(name: str, drawn: Floats, real: RealFeatures) -> dict[str, float]:
+    """Frechet distance to all original images, kernel distance to the drawn ones."""
+    named = (f"frechet_distance/{name}", f"kernel_distance/{name}")
+    frechet, kernel = PUBLISHED_NAMES.get(name, named)
+    return {
+        frechet: frechet_between(real.moments, moments(drawn)),
+        kernel: kernel_distance(real.train, drawn),
+    }
+
+
+def _neighbourhoods(drawn: Floats, real: RealFeatures, k: int) -> dict[str, float]:
+    """What nearest neighbours tell: q, precision to coverage, copies."""
+    copied = fidelity.copies(real.train, real.held_out, drawn)
+    return {
+        "q": fidelity.quality(real.train, real.held_out, drawn, real.reach, k),
+        **prdc(real.train, drawn, k, real.reach)._asdict(),
+        "memorised": copied.memorised,
+        "nearest_neighbour_ratio": copied.ratio,
+    }
 
 
 def _fidelity_rows(
@@ -125,6 +197,38 @@ def _fidelity_rows(
         rows.add("label_fidelity", fidelity.wilson(hits, total, settings.level), where, (name, ""))
 
 
+def judge_rows(
+    scenario: str, loop_seed: int, generation: int, reference: Reference, settings: Evaluation
+) -> pd.DataFrame:
+    """`judge_accuracy` of all held-out real images and of each class, in split ``generated``."""
+    rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
+    if reference.judged is not None:
+        counts = {"": reference.judged.sum(axis=0)}
+        counts |= dict(zip(reference.class_names, reference.judged, strict=True))
+        for name, (hits, total) in counts.items():
+            ends = fidelity.wilson(int(hits), int(total), settings.level)
+            rows.add("judge_accuracy", ends, where, (name, ""))
+    return rows.frame()
+
+
+def cas_rows(
+    scenario: str,
+    loop_seed: int,
+    generation: int,
+    counted: tuple[int, int],
+    reference: Reference,
+    settings: Evaluation,
+) -> pd.DataFrame:
+    """`cas` and `cas_relative`; counted: held-out real images classified correctly, and all."""
+    rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
+    ends = fidelity.wilson(*counted, settings.level)
+    rows.add("cas", ends, where)
+    if reference.judged is not None and reference.judged[:, 0].sum():
+        hits, total = reference.judged.sum(axis=0)
+        rows.add("cas_relative", [min(ends[0] / (hits / total), 1.0)], where)
+    return rows.frame()
+
+
 def _share_rows(
     rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
 ) -> None:
@@ -134,15 +238,37 @@ def _share_rows(
     counts = fidelity.share_counts(data.labels, data.subgroups, classes, groups)
     shares = reference.shares / reference.shares.sum(axis=1, keepdims=True)
     stream = seeding.rng(settings.seed, "shares")
-    change = fidelity.share_change(counts, shares, settings.resamples, stream)
+    if data.confusion is None:
+        change = fidelity.share_change(counts, shares, settings.resamples, stream)
+        found = _counted_shares(counts[:, :groups], counts.sum(axis=1), settings.level)
+    else:
+        probed = probed_change(
+            counts[:, :groups], shares, data.confusion, settings.resamples, stream
+        )
+        change, found = probed.change, _corrected_shares(probed.shares, settings.level)
     _variation_rows(rows, where, change, reference.class_names, settings.level)
     for c, name in enumerate(reference.class_names):
-        total = int(counts[c].sum())
         for g, subgroup in enumerate(reference.subgroup_names):
-            ends = fidelity.wilson(int(counts[c, g]), total, settings.level)
-            rows.add("subgroup_share", ends, where, (name, subgroup))
-    ends = fidelity.wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
-    rows.add("none_clear", ends, where)
+            rows.add("subgroup_share", found[c][g], where, (name, subgroup))
+    if data.confusion is None:  # a probe always names a subgroup
+        ends = fidelity.wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
+        rows.add("none_clear", ends, where)
+
+
+def _counted_shares(counts: Floats, totals: Floats, level: float) -> list[list[Ends]]:
+    """Wilson's interval of each ``counts`` ``(C, G)`` out of ``totals`` ``(C,)``."""
+    return [
+        [fidelity.wilson(int(hits), int(total), level) for hits in row]
+        for row, total in zip(counts, totals, strict=True)
+    ]
+
+
+def _corrected_shares(draws: Floats, level: float) -> list[list[Ends]]:
+    """Corrected shares ``(1 + R, C, G)`` with the central quantiles of their draws."""
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(draws[1:], tails, axis=0)  # shares end at 0: no basic interval
+    ends = np.stack([draws[0], np.minimum(low, draws[0]), np.maximum(high, draws[0])], axis=-1)
+    return [[(float(v), float(lo), float(hi)) for v, lo, hi in row] for row in ends]
 
 
 def _variation_rows(

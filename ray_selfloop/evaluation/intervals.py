@@ -26,10 +26,12 @@ def reverse_percentile(draws: Floats, level: float) -> tuple[Floats, Floats]:
     ``[2 v - Q(1 - a/2), 2 v - Q(a/2)]`` with v the estimate and Q the quantiles of the draws: the
     error of a draw around v stands for the error of v around the truth. Gaps, maxima and minima of
     noisy rates are biased, and resampling adds the same bias again; percentile intervals add both
-    (per-class MD of CIFAR's test counts, true 0.20: percentile covers 4 % at nominal 95, this one
-    86 %; pooled: 95 and 94 %). Widened to the estimate where it would miss it. Near a true gap of
-    zero no bootstrap is right: that is what the noise floor is for. NaN where the estimate, or more
-    than half of the draws, is not defined.
+    (mean MD over classes at CIFAR's test counts, true 0.20: a percentile interval covers 4 % at
+    nominal 95). Measured coverage at nominal 95 of one class's MD (100 images a cell), true mean
+    0 / 0.06 / 0.20 / 0.40: 80 / 90 / 89 / 90 %; for the mean over classes see `readings`. Widened
+    to the estimate where it would miss it. Near a true gap of zero no bootstrap is right: that is
+    what the noise floor is for. NaN where the estimate, or more than half of the draws, is not
+    defined.
     """
     observed, resamples = draws[0], draws[1:]
     ordered = np.sort(resamples, axis=0)  # NaN last

@@ -9,6 +9,10 @@ change: ``change`` (since generation 0, within chain, seed and image), ``change_
     that the accuracy of each class explains) and ``change_distribution`` (the rest).
 floor: the same number with subgroup labels permuted: value = mean, low and high = band.
 
+Feature metrics (distances, precision to coverage, copies, q) move with the number of images. They
+use ``evaluation.samples`` images of split ``generated``; of ``kept`` and ``queue`` at most as many
+as one generation keeps, so that a filling queue moves none of them. ``samples`` says how many.
+
 Rows with an empty ``seed`` are means over seeds, then over chains. Their interval covers chains and
 test images where there are several chains. **With one chain it covers the test images alone: it
 holds for this chain only.**
@@ -16,6 +20,7 @@ holds for this chain only.**
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 
 READINGS = ("pooled", "per_class", "by_share_rank")
@@ -85,15 +90,36 @@ METRICS: dict[str, Metric] = {
     "collapsed": _rate(0.0, "1 where the classifier is at chance; in means: share collapsed"),
     "trials": Metric("trials", None, (0.0, inf), "trials behind a mean (not collapsed)"),
     "samples": Metric("images", None, (0.0, inf), "generated images behind a generator metric"),
-    "fid": Metric("distance", 0.0, (0.0, inf), "Frechet distance on Inception-V3 (eq. 1)"),
-    "kid": Metric("distance", 0.0, (-inf, inf), "unbiased cubic-kernel MMD^2 on Inception-V3"),
+    "fid": Metric(
+        "distance", 0.0, (0.0, inf), "Frechet distance on Inception-V3, published weights (eq. 1)"
+    ),
+    "kid": Metric(
+        "distance",
+        0.0,
+        (-inf, inf),
+        "unbiased cubic-kernel MMD^2 on Inception-V3, published weights; over the full sets",
+    ),
     "frechet_distance": Metric("distance", 0.0, (0.0, inf), "Frechet distance on named features"),
     "kernel_distance": Metric("distance", 0.0, (-inf, inf), "cubic-kernel MMD^2, named features"),
+    "frechet_relative": _rate(
+        1.0,
+        "Frechet distance of held-out real images to the original ones, over that of as many "
+        "generated images, cut at 1",
+    ),
     "precision": _rate(None, "share of generated images inside the real k-NN balls"),
     "recall": _rate(None, "share of real images inside the generated k-NN balls"),
     "density": Metric("ratio", 1.0, (0.0, inf), "mean real balls around a generated image, / k"),
     "coverage": _rate(1.0, "share of real k-NN balls that hold a generated image"),
     "label_fidelity": _rate(1.0, "share of generated images that the judge gives their label"),
+    "judge_accuracy": _rate(
+        None, "the judge's own accuracy on held-out real images: what label fidelity can reach"
+    ),
+    "cas": _rate(
+        1.0,
+        "classification accuracy score: accuracy on held-out real images of the judge's "
+        "network trained on generated images alone",
+    ),
+    "cas_relative": _rate(1.0, "the same over the judge's own accuracy there, cut at 1"),
     "memorised": _rate(
         0.01, "share of generated images nearer to a training image than 99 % of held-out ones are"
     ),
@@ -124,9 +150,13 @@ METRICS: dict[str, Metric] = {
         "bias amplification of eq. 6: B(t+1)/B(t) at generation t; "
         "without generation its geometric mean",
     ),
+    "A_filled": Metric(
+        "ratio", None, (0.0, inf), "A over the steps whose queue is filled: the dose stays the same"
+    ),
 }
 
 
+@cache
 def base(key: str) -> str:
     """The METRICS entry behind a key of the table; raises KeyError for an unknown one."""
     name = key.split("/")[0].removesuffix("_floor")
@@ -137,6 +167,7 @@ def base(key: str) -> str:
     raise KeyError(f"{key!r} is no metric of the results table")
 
 
+@cache
 def describe(key: str) -> Metric:
     """Unit, ideal value, range and definition of a key; a change has ideal None and wider range."""
     metric = METRICS[base(key)]

@@ -5,7 +5,7 @@ or rows: a reading is an array over draws and trials, reduced elsewhere.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class Reading:
 
     changes: has a change since generation 0. floored: means something under permuted subgroups.
     root: the table also gets ``gap_rms``, the root of the (averaged) value.
+    rows: of a rate: the independent test rows behind it; else 0.
     """
 
     metric: str
@@ -32,6 +33,7 @@ class Reading:
     changes: bool = True
     floored: bool = True
     root: bool = False
+    rows: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,54 @@ def _over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
     return fairness.ratio(total, plan.di_classes.sum(axis=-1).astype(np.float64))
 
 
-def _gaps(tally: Tally, plan: Plan) -> Iterator[Reading]:
+def _shrinkage(tally: Tally, rates: Floats) -> Floats:
+    """``(T, C, G)``: how far the observed rates stand out from their class by noise alone.
+
+    ``(1 - s) (p_cg - mean_g p_cg)`` with ``s^2`` the share of the variance of the rates, mean over
+    classes, that is no sampling noise (0..1).
+    """
+    (true, _), (raw, _) = _variances(replace(tally, hits=tally.hits[:1], spread=_first(tally)))
+    signal = np.sqrt(np.clip(np.nan_to_num(fairness.ratio(true[0], raw[0])), 0.0, 1.0))
+    apart = rates[0] - fairness.mean_defined(rates[0])[..., None]
+    return (1.0 - signal)[:, None, None] * apart
+
+
+def _first(tally: Tally) -> Floats | None:
+    return None if tally.spread is None else tally.spread[:1]
+
+
+def _without_noise_twice(metric: str, values: Floats, rates: Floats, noise: Floats, plan: Plan
+                         ) -> Floats:  # fmt: skip
+    """Bootstrap draws of a gap's mean over classes, around rates that scatter as the true ones do.
+
+    A resample of observed rates adds noise to rates that hold it already. Drawn around rates from
+    which the noise's share is taken (`_shrinkage`), errors are those of the estimate itself.
+    Nominal 95 % intervals of `md_per_class` at CIFAR's test counts, true 0.06 / 0.20 / 0.40:
+    cover 93 / 95 / 89 %, a plain bootstrap 54 / 95 / 89 %. At a true gap of 0 they cover 61 (0) %:
+    that is what the floor is for.
+    """
+    gap = {"md": fairness.md, "meo": lambda r: fairness.meo(r, plan.ordered)}.get(metric)
+    if gap is None or len(values) == 1:
+        return values
+    centre = fairness.mean_defined(gap(rates[0] - noise))
+    drawn = fairness.mean_defined(gap(rates[1:] - noise))
+    return np.concatenate([values[:1], values[:1] + drawn - centre])
+
+
+def _gaps(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
     test = plan.test
     rates, logits = (
         fairness.ratio(tally.hits, tally.support),
         fairness.log_odds(tally.hits, tally.support),
     )
+    noise = _shrinkage(tally, rates) if bootstrap else None
     for metric, values in _scalars(rates, logits, plan.ordered):
-        yield Reading(f"{metric}_per_class", _over_classes(metric, values, plan))
+        mean = _over_classes(metric, values, plan)
+        if noise is not None:
+            mean = _without_noise_twice(metric, mean, rates, noise, plan)
+        yield Reading(f"{metric}_per_class", mean)
         for label, name in enumerate(test.class_names):
-            yield Reading(metric, values[..., label], cls=name, changes=False, floored=False)
+            yield Reading(metric, values[..., label], cls=name, changes=False)
     hits, support = tally.hits.sum(axis=-2), tally.support.sum(axis=-2)
     pooled, logits = fairness.ratio(hits, support), fairness.log_odds(hits, support)
     for metric, values in _scalars(pooled, logits, plan.ordered):
@@ -104,10 +144,11 @@ def _by_share_rank(tally: Tally, plan: Plan) -> Iterator[Reading]:
     support = np.array([(tally.support * mask).sum() for mask in levels])
     rates, logits = fairness.ratio(hits, support), fairness.log_odds(hits, support)
     for metric, values in _scalars(rates, logits, plan.ordered):
-        yield Reading(f"{metric}_by_share_rank", values, floored=False)
+        yield Reading(f"{metric}_by_share_rank", values)
     middle = [f"share {k + 1}" for k in range(1, len(levels) - 1)]
     for k, name in enumerate(["majority", *middle, "minority"]):
-        yield Reading("tpr_by_share_rank", rates[..., k], subgroup=name, floored=False)
+        rows = float(support[k])
+        yield Reading("tpr_by_share_rank", rates[..., k], subgroup=name, floored=False, rows=rows)
 
 
 def _ranks(tally: Tally, plan: Plan) -> Iterator[Reading]:
@@ -133,21 +174,32 @@ def gap_variances(tally: Tally, bootstrap: bool) -> tuple[Floats, Floats]:
     Resampling adds the test images' noise once more, so that bootstrap draws scatter around the
     uncorrected variance; they are moved back to scatter around the estimate.
     """
+    corrected, raw = _variances(tally)
+    if not bootstrap:
+        return corrected
+    centred = [
+        np.concatenate([v[:1], v[1:] - (r[:1] - v[:1])])
+        for v, r in zip(corrected, raw, strict=True)
+    ]
+    return centred[0], centred[1]
+
+
+def _variances(tally: Tally) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Of per-class (mean) and pooled rates ``(B, T)``: variance without and with the noise."""
     h, n = tally.hits, tally.support
     if tally.spread is None:
         classes, pooled = fairness.gap_variance(h, n), fairness.gap_variance_pooled(h, n)
     else:
         classes = fairness.gap_variance_crossed(h, n, tally.spread)
         pooled = fairness.gap_variance_pooled_crossed(h, n, tally.spread)
-    pairs = [tuple(fairness.mean_defined(part) for part in classes), pooled]
-    if not bootstrap:
-        return pairs[0][0], pairs[1][0]
-    centred = [np.concatenate([v[:1], v[1:] - (raw[:1] - v[:1])]) for v, raw in pairs]
-    return centred[0], centred[1]
+    corrected, raw = (fairness.mean_defined(part) for part in classes)
+    return (corrected, pooled[0]), (raw, pooled[1])
 
 
 def _level_parts(tally: Tally, plan: Plan) -> Iterator[Reading]:
     """The change of MEO and MD since generation 0 in two parts that add up to it."""
+    if (plan.base == np.arange(len(plan.base))).all():
+        return  # nothing is later than generation 0
     start = tally.hits[:, plan.base]
     n = np.where(tally.support > 0, tally.support, 0.0)
     now = fairness.ratio(tally.hits, tally.support)
@@ -171,13 +223,18 @@ def _level_parts(tally: Tally, plan: Plan) -> Iterator[Reading]:
             for part, values in (("level", level), ("distribution", rest)):
                 defined = np.where(plan.base >= 0, values, np.nan)
                 name = f"{metric}_{reading}_change_{part}"
-                yield Reading(name, defined, changes=False, floored=False)
+                yield Reading(name, defined, changes=False)
 
 
 def subgroup_readings(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
-    """What permuting subgroups changes: these readings have a floor."""
-    yield from _gaps(tally, plan)
+    """What permuting subgroups changes: these readings have a floor.
+
+    bootstrap: draws are resamples of the observed rows, not permutations.
+    """
+    yield from _gaps(tally, plan, bootstrap)
     yield from _ranks(tally, plan)
+    yield from _by_share_rank(tally, plan)
+    yield from _level_parts(tally, plan)
     per_class, pooled = gap_variances(tally, bootstrap)
     yield Reading("gap_variance_per_class", per_class, root=True)
     yield Reading("gap_variance_pooled", pooled, root=True)
@@ -186,21 +243,22 @@ def subgroup_readings(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Rea
 def rate_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
     """Accuracy and true positive rates."""
     test, total = plan.test, tally.support.sum()
-    yield Reading("accuracy", tally.hits.sum(axis=(-2, -1)) / total, floored=False)
+    accuracy, units = tally.hits.sum(axis=(-2, -1)) / total, float(tally.units.sum())
+    yield Reading("accuracy", accuracy, floored=False, rows=units)
     rates = fairness.ratio(tally.hits, tally.support)
     weight = test.train_shares * (tally.support.sum(axis=-1, keepdims=True) / total)
     used = np.where(weight > 0, weight * np.where(weight > 0, rates, 0.0), 0.0)
     yield Reading("accuracy_reweighted", used.sum(axis=(-2, -1)), floored=False)
     pooled = fairness.ratio(tally.hits.sum(axis=-2), tally.support.sum(axis=-2))
     for g, subgroup in enumerate(test.subgroup_names):
-        yield Reading("tpr", pooled[..., g], subgroup=subgroup, floored=False)
+        rows = float(tally.support[:, g].sum())
+        yield Reading("tpr", pooled[..., g], subgroup=subgroup, floored=False, rows=rows)
         for c, name in enumerate(test.class_names):
-            yield Reading("tpr", rates[..., c, g], name, subgroup, changes=False, floored=False)
+            cell, rows = rates[..., c, g], float(tally.support[c, g])
+            yield Reading("tpr", cell, name, subgroup, changes=False, floored=False, rows=rows)
 
 
 def all_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
     """Every reading of a bootstrap tally."""
     yield from rate_readings(tally, plan)
     yield from subgroup_readings(tally, plan, bootstrap=True)
-    yield from _by_share_rank(tally, plan)
-    yield from _level_parts(tally, plan)

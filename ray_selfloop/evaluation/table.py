@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation.fidelity import wilson
 from ray_selfloop.evaluation.intervals import band, over_chains, reverse_percentile
 from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet
 from ray_selfloop.evaluation.readings import (
@@ -125,6 +126,8 @@ def _measured(
     for generation, chains in trials.chains(used).items():
         means = _seed_means(values, chains)
         places.append((trials.mean_of(generation), over_chains(means, level)))
+    if reading.rows and not suffix:
+        places = [(where, _of_rate(reading, where, ends, level)) for where, ends in places]
     keys = _keys(reading.metric, trials.plan.test, suffix)
     for where, ends in places:
         _write(rows, reading, keys, ends, where)
@@ -133,6 +136,20 @@ def _measured(
                 np.maximum(ends, 0.0)
             )  # of the mean variance: a mean of roots is biased
             _write(rows, reading, _root_keys(keys), roots.tolist(), where)
+
+
+def _of_rate(
+    reading: Reading, where: Where, ends: tuple[float, float, float], level: float
+) -> tuple[float, float, float]:
+    """Wilson's interval for one trial's rate of a cell, and for any rate of exactly 0 or 1.
+
+    Cells are small, and resampling rows that are all right (or all wrong) gives no width at all.
+    Several seeds or chains show the same rows: a mean of 0 or 1 counts as one of them.
+    """
+    cell = where.seed is not None and bool(reading.cls)
+    if np.isnan(ends[0]) or not (cell or ends[0] in (0.0, 1.0)):
+        return ends
+    return wilson(round(ends[0] * reading.rows), round(reading.rows), level)
 
 
 def _floor(

@@ -37,7 +37,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class _ClassRows:
-    """One class in canonical order (by unit, then subgroup), so that row order does not matter.
+    """One class in canonical order (by unit, then subgroup's name), so that neither the order of
+    rows nor the numbering of subgroups matters.
 
     rows, subgroups, half: ``(n,)``. strata: row positions that are resampled among themselves;
     where crossed, positions of units.
@@ -52,7 +53,8 @@ class _ClassRows:
 
 
 def _by_class(test: TestSet, seed: int) -> Iterator[_ClassRows]:
-    order = np.lexsort((test.subgroups, test.units, test.labels))
+    names = np.argsort(np.argsort(test.subgroup_names))
+    order = np.lexsort((names[test.subgroups], test.units, test.labels))
     distinct, index = np.unique(test.units, return_inverse=True)
     coin = seeding.rng(seed, "halves").random(len(distinct))[index]
     for label in range(test.classes):

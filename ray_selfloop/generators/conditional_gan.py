@@ -20,6 +20,7 @@ from ray_selfloop.data.imageset import Ids, Images
 from ray_selfloop.data.split import apportion
 from ray_selfloop.errors import StageError
 from ray_selfloop.generators import TrainingImages
+from ray_selfloop.generators.augment import augmented
 from ray_selfloop.generators.networks import DiscriminatorNet, GeneratorNet
 from ray_selfloop.generators.stopping import CRITERION, Look, Stopping, look, pixels8
 
@@ -32,7 +33,8 @@ class TrainedGan:
 
     weights: all that sampling needs; CPU tensors.
     history: one entry per look: step, mean losses since the last, criterion, diversities.
-    outcome: ``converged`` (the criterion stopped improving), ``budget`` (max_steps reached),
+    outcome: ``converged`` (the criterion stopped improving), ``budget`` (max_steps, or the share
+        of it that ``settings.budget`` grants, reached),
         ``diverged`` (losses or weights not finite) or ``collapsed`` (diversity too small).
     steps, best_step: optimiser steps made, and those after which ``weights`` were taken.
     best: the look at ``weights``; NaN where training diverged before the first.
@@ -86,14 +88,8 @@ class _Trainer:
         self.random = torch.Generator().manual_seed(seeding.derive(seed, "steps"))
         with torch.random.fork_rng(devices=[]):  # initial weights come from torch's own stream
             torch.manual_seed(seeding.derive(seed, "weights"))
-            generator = _network(num_classes, shape, settings)
-            discriminator = DiscriminatorNet(
-                settings.discriminator_width,
-                settings.discriminator_features,
-                settings.group_size,
-                num_classes,
-                shape,
-            )
+            generator = GeneratorNet(settings, num_classes, shape)
+            discriminator = DiscriminatorNet(settings, num_classes, shape)
         if initial is not None:
             generator.load_state_dict(initial)
         self.generator = generator.to(self.device).train()
@@ -118,13 +114,18 @@ class _Trainer:
         size = (self.settings.batch_size, self.settings.latent_size)
         return torch.randn(size, generator=self.random).to(self.device)
 
+    def _seen(self, images: Tensor) -> Tensor:
+        """Images as the discriminator sees them."""
+        return augmented(images, self.settings.augment, self.random)
+
     def _train_discriminator(self) -> Tensor:
         labels = self.groups.labels(self.settings.batch_size, self.random)
         real = self.groups.real(labels, self.random)
         labels = labels.to(self.device)
         with torch.no_grad():
             drawn = self.generator(self._noise(), labels)
-        logits = self.discriminator(torch.cat([real, drawn]), torch.cat([labels, labels]))
+        images = torch.cat([self._seen(real), self._seen(drawn)])
+        logits = self.discriminator(images, torch.cat([labels, labels]))
         loss = torch.zeros((), device=self.device)
         for judged in logits:
             of_real, of_drawn = judged.chunk(2)
@@ -135,20 +136,12 @@ class _Trainer:
     def _train_generator(self) -> Tensor:
         labels = self.groups.labels(self.settings.batch_size, self.random).to(self.device)
         self.discriminator.eval().requires_grad_(False)
-        images, groups = self.discriminator(self.generator(self._noise(), labels), labels)
+        drawn = self._seen(self.generator(self._noise(), labels))
+        images, groups = self.discriminator(drawn, labels)
         loss = -images.mean() - groups.mean()
         _descend(self.generator_adam, loss)
         self.discriminator.train().requires_grad_(True)
         return loss.detach()
-
-
-def _network(
-    num_classes: int, image_shape: tuple[int, ...], settings: ConditionalGan
-) -> GeneratorNet:
-    channels, height, width = image_shape
-    return GeneratorNet(
-        settings.latent_size, settings.generator_width, num_classes, (channels, height, width)
-    )
 
 
 def _adam(net: nn.Module, rate: float, settings: ConditionalGan) -> torch.optim.Adam:
@@ -207,7 +200,7 @@ def train(
     device: torch.device,
     initial: dict[str, Tensor] | None,
 ) -> TrainedGan:
-    """Train until the criterion stops improving, or for ``settings.max_steps``.
+    """Train until the criterion stops improving, or for the budget that ``settings`` grant.
 
     held_out: real images, used for the stopping criterion alone. initial: generator weights to
     start from (``start: previous``), or None; the discriminator is always fresh. On the CPU with
@@ -216,7 +209,7 @@ def train(
     groups = _Groups(data, num_classes, settings.group_size, device)
     trainer = _Trainer(groups, num_classes, settings, seed, initial)
     looks = _Looks(held_out, settings, seed)
-    stopping = Stopping(settings.patience_steps, settings.min_steps, settings.max_steps)
+    stopping = Stopping(**settings.granted)
     best, weights = Look(*[float("nan")] * 3), _copy(trainer.average)
     history: list[dict[str, float]] = []
     outcome: str | None = None
@@ -243,9 +236,10 @@ def _rounds(trainer: _Trainer, settings: ConditionalGan) -> Iterator[tuple[int, 
     the last look.
     """
     losses: list[Tensor] = []
-    for step in range(1, settings.max_steps + 1):
+    last = settings.granted["budget"]
+    for step in range(1, last + 1):
         losses.append(trainer.step(step))
-        if step % settings.check_every == 0 or step == settings.max_steps:
+        if step % settings.check_every == 0 or step == last:
             yield step, torch.stack(losses).mean(dim=0)
             losses = []
 
@@ -296,7 +290,7 @@ def sampler(
     Raises StageError where the weights do not fit them.
     """
     with torch.device("meta"):  # no initial weights are drawn
-        net = _network(num_classes, image_shape, settings)
+        net = GeneratorNet(settings, num_classes, image_shape)
     try:
         net.load_state_dict(weights, assign=True)
     except RuntimeError as error:

@@ -5,9 +5,11 @@ perfect generator. Neither trains, neither sees a subgroup.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ray_selfloop import seeding
 from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.split import apportion
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.generators import TrainingImages
 
@@ -57,6 +59,55 @@ class HeldOutReal:
         """Image ``i`` is the row that the plan gave to id ``i``; ``seed`` has no part in it."""
         assert np.array_equal(self.plan[ids], labels), "labels are the plan's"
         return self.reserve.images[self.rows[ids]]
+
+
+class SkewedReal:
+    """Reserve images with given within-class subgroup shares: arm `real_skewed`, uses subgroups.
+
+    subgroups: int64 ``(m,)`` of the reserve's images. plan: as in HeldOutReal. shares: float
+    ``(C, G)`` for each generation 1..n; the last one is drawn. Of each class and subgroup the
+    reserve is handed out in one seeded order; no image comes twice in a chain before all of its
+    subgroup have come once. ``repeated``: draws that had come before in this chain.
+    """
+
+    def __init__(
+        self,
+        reserve: TrainingImages,
+        subgroups: Ids,
+        plan: Ids,
+        shares: list[NDArray[np.float64]],
+        chain_seed: int,
+    ) -> None:
+        self.reserve, self.plan = reserve, plan
+        self.rows = np.empty(len(plan), np.int64)
+        self.repeated = 0
+        for label in np.unique(plan):
+            mine = np.flatnonzero(plan == label)
+            of = [
+                np.flatnonzero((reserve.labels == label) & (subgroups == g))
+                for g in range(shares[0].shape[1])
+            ]
+            have = np.array([len(rows) for rows in of])
+            drawn = np.array([apportion(len(mine), _possible(s[label], have)) for s in shares])
+            parts = []
+            for g, rows in enumerate(of):
+                order = seeding.rng(chain_seed, "skewed", int(label), g).permutation(rows)
+                past, count = int(drawn[:-1, g].sum()), int(drawn[-1, g])
+                parts.append(np.take(order, range(past, past + count), mode="wrap")
+                             if count else np.empty(0, np.int64))  # fmt: skip
+                self.repeated += min(count, max(past + count - len(rows), 0))
+            self.rows[mine] = np.concatenate(parts)
+
+    def sample(self, ids: Ids, labels: Ids, seed: int) -> Images:
+        """Image ``i`` is the row that the plan gave to id ``i``; ``seed`` has no part in it."""
+        assert np.array_equal(self.plan[ids], labels), "labels are the plan's"
+        return self.reserve.images[self.rows[ids]]
+
+
+def _possible(shares: NDArray[np.float64], have: Ids) -> NDArray[np.float64]:
+    """Shares of the subgroups that the reserve has; equal ones where none of them was asked for."""
+    possible = np.where(have > 0, np.maximum(shares, 0.0), 0.0)
+    return possible if possible.sum() > 0 else (have > 0).astype(np.float64)
 
 
 def check_reserve(reserve: Ids, drawn: Ids, generations: int) -> None:

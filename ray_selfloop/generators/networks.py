@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.errors import ConfigError
 
 LARGEST_BASE = 8  # pixels; halving ends at or below this
@@ -50,6 +51,16 @@ def _side(image_shape: tuple[int, ...]) -> int:
     return height
 
 
+def _doubling(upsampling: str, before: int, after: int) -> nn.Module:
+    """``(n, before, H, H)`` -> ``(n, after, 2H, 2H)``."""
+    if upsampling == "transposed":
+        return nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(before, after, 3, padding=1, bias=False),
+    )
+
+
 class GeneratorNet(nn.Module):
     """Noise ``(n, latent)`` and labels ``(n,)`` -> images ``(n, C, H, H)``.
 
@@ -57,18 +68,18 @@ class GeneratorNet(nn.Module):
     """
 
     def __init__(
-        self, latent: int, width: int, num_classes: int, image_shape: tuple[int, int, int]
+        self, settings: ConditionalGan, num_classes: int, image_shape: tuple[int, ...]
     ) -> None:
         super().__init__()
-        channels, size = image_shape[0], _side(image_shape)
+        channels, size, width = image_shape[0], _side(image_shape), settings.generator_width
         steps = doublings(size)
         widths = [max(width >> step, 8) for step in range(steps + 1)]
         self.base = size >> steps
         self.label = nn.Embedding(num_classes, LABEL_SIZE)
-        self.project = nn.Linear(latent + LABEL_SIZE, width * self.base**2)
+        self.project = nn.Linear(settings.latent_size + LABEL_SIZE, width * self.base**2)
         self.first = nn.BatchNorm2d(width, momentum=MOMENTUM)
         self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(widths)
+            _doubling(settings.upsampling, before, after) for before, after in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(b, momentum=MOMENTUM) for b in widths[1:])
         self.to_image = nn.Conv2d(widths[-1], channels, 3, padding=1)
@@ -88,14 +99,15 @@ class DiscriminatorNet(nn.Module):
     """
 
     def __init__(
-        self, width: int, features: int, group: int, num_classes: int, image_shape: tuple[int, ...]
+        self, settings: ConditionalGan, num_classes: int, image_shape: tuple[int, ...]
     ) -> None:
         super().__init__()
         channels, size = image_shape[0], image_shape[1]
+        width, features = settings.discriminator_width, settings.discriminator_features
         steps = doublings(size)
         widths = [channels, *(width << step for step in range(steps + 1))]
         strides = [2] * steps + [1]  # the last convolution stays at the lowest resolution
-        self.group = group
+        self.group, self.gain = settings.group_size, settings.discriminator_gain
         self.convs = nn.ModuleList(
             nn.Conv2d(a, b, 4 if stride == 2 else 3, stride, 1)
             for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
@@ -114,8 +126,8 @@ class DiscriminatorNet(nn.Module):
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         x = images
         for conv in self.convs:
-            x = F.leaky_relu(conv(x), SLOPE)
-        x = F.leaky_relu(self.features(x.flatten(1)), SLOPE)  # (n, features)
+            x = self.gain * F.leaky_relu(conv(x), SLOPE)
+        x = self.gain * F.leaky_relu(self.features(x.flatten(1)), SLOPE)  # (n, features)
         image = self.image_logit(x)[:, 0] + (self.image_label(labels) * x).sum(dim=1)
         return image, self._judge_groups(x, labels[:: self.group])
 

@@ -38,14 +38,36 @@ def cell(images: Pixels, width: int) -> Pixels:
     return out
 
 
-def cell_png(images: Pixels, width: int) -> bytes:
-    """One cell of the grid as PNG."""
-    return _encode(Image.fromarray(cell(images, width)))
+def fitting(images: Pixels, width: int) -> Pixels:
+    """``(k, C, h, w)`` -> all where they fit into ``width``, else fewer, else one, shrunk."""
+    k, _, _, w = images.shape
+    if w > width:
+        return np.stack([_shrunk(images[0], width)])
+    columns = (width + GAP) // (w + GAP)
+    return images if columns >= math.isqrt(k) else images[: columns**2]
+
+
+def _shrunk(image: Pixels, width: int) -> Pixels:
+    rgb = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    high = max(1, round(image.shape[1] * width / image.shape[2]))
+    small = Image.fromarray(np.ascontiguousarray(rgb)).resize((width, high), Image.Resampling.BOX)
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+def row_png(samples: Samples, width: int) -> bytes:
+    """One row of the grid, a cell of about ``width`` pixels for each class, as PNG."""
+    cells = [cell(fitting(of_class, width), width) for of_class in samples.images]
+    gap = np.full((cells[0].shape[0], 2 * GAP, 3), 255, np.uint8)
+    parts = [part for c in cells for part in (gap, c, gap)]
+    return _encode(Image.fromarray(np.concatenate(parts, axis=1)))
 
 
 def sheet_png(samples: Sequence[Samples], class_names: Sequence[str]) -> bytes:
     """The whole grid of one chain as one labelled PNG."""
-    rows = [[cell(of_class, WIDEST_CELL) for of_class in row.images] for row in samples]
+    rows = [
+        [cell(fitting(of_class, WIDEST_CELL), WIDEST_CELL) for of_class in row.images]
+        for row in samples
+    ]
     high, wide = rows[0][0].shape[:2]
     margin, head, gap = 110, 24, 8
     size = (margin + len(class_names) * (wide + gap), head + len(rows) * (high + gap))

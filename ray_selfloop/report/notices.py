@@ -4,19 +4,24 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ray_selfloop.report.view import Failure, ReportView, ScenarioView
+from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView
 
-WELL_ENDED = ("converged", "not trained")
+WELL_ENDED, NOT_TRAINED = "converged", "not trained"
 MOST_PLACES = 12
+MOST_NAMES = 3  # scenario names that a notice spells out
 
 
 @dataclass(frozen=True)
 class Notice:
-    """``level``: ``failed`` (something is missing), ``warning`` or ``note``."""
+    """``level``: ``failed`` (something is missing), ``warning`` or ``note``.
+
+    details: the single places behind ``text``, to be folded; empty where the text names them.
+    """
 
     level: str
     title: str
     text: str
+    details: tuple[str, ...] = ()
 
 
 def notices(view: ReportView) -> list[Notice]:
@@ -25,7 +30,7 @@ def notices(view: ReportView) -> list[Notice]:
         *_failures(view),
         *_collapsed(view),
         *_generators(view),
-        *(Notice("warning", "Sweep", text) for text in view.warnings),
+        *_warnings(view),
         *_few_chains(view),
     ]
 
@@ -51,32 +56,70 @@ def _failures(view: ReportView) -> Iterator[Notice]:
 
 
 def _collapsed(view: ReportView) -> Iterator[Notice]:
-    results = view.results
-    flagged = results[(results["metric"] == "collapsed") & (results["value"] == 1.0)]
-    flagged = flagged[flagged["seed"].notna()]
-    for row in flagged.itertuples():
-        where = f"{row.scenario}, loop seed {row.loop_seed}, generation {row.generation}"
-        yield Notice(
-            "warning",
-            "Collapsed classifier",
-            f"{where}, {row.classifier}, seed {row.seed} does no better than chance; "
-            "it is left out of every fairness mean",
-        )
+    """One notice: how many trials of how many, per scenario and classifier."""
+    rows = view.results
+    rows = rows[(rows["metric"] == "collapsed") & rows["seed"].notna()]
+    flagged = rows[rows["value"] == 1.0]
+    if flagged.empty:
+        return
+    per = ["scenario", "classifier"]
+    of, bad = rows.groupby(per, sort=False).size(), flagged.groupby(per, sort=False).size()
+    counts: dict[str, list[str]] = defaultdict(list)
+    for (scenario, classifier), n in bad.items():
+        counts[scenario].append(f"{classifier} {n} of {of[scenario, classifier]}")
+    places = tuple(
+        f"{row.scenario}, loop seed {row.loop_seed}, generation {row.generation}, "
+        f"{row.classifier}, seed {row.seed}"
+        for row in flagged.itertuples()
+    )
+    text = "; ".join(f"{scenario}: {', '.join(parts)}" for scenario, parts in counts.items())
+    yield Notice(
+        "warning",
+        "Collapsed classifiers",
+        f"{len(flagged)} of {len(rows)} trials do no better than chance and are left out of every "
+        f"fairness mean ({text})",
+        places,
+    )
 
 
 def _generators(view: ReportView) -> Iterator[Notice]:
+    """One notice per outcome: how many generators of how many, per scenario."""
+    counts: dict[str, list[str]] = defaultdict(list)
+    places: dict[str, list[str]] = defaultdict(list)
     for scenario in view.scenarios:
-        bad: dict[str, list[str]] = defaultdict(list)
-        for run in scenario.generators:
-            if run.outcome not in WELL_ENDED:
-                detail = f" ({run.detail})" if run.detail else ""
-                chain = f", chain of {run.classifier}" if run.classifier else ""
-                bad[run.outcome].append(
-                    f"generation {run.generation}, loop seed {run.loop_seed}{chain}{detail}"
-                )
-        for outcome, places in bad.items():
-            text = f"{scenario.name}: {_MEANING.get(outcome, outcome)} in {'; '.join(places)}"
-            yield Notice("warning", "Generator not converged", text)
+        trained = [run for run in scenario.generators if run.outcome != NOT_TRAINED]
+        for outcome in dict.fromkeys(run.outcome for run in trained):
+            if outcome == WELL_ENDED:
+                continue
+            bad = [run for run in trained if run.outcome == outcome]
+            counts[outcome].append(f"{scenario.name}: {len(bad)} of {len(trained)}")
+            places[outcome] += [f"{scenario.name}, {_run(run)}" for run in bad]
+    for outcome, parts in counts.items():
+        text = f"{_MEANING.get(outcome, outcome)}: {'; '.join(parts)}"
+        yield Notice("warning", "Generator not converged", text, tuple(places[outcome]))
+
+
+def _run(run: GeneratorOutcome) -> str:
+    chain = f", chain of {run.classifier}" if run.classifier else ""
+    detail = f" ({run.detail})" if run.detail else ""
+    return f"generation {run.generation}, loop seed {run.loop_seed}{chain}{detail}"
+
+
+def _warnings(view: ReportView) -> Iterator[Notice]:
+    """A sentence that several scenarios share is said once, with their names in front."""
+    names = {scenario.name for scenario in view.scenarios}
+    sharing: dict[str, list[str]] = defaultdict(list)
+    for text in view.warnings:
+        name, colon, rest = text.partition(": ")
+        known = bool(colon) and name in names
+        sharing[rest if known else text] += [name] if known else []
+    for text, where in sharing.items():
+        if len(where) == len(names) > MOST_NAMES:
+            yield Notice("warning", "Sweep", f"all {len(names)} scenarios: {text}")
+        elif len(where) > MOST_NAMES:
+            yield Notice("warning", "Sweep", f"{len(where)} scenarios: {text}", tuple(where))
+        else:
+            yield Notice("warning", "Sweep", f"{', '.join(where)}: {text}" if where else text)
 
 
 _MEANING = {
@@ -87,16 +130,14 @@ _MEANING = {
 
 
 def _few_chains(view: ReportView) -> Iterator[Notice]:
-    single = [scenario.name for scenario in view.scenarios if _one_chain(scenario)]
+    single = [scenario.name for scenario in view.scenarios if len(scenario.loop_seeds) == 1]
     if single:
+        whole = len(single) == len(view.scenarios) > MOST_NAMES
+        where = f"all {len(single)} scenarios" if whole else ", ".join(single)
         yield Notice(
             "note",
             "One chain only",
-            f"{', '.join(single)}: intervals hold for this chain only; how much another run of the "
+            f"{where}: intervals hold for this chain only; how much another run of the "
             "whole loop would differ is not known, so no claim gets a verdict. "
             "More chains: loop.loop_seeds=[0,1,2]",
         )
-
-
-def _one_chain(scenario: ScenarioView) -> bool:
-    return len(scenario.loop_seeds) == 1

@@ -30,3 +30,32 @@ def seconds(value: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def p_value(value: float) -> str:
+    """Three decimals, ``< 0.001`` below; NaN is an en dash: no test was made."""
+    if math.isnan(value):
+        return NO_RESULT
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def small(value: float) -> str:
+    """Three decimals, or two digits where these would be fewer: for effects, margins, errors."""
+    size = abs(value)
+    if math.isnan(value) or size >= 0.0995 or not size:
+        return number(value)
+    if size < 1e-4:
+        return f"{value:.1e}"
+    return f"{value:.{max(3, 1 - math.floor(math.log10(size)))}f}"
+
+
+def small_interval(low: float, high: float) -> str:
+    """As ``interval``, with the digits of ``small``."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{small(low)}, {small(high)}]"
+
+
+def signed(value: float) -> str:
+    """As ``small`` with its sign: for changes and effects."""
+    return small(value) if math.isnan(value) else f"{'+' if value >= 0 else ''}{small(value)}"

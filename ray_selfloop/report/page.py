@@ -3,25 +3,32 @@
 import base64
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from matplotlib.figure import Figure
 
-from ray_selfloop.report import definitions, figures, grids, numbers
-from ray_selfloop.report.notices import notices
-from ray_selfloop.report.series import Curve, Table
-from ray_selfloop.report.view import (
-    FilterAudit,
-    ReportView,
-    Samples,
-    ScenarioView,
-    StageUse,
-    Verdict,
+from ray_selfloop.report import (
+    answer,
+    audit,
+    cells,
+    comparisons,
+    definitions,
+    figures,
+    grids,
+    numbers,
+    quality,
+    style,
+    verdicts,
 )
+from ray_selfloop.report.groups import ARMS, TREATMENT, Group, groups
+from ray_selfloop.report.groups import titles as group_titles
+from ray_selfloop.report.notices import notices
+from ray_selfloop.report.series import Table
+from ray_selfloop.report.view import ReportView, Samples, ScenarioView, StageUse
 
 TEMPLATE = "page.html.jinja"
 KEY_METRICS = ("accuracy", "meo", "di", "md")
@@ -37,24 +44,64 @@ def write(view: ReportView, out: Path) -> Path:
 def html(view: ReportView) -> str:
     """The page; the same text for the same view."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters.update(number=numbers.number, seconds=numbers.seconds)
-    environment.globals["interval"] = numbers.interval
-    source = files("ray_selfloop.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    table = Table(view.results)
-    return environment.from_string(source).render(
-        view=view,
-        level=f"{100 * view.level:g} % interval" if view.level == view.level else "interval",
-        trials=_trial_count(view),
-        verdicts=_verdicts(view),
-        notices=notices(view),
-        scenarios=[_scenario(table, scenario) for scenario in view.scenarios],
-        quality=_quality(table, view.scenarios),
-        stages=_stages(view.stages),
-        total=sum(use.core_seconds for use in view.stages),
-        definitions=definitions.used(view.results["metric"].unique()),
+    environment.filters.update(
+        number=numbers.number,
+        small=numbers.small,
+        signed=numbers.signed,
+        seconds=numbers.seconds,
+        p=numbers.p_value,
     )
+    environment.globals.update(
+        interval=numbers.interval, small_interval=numbers.small_interval, kind=answer.verdict_kind
+    )
+    return environment.get_template(TEMPLATE).render(_content(view))
+
+
+def _source(name: str) -> str:
+    return files("ray_selfloop.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _content(view: ReportView) -> dict[str, Any]:
+    table, found, inks = Table(view.results), groups(view.scenarios), _inks(view)
+    titles = {group.name: group.title for group in found}
+    names = group_titles(view.scenarios)
+    return {
+        "view": view,
+        "level": f"{100 * view.level:g}\u00a0% interval"
+        if view.level == view.level
+        else "interval",
+        "trials": _trial_count(view),
+        "chains": answer.chains(view.scenarios),
+        "generations": table.generations,
+        "answer": answer.answer(view),
+        "counts": answer.counts(view.claims),
+        "hypothesis": verdicts.hypothesis(view, titles),
+        "readings": verdicts.readings(view.readings),
+        "names": names,
+        "sections": verdicts.sections(view, titles),
+        "verdicts": verdicts.equation_6(view),
+        "amplification": _amplification(table, view, inks),
+        "notices": notices(view),
+        "groups": [_group(table, view, group, inks) for group in found],
+        "quality": _quality(table, view, found),
+        "stages": _stages(view.stages),
+        "total": sum(use.core_seconds for use in view.stages),
+        "definitions": definitions.used(view.results["metric"].unique()),
+    }
+
+
+def _level(level: float) -> str:
+    return f"{100 * level:g}\u00a0% interval" if level == level else "interval"
+
+
+def _inks(view: ReportView) -> style.Inks:
+    return style.inks(c for scenario in view.scenarios for c in scenario.classifiers)
 
 
 def _trial_count(view: ReportView) -> int:
@@ -63,74 +110,49 @@ def _trial_count(view: ReportView) -> int:
     return int((whole & rows["seed"].notna()).sum())
 
 
-# --- verdicts ------------------------------------------------------------------------------------
+def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:
+    """A_t where the question is put: the treatments. "" where the table has none."""
+    if not (view.results["metric"].eq("A") & view.results["generation"].notna()).any():
+        return ""
+    mains = [(group.title, group.main) for group in groups(view.scenarios)]
+    return _drawing(comparisons.amplification(table, mains, inks))
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A horizontal scale for A, in percent of the drawing's width."""
-
-    low: float
-    high: float
-
-    def x(self, value: float) -> float:
-        """Place of a value, cut at the ends."""
-        place = (value - self.low) / (self.high - self.low)
-        return round(100 * min(1.0, max(0.0, place)), 2)
+# --- one group of scenarios ----------------------------------------------------------------------
 
 
-def _verdicts(view: ReportView) -> list[dict[str, Any]]:
-    ends = [e for v in view.verdicts for e in (v.low, v.high, v.a) if e == e]
-    axis = Axis(max(0.0, min([*ends, 0.9]) - 0.05), min(4.0, max([*ends, 1.1]) + 0.05))
-    titles = {scenario.name: scenario.title for scenario in view.scenarios}
-    return [_verdict(v, axis, titles.get(v.scenario, v.scenario)) for v in view.verdicts]
-
-
-def _verdict(verdict: Verdict, axis: Axis, title: str) -> dict[str, Any]:
-    kinds = {"A > 1": "amplifies", "A < 1": "mitigates"}
-    mark = None
-    if verdict.a == verdict.a:
-        known = verdict.low == verdict.low and verdict.high == verdict.high
-        ends = (verdict.low, verdict.high) if known else (verdict.a, verdict.a)
-        mark = {"a": axis.x(verdict.a), "low": axis.x(ends[0]), "high": axis.x(ends[1])}
+def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> dict[str, Any]:
+    parts = [part for part in view.decomposition if part.scenario_group == group.name]
     return {
-        "scenario": title,
-        "classifier": verdict.classifier,
-        "a": numbers.number(verdict.a),
-        "interval": numbers.interval(verdict.low, verdict.high),
-        "text": verdict.text,
-        "kind": kinds.get(verdict.text, "undecided"),
-        "note": verdict.note,
-        "mark": mark,
-        "one": axis.x(1.0),
+        "of": group,
+        "main": _scenario(table, group.main, inks),
+        "controls": [_scenario(table, scenario, inks) for scenario in group.controls],
+        "about": [(s.arm, ARMS.get(s.arm, "")) for s in group.scenarios],
+        "arms": _drawing(comparisons.arms(table, group, inks)) if _has_arms(table, group) else "",
+        "parts": verdicts.parts(parts),
+        "part_names": comparisons.PARTS,
+        "decomposition": _drawing(comparisons.decomposition(parts, inks)) if parts else "",
     }
 
 
-# --- one scenario --------------------------------------------------------------------------------
+def _has_arms(table: Table, group: Group) -> bool:
+    return bool(group.controls and table.generations)
 
 
-def _scenario(table: Table, scenario: ScenarioView) -> dict[str, Any]:
+def _scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> dict[str, Any]:
     return {
         "of": scenario,
-        "overall": _data_uri("image/svg+xml", figures.svg(figures.overall(table, scenario))),
-        "ranked": _data_uri("image/svg+xml", figures.svg(figures.ranked(table, scenario)))
+        "overall": _drawing(figures.overall(table, scenario, inks)),
+        "ranked": _drawing(figures.ranked(table, scenario))
         if table.subgroups(scenario.name, "ranked_accuracy")
         else "",
         "ends": _ends(table, scenario),
         "numbers": [_all_numbers(table, scenario.name, c) for c in scenario.classifiers],
-        "generations": table.generations,
         "grids": _grids(scenario),
-        "audits": [_audit(table, scenario, audit) for audit in scenario.audits],
-        "class_rates": _class_rates(table, scenario),
+        "audits": audit.rows(table, scenario),
+        "maps": audit.maps(table, scenario),
+        "thresholds": audit.thresholds(scenario),
     }
-
-
-def _cell(curve: Curve, generation: int) -> dict[str, str]:
-    """A number and its interval as text; an en dash where there is no row."""
-    if generation not in curve.generations:
-        return {"value": numbers.NO_RESULT, "interval": ""}
-    value, low, high = curve.at(generation)
-    return {"value": numbers.number(value), "interval": numbers.interval(low, high)}
 
 
 def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
@@ -153,7 +175,7 @@ def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
                     "label": label,
                     "quiet": suffix.endswith("_floor"),
                     "cells": [
-                        _cell(table.mean(scenario.name, classifier, metric + suffix), generation)
+                        cells.at(table.mean(scenario.name, classifier, metric + suffix), generation)
                         for metric in KEY_METRICS
                     ],
                 }
@@ -175,25 +197,23 @@ def _all_numbers(table: Table, scenario: str, classifier: str) -> dict[str, Any]
         if not definitions.listed(metric):
             continue
         curve = table.mean(scenario, classifier, metric, subgroup)
-        cells = [_cell(curve, generation) for generation in table.generations]
-        rows.append({"metric": metric, "subgroup": subgroup, "cells": cells})
+        shown = [cells.at(curve, generation) for generation in table.generations]
+        rows.append({"metric": metric, "subgroup": subgroup, "cells": shown})
     return {"classifier": classifier, "rows": rows}
 
 
 def _grids(scenario: ScenarioView) -> list[dict[str, Any]]:
-    """One grid per chain: rows of PNG cells, generation 0 first."""
+    """One grid per chain: a picture for each generation, 0 first; of a control the two ends."""
     width = grids.cell_width(len(scenario.class_names))
     return [
         {
-            "title": _of_chain(f"Samples, loop seed {loop_seed}", chain),
+            "title": quality.of_chain(f"loop seed {loop_seed}", chain),
             "rows": [
                 {
                     "label": grids.label(samples.generation),
-                    "cells": [
-                        _data_uri("image/png", grids.cell_png(c, width)) for c in samples.images
-                    ],
+                    "src": _data_uri("image/png", grids.row_png(samples, width)),
                 }
-                for samples in rows
+                for samples in (rows if scenario.arm == TREATMENT else [rows[0], *rows[1:][-1:]])
             ],
         }
         for (loop_seed, chain), rows in _by_chain(scenario).items()
@@ -208,66 +228,17 @@ def _by_chain(scenario: ScenarioView) -> dict[tuple[int, str], list[Samples]]:
     return dict(sorted(chains.items()))
 
 
-def _audit(table: Table, scenario: ScenarioView, audit: FilterAudit) -> dict[str, Any]:
-    rates = {
-        name: _cell(
-            table.kept_fraction(scenario.name, audit.classifier, audit.loop_seed, name),
-            audit.generation,
-        )
-        for name in scenario.subgroup_names
-    }
-    shifts = {n: f"{audit.share_shift[n]:+.3f}" for n in rates if n in audit.share_shift}
-    share = audit.kept / audit.generated if audit.generated else float("nan")
-    return {
-        "of": audit,
-        "chain": _of_chain(f"loop seed {audit.loop_seed}", audit.classifier),
-        "share": numbers.number(share),
-        "rates": rates,
-        "shifts": shifts,
-        "thresholds": _span(audit.thresholds.values()),
-    }
-
-
-def _span(values: Iterable[float]) -> str:
-    """``0.214 to 0.331``, or one number where all are alike."""
-    found = sorted(values)
-    return " to ".join(dict.fromkeys(map(numbers.number, found[:1] + found[-1:])))
-
-
-def _class_rates(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
-    """Keep rate per class and generation."""
-    rows = []
-    for chain in table.chains(scenario.name):
-        for name in scenario.class_names:
-            curve = table.generator(scenario.name, chain, "kept_fraction", "kept", name)
-            cells = [_cell(curve, generation) for generation in table.generations[1:]]
-            if len(curve):
-                rows.append({"name": _of_chain(name, chain), "cells": cells})
-    return rows
-
-
 # --- the whole sweep -----------------------------------------------------------------------------
 
 
-def _quality(table: Table, scenarios: Sequence[ScenarioView]) -> dict[str, Any]:
-    """Table 1's layout: rows scenario, columns generations; one block per metric and split."""
-    generations = [n for n in table.generations if n > 0]
-    keys = dict.fromkeys(k for s in scenarios for k in table.generator_measures(s.name))
-    blocks = []
-    for metric, split in definitions.ordered(keys):
-        rows = []
-        for scenario, chain in ((s, c) for s in scenarios for c in table.chains(s.name)):
-            curve = table.generator(scenario.name, chain, metric, split)
-            cells = [_cell(curve, n) for n in generations]
-            rows.append({"scenario": _of_chain(scenario.title, chain), "cells": cells})
-        blocks.append(
-            {"metric": metric, "split": split, "rows": rows, "about": definitions.of(metric)}
-        )
-    return {"generations": generations, "blocks": blocks}
-
-
-def _of_chain(name: str, chain: str) -> str:
-    return f"{name} · chain of {chain}" if chain else name
+def _quality(table: Table, view: ReportView, found: list[Group]) -> dict[str, Any]:
+    controls = [scenario for group in found for scenario in group.controls]
+    return {
+        "generations": [n for n in table.generations if n > 0],
+        "fid_absent": "" if quality.fid_measured(table, found) else view.fid_absent,
+        "blocks": quality.blocks(table, [group.main for group in found]),
+        "controls": quality.blocks(table, controls),
+    }
 
 
 def _stages(uses: Iterable[StageUse]) -> list[dict[str, Any]]:
@@ -276,28 +247,64 @@ def _stages(uses: Iterable[StageUse]) -> list[dict[str, Any]]:
     return [{"of": use, "bar": round(100 * use.core_seconds / most, 1)} for use in uses]
 
 
+def _drawing(figure: Figure) -> str:
+    return _data_uri("image/svg+xml", style.svg(figure))
+
+
 def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+# --- pictures for the tracker --------------------------------------------------------------------
+
+
 def artifacts(view: ReportView, folder: Path) -> Mapping[str, list[Path]]:
-    """PNG files of the figures and sample grids, for the tracker: scenario -> files."""
-    table = Table(view.results)
+    """PNG files of the figures and sample grids, for the tracker: scenario -> files.
+
+    File names depend on nothing but what is drawn. What belongs to a whole group (``arms.png``,
+    ``decomposition.png``) and ``amplification.png`` lies with the group's treatment.
+    """
     written: dict[str, list[Path]] = {}
-    for scenario in view.scenarios:
-        into = folder / re.sub(r"[^\w.=-]", "_", scenario.name)
-        into.mkdir(parents=True, exist_ok=True)
-        content = {
-            "overall.png": figures.png(figures.overall(table, scenario)),
-            "ranked_subgroups.png": figures.png(figures.ranked(table, scenario)),
-            **{
-                f"samples{f'_{chain}' if chain else ''}_loop_seed_{loop_seed}.png": grids.sheet_png(
-                    samples, scenario.class_names
-                )
-                for (loop_seed, chain), samples in _by_chain(scenario).items()
-            },
-        }
-        written[scenario.name] = [into / name for name in content]
-        for name, data in content.items():
-            (into / name).write_bytes(data)
+    table, inks = Table(view.results), _inks(view)
+    for group in groups(view.scenarios):
+        for scenario in group.scenarios:
+            drawn = _pictures(table, scenario, inks)
+            if scenario is group.main:
+                drawn |= _group_pictures(table, view, group, inks)
+            into = folder / re.sub(r"[^\w.=-]", "_", scenario.name)
+            into.mkdir(parents=True, exist_ok=True)
+            written[scenario.name] = [into / name for name in drawn]
+            for name, draw in drawn.items():
+                (into / name).write_bytes(draw())
     return written
+
+
+Pictures = dict[str, Callable[[], bytes]]
+
+
+def _pictures(table: Table, scenario: ScenarioView, inks: style.Inks) -> Pictures:
+    def grid(samples: list[Samples]) -> Callable[[], bytes]:
+        return lambda: grids.sheet_png(samples, scenario.class_names)
+
+    return {
+        "overall.png": lambda: style.png(figures.overall(table, scenario, inks)),
+        "ranked_subgroups.png": lambda: style.png(figures.ranked(table, scenario)),
+        **{
+            f"samples{f'_{chain}' if chain else ''}_loop_seed_{loop_seed}.png": grid(samples)
+            for (loop_seed, chain), samples in _by_chain(scenario).items()
+        },
+    }
+
+
+def _group_pictures(table: Table, view: ReportView, group: Group, inks: style.Inks) -> Pictures:
+    parts = [part for part in view.decomposition if part.scenario_group == group.name]
+    drawn: Pictures = {}
+    if _has_arms(table, group):
+        drawn["arms.png"] = lambda: style.png(comparisons.arms(table, group, inks))
+    if parts:
+        drawn["decomposition.png"] = lambda: style.png(comparisons.decomposition(parts, inks))
+    if any(len(table.mean(group.main.name, c, "A")) for c in group.main.classifiers):
+        drawn["amplification.png"] = lambda: style.png(
+            comparisons.amplification(table, [(group.title, group.main)], inks)
+        )
+    return drawn

@@ -35,6 +35,9 @@ class Curve:
         return float(self.value[i]), float(self.low[i]), float(self.high[i])
 
 
+Rows = NDArray[np.int64]
+Parts = dict[tuple[str, str, str, str, str, str], Rows]
+NOBODY = np.empty(0, np.int64)
 NOTHING = Curve(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0))
 
 
@@ -42,24 +45,27 @@ class Table:
     """The results table, split once by what the report asks for."""
 
     def __init__(self, results: pd.DataFrame) -> None:
+        self._columns = _columns(results)
+        self._rows = results
         of_chain, of_seed = results["loop_seed"].notna(), results["seed"].notna()
         named = results["classifier"] != ""
-        self._means = _parts(results[named & ~of_chain & ~of_seed])
-        self._trials = _parts(_standing(results[named & of_chain & of_seed]))
-        self._generator = _parts(results[~of_seed & (of_chain | ~named)])
+        standing = ~_collapsed(results)
+        self._means = _parts(results, np.flatnonzero(named & ~of_chain & ~of_seed))
+        self._trials = _parts(results, np.flatnonzero(named & of_chain & of_seed & standing))
+        self._generator = _parts(results, np.flatnonzero(~of_seed & (of_chain | ~named)))
         self.generations = sorted(int(n) for n in results["generation"].dropna().unique())
 
     def mean(
         self, scenario: str, classifier: str, metric: str, subgroup: str = "", cls: str = ""
     ) -> Curve:
         """Mean over seeds and chains, with its interval."""
-        return _curve(self._means.get((scenario, classifier, metric, cls, subgroup, "test")))
+        return self._curve(self._means.get((scenario, classifier, metric, cls, subgroup, "test")))
 
     def trials(self, scenario: str, classifier: str, metric: str) -> pd.DataFrame:
         """One row per trial that did not collapse: generation, loop_seed, seed, value."""
         columns = ["generation", "loop_seed", "seed", "value"]
         part = self._trials.get((scenario, classifier, metric, "", "", "test"))
-        return pd.DataFrame(columns=columns) if part is None else part[columns]
+        return self._rows.iloc[NOBODY if part is None else part][columns]
 
     def floor(self, scenario: str, classifiers: Iterable[str], metric: str) -> Curve:
         """What classifiers would show without any bias: the union of their floors' intervals."""
@@ -87,20 +93,25 @@ class Table:
         """Whose chains have generated data: classifiers, or "" alone in a shared chain."""
         return list(dict.fromkeys(key[1] for key in self._generator if key[0] == scenario))
 
-    def generator(self, scenario: str, chain: str, metric: str, split: str, cls: str = "") -> Curve:
+    def generator(self, scenario: str, chain: str, metric: str, split: str) -> Curve:
         """A number of the generated data: the table's mean row, else the mean over loop seeds.
 
         chain: as ``chains`` names it. split: ``generated`` (before the filter), ``kept`` or
         ``queue``. A mean over several loop seeds made here has no interval.
         """
-        return _curve(self._generator.get((scenario, chain, metric, cls, "", split)))
+        return self._curve(self._generator.get((scenario, chain, metric, "", "", split)))
+
+    def keep_rate(self, scenario: str, chain: str, cls: str = "", subgroup: str = "") -> Curve:
+        """Share of a class's, a subgroup's or a cell's generated images that the filter kept."""
+        key = (scenario, chain, "kept_fraction", cls, subgroup, "kept")
+        return self._curve(self._generator.get(key))
 
     def kept_fraction(self, scenario: str, chain: str, loop_seed: int, subgroup: str) -> Curve:
         """Share of one subgroup's generated images, over all classes, that one chain kept."""
         part = self._generator.get((scenario, chain, "kept_fraction", "", subgroup, "kept"))
         if part is not None:
-            part = part[(part["loop_seed"] == loop_seed).fillna(False)]
-        return _curve(part)
+            part = part[self._columns["loop_seed"][part] == loop_seed]
+        return self._curve(part)
 
     def subgroups(self, scenario: str, metric: str) -> list[str]:
         """Names that stand in column subgroup for a metric; ranks in ascending order."""
@@ -108,13 +119,42 @@ class Table:
         names = (s for name, _, m, _, s, _ in parts if name == scenario and m == metric and s)
         return sorted(dict.fromkeys(names), key=_natural)
 
+    def _curve(self, part: Rows | None) -> Curve:
+        """Own mean rows where the table has them, else the mean over loop seeds."""
+        if part is None:
+            return NOTHING
+        column = self._columns
+        own = part[np.isnan(column["loop_seed"][part])]
+        part = own if len(own) else part
+        part = part[~np.isnan(column["generation"][part])]
+        generations, at, counts = np.unique(
+            column["generation"][part], return_inverse=True, return_counts=True
+        )
+        ends = [
+            _mean(column[name][part], at, len(generations)) for name in ("value", "low", "high")
+        ]
+        for end in ends[1:]:
+            end[counts > 1] = np.nan
+        return Curve(generations.astype(np.int64), *ends)
 
-def _standing(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of trials that are not flagged as collapsed."""
+
+def _mean(values: Floats, at: NDArray[np.int64], size: int) -> Floats:
+    """Mean per generation, NaN rows left out; NaN where there is no other."""
+    known = ~np.isnan(values)
+    counts = np.bincount(at[known], minlength=size)
+    sums = np.bincount(at[known], weights=values[known], minlength=size)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _collapsed(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """The rows of trials that are flagged as collapsed."""
     where = ["scenario", "loop_seed", "generation", "classifier", "seed"]
     flagged = rows.loc[(rows["metric"] == "collapsed") & (rows["value"] == 1.0), where]
-    gone = pd.MultiIndex.from_frame(flagged)
-    return rows[~pd.MultiIndex.from_frame(rows[where]).isin(gone)]
+    flagged = flagged[flagged["seed"].notna()]
+    if flagged.empty:
+        return np.zeros(len(rows), np.bool_)
+    inside = pd.MultiIndex.from_frame(rows[where]).isin(pd.MultiIndex.from_frame(flagged))
+    return np.asarray(inside, np.bool_)
 
 
 def _natural(name: str) -> tuple[int, str]:
@@ -123,27 +163,17 @@ def _natural(name: str) -> tuple[int, str]:
     return (int(number[0]) if number else 0, "")
 
 
-Parts = dict[tuple[str, str, str, str, str, str], pd.DataFrame]
+def _columns(rows: pd.DataFrame) -> dict[str, Floats]:
+    """The numeric columns, NaN where a row has none."""
+    names = ("loop_seed", "generation", "value", "low", "high")
+    return {name: rows[name].to_numpy(np.float64, na_value=np.nan) for name in names}
 
 
-def _parts(rows: pd.DataFrame) -> Parts:
+def _parts(rows: pd.DataFrame, where: Rows) -> Parts:
+    """Positions of the rows at ``where`` for each kind of number."""
     by = ["scenario", "classifier", "metric", "class", "subgroup", "split"]
-    grouped = rows.groupby(by, sort=False, observed=True)
-    return {key: rows.iloc[where] for key, where in grouped.indices.items()}
-
-
-def _curve(part: pd.DataFrame | None) -> Curve:
-    if part is None:
-        return NOTHING
-    own = part[part["loop_seed"].isna()]
-    part = own if len(own) else part
-    grouped = part.groupby("generation")[["value", "low", "high"]]
-    mean = grouped.mean()
-    mean.loc[grouped.size() > 1, ["low", "high"]] = np.nan
-    return Curve(
-        mean.index.to_numpy(np.int64),
-        *(mean[column].to_numpy(np.float64) for column in ("value", "low", "high")),
-    )
+    grouped = rows.iloc[where].groupby(by, sort=False, observed=True)
+    return {key: where[inside] for key, inside in grouped.indices.items()}
 
 
 def _union(curves: list[Curve]) -> Curve:

@@ -17,15 +17,24 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ray_selfloop.report import answer
+from ray_selfloop.report.groups import groups
 from ray_selfloop.report.notices import Notice, notices
-from ray_selfloop.report.numbers import NO_RESULT, NOT_DEFINED, interval, number, seconds
-from ray_selfloop.report.series import Table
-from ray_selfloop.report.view import ReportView, ScenarioView, Verdict
+from ray_selfloop.report.numbers import NO_RESULT, NOT_DEFINED, interval, number, seconds, signed
+from ray_selfloop.report.series import Curve, Table
+from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
 METRICS = (("accuracy", "accuracy"), ("meo", "MEO"), ("md", "MD"))
 GENERATIONS_PER_BLOCK = 6  # 6 columns of a mean and a spread fit in 100 characters
 COLOUR_OF = {"failed": "red", "warning": "yellow", "note": "blue"}
-COLOUR_OF_VERDICT = {"A > 1": "bold red", "A < 1": "bold green"}
+COLOUR_OF_VERDICT = {
+    "A > 1": "bold red",
+    "A < 1": "bold green",
+    "supported": "bold blue",
+    "contradicted": "bold red",
+    "explained by accuracy": "yellow",
+}
+MOST_DETAILED = 2  # scenarios whose tables show every generation
 
 
 @dataclass(frozen=True)
@@ -118,20 +127,112 @@ def _printer(console: Console) -> Callable[[Sequence[Progress]], None]:
 
 
 def summary(console: Console, view: ReportView, paths: Paths) -> None:
-    """The final tables of every scenario, the eq. 6 verdicts, the warnings and the paths."""
+    """The answer, the numbers behind it, the warnings and the paths; one screen for a sweep.
+
+    A sweep of at most two scenarios shows every generation; a larger one first and last.
+    """
     table = Table(view.results)
-    for scenario in view.scenarios:
+    console.print()
+    if len(view.scenarios) <= MOST_DETAILED:
+        for scenario in view.scenarios:
+            _print_scenario(console, table, scenario, view)
+    else:
+        console.print(_overview(table, view))
         console.print()
-        console.rule(f"[bold]{escape(scenario.title)}", align="left", style="dim")
-        console.print(_curves(table, scenario))
-        for verdict in view.verdicts:
-            if verdict.scenario == scenario.name:
-                console.print(_verdict(verdict))
+    _print_answer(console, view)
+    for line_of_fidelity in _fidelity(table, view):
+        console.print(line_of_fidelity)
     console.print()
     for notice in notices(view):
         console.print(_notice(notice))
     console.print()
     _print_paths(console, paths)
+
+
+def _print_scenario(
+    console: Console, table: Table, scenario: ScenarioView, view: ReportView
+) -> None:
+    console.rule(f"[bold]{escape(scenario.title)}", align="left", style="dim")
+    console.print(_curves(table, scenario))
+    for claim in answer.hypothesis(view.claims):
+        if claim.scenario_group in (scenario.name, scenario.group):
+            console.print(_claim(claim))
+    for verdict in view.verdicts:
+        if verdict.scenario == scenario.name:
+            console.print(_verdict(verdict))
+    console.print()
+
+
+def _overview(table: Table, view: ReportView) -> RenderableType:
+    """One line per classifier of every group's treatment: first -> last generation, verdicts."""
+    shown = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    shown.add_column("setting, classifier")
+    for title in (*(title for _, title in METRICS), "eq. 6", "bias amplifies"):
+        shown.add_column(title, justify="right")
+    ends = table.generations[:1] + table.generations[1:][-1:]
+    laws = {(v.scenario, v.classifier): v for v in view.verdicts}
+    for group in groups(view.scenarios):
+        shown.add_row(Text(group.title, "bold"))
+        for name in group.main.classifiers:
+            curves = [table.mean(group.main.name, name, metric) for metric, _ in METRICS]
+            claims = answer.of_classifier(view, group.name, name)
+            shown.add_row(
+                f"  {name}",
+                *(_first_to_last(curve, ends) for curve in curves),
+                _law(laws.get((group.main.name, name))),
+                _held(claims),
+            )
+    span = f"generation {' → '.join(map(str, ends))}; control arms and reasons: see the report"
+    return Group(shown, Text(span, "dim"))
+
+
+def _first_to_last(curve: Curve, ends: Sequence[int]) -> str:
+    known = [number(curve.at(n)[0]) if n in curve.generations else NO_RESULT for n in ends]
+    return " → ".join(known)
+
+
+def _law(verdict: Verdict | None) -> Text:
+    head = verdict.text.split(":")[0] if verdict else NO_RESULT
+    return Text(head, COLOUR_OF_VERDICT.get(head, ""))
+
+
+def _held(claims: Sequence[Claim]) -> Text:
+    """The hypothesis' verdict; where its tests differ, in how many it is supported."""
+    told = answer.counts(claims)
+    if len(told) > 1:
+        supported = dict(told).get(answer.SUPPORTED, 0)
+        return Text(f"in {supported} of {len(claims)}", "bold blue" if supported else "")
+    verdict = told[0][0] if told else NO_RESULT
+    return Text(verdict, COLOUR_OF_VERDICT.get(verdict, ""))
+
+
+def _print_answer(console: Console, view: ReportView) -> None:
+    """The answer, and how many claims have which verdict."""
+    found = answer.answer(view)
+    console.print(Text.assemble((found.lead, "bold"), f": {found.rest}."))
+    if view.claims:
+        told = ", ".join(f"{n} {verdict}" for verdict, n in answer.counts(view.claims))
+        console.print(Text.assemble(("claims  ", "dim"), told))
+
+
+def _claim(claim: Claim) -> Text:
+    text = Text.assemble(("claim  ", "dim"), (claim.classifier or "all", "bold"))
+    ends = f"{signed(claim.value)} {interval(claim.low, claim.high)}".strip()
+    text.append(f"  {claim.text}: {ends}  ")
+    return text.append(claim.verdict, COLOUR_OF_VERDICT.get(claim.verdict, ""))
+
+
+def _fidelity(table: Table, view: ReportView) -> Iterator[Text]:
+    """Label fidelity of every setting's generators, lowest to highest."""
+    for group in groups(view.scenarios):
+        for chain in table.chains(group.main.name):
+            curve = table.generator(group.main.name, chain, "label_fidelity", "generated")
+            values = curve.value[~np.isnan(curve.value)]
+            if len(values):
+                ends = dict.fromkeys((number(values.min()), number(values.max())))
+                place = group.title + (f" ({chain})" if chain else "")
+                told = f"{place}: label fidelity {' to '.join(ends)}"
+                yield Text.assemble(("generator  ", "dim"), told)
 
 
 def _curves(table: Table, scenario: ScenarioView) -> RenderableType:

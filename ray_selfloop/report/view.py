@@ -44,6 +44,88 @@ class FitNumber:
 
 
 @dataclass(frozen=True)
+class Law:
+    """How well one law predicts the bias of held-out last generations.
+
+    law: ``eq6``, ``constant``, ``affine`` or ``persistence``. parameters: as text, "" for none.
+    held_out_error, low, high: in the bias measure's unit; NaN = not defined.
+    better_than_persistence: None where the data cannot tell.
+    """
+
+    scenario: str
+    classifier: str
+    law: str
+    parameters: str
+    held_out_error: float
+    low: float
+    high: float
+    better_than_persistence: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement declared before the run, and what became of it.
+
+    section: of the paper. family: within which p values are adjusted. scenario_group: as
+    ``ScenarioView.group``. classifier: "" = all. value, low, high: treatment minus control.
+    p_holm: after Holm's correction. verdict: ``supported``, ``contradicted``,
+    ``explained by accuracy``, ``undecided`` or ``not tested``; reason: why. NaN = not defined.
+    """
+
+    id: str
+    section: str
+    family: str
+    text: str
+    scenario_group: str
+    classifier: str
+    metric: str
+    subgroup: str
+    estimand: str
+    direction: str
+    control: str
+    margin: float
+    value: float
+    low: float
+    high: float
+    mde: float
+    p: float
+    p_holm: float
+    verdict: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the total effect: ``total``, ``volume``, ``imbalance``, ``artefact``, ``filter``.
+
+    The parts telescope: they add up to the total.
+    """
+
+    scenario_group: str
+    classifier: str
+    metric: str
+    part: str
+    value: float
+    low: float
+    high: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ReadingRow:
+    """Which reading of an ambiguous definition was used, and what another one would have said."""
+
+    definition: str
+    used: str
+    other: str
+    claim: str
+    verdict_used: str
+    verdict_other: str
+    changes: bool
+
+
+@dataclass(frozen=True)
 class Failure:
     """A trial or stage that did not end well. ``seed`` is None for a stage of the chain."""
 
@@ -77,6 +159,8 @@ class FilterAudit:
     generated, kept: counts over all classes.
     thresholds: class name ("" = all classes together) -> lowest kept score.
     share_shift: subgroup name -> its share among the kept minus its share before the filter.
+    share_before, share_after: subgroup name -> its share among the generated and the kept; may be
+        empty.
     classifier: as in Samples.
     """
 
@@ -87,6 +171,8 @@ class FilterAudit:
     kept: int
     thresholds: Mapping[str, float] = field(default_factory=dict)
     share_shift: Mapping[str, float] = field(default_factory=dict)
+    share_before: Mapping[str, float] = field(default_factory=dict)
+    share_after: Mapping[str, float] = field(default_factory=dict)
     classifier: str = ""
 
 
@@ -111,6 +197,9 @@ class ScenarioView:
     name: as in the results table's column ``scenario``.
     axes: axis name -> value, in the order of the sweep file; may be empty.
     expert: the classifier whose bias can act on the next generation in a shared chain; "" if none.
+    group: the same for scenarios that differ in ``arm`` alone; "" = a group of its own.
+    arm: ``loop.arm``. dataset, initialization, pretrained: as in the config; they choose the
+        paper's figure and the row of table 1.
     """
 
     name: str
@@ -124,6 +213,11 @@ class ScenarioView:
     samples: tuple[Samples, ...] = ()
     audits: tuple[FilterAudit, ...] = ()
     generators: tuple[GeneratorOutcome, ...] = ()
+    group: str = ""
+    arm: str = "treatment"
+    dataset: str = ""
+    initialization: str = ""
+    pretrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +248,8 @@ class ReportView:
     wall_seconds: this run of the command, NaN if unknown.
     level: coverage of the intervals, such as 0.95; NaN if unknown.
     fit: what else of eq. 6 is identified, in the order of the page.
+    laws, claims, decomposition, readings: in the order of the page; empty where none was made.
+    fid_absent: why there is no FID, one sentence; "" where there is one.
     """
 
     name: str
@@ -170,3 +266,8 @@ class ReportView:
     wall_seconds: float = float("nan")
     level: float = float("nan")
     fit: tuple[FitNumber, ...] = ()
+    laws: tuple[Law, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    decomposition: tuple[Part, ...] = ()
+    readings: tuple[ReadingRow, ...] = ()
+    fid_absent: str = ""

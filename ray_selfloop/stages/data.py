@@ -1,47 +1,66 @@
-"""The dataset stage, and what can be said of a dataset before anything runs."""
+"""The dataset stage, and what can be said of a dataset before anything runs.
+
+Decides which room reads which kind of dataset; what all kinds have in common stands here once.
+"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ray_selfloop import seeding
-from ray_selfloop.config.dataset import ColorizedDigits, ColorizedMnist
-from ray_selfloop.data import colorized, digits, mnist
-from ray_selfloop.data.imageset import Ids, Images
-from ray_selfloop.data.split import stratified_cut
+from ray_selfloop.config.dataset import Cifar, ColorizedDigits, ColorizedMnist, Dataset
+from ray_selfloop.data import cifar, colorized, digits, mnist
+from ray_selfloop.data.imageset import Ids, Images, Splits
+from ray_selfloop.data.split import cut_rows, stratified_cut
 from ray_selfloop.graph import Stage, digest
 from ray_selfloop.stages.inputs import COLUMNS, SPLITS, Inputs, save_array
 
 Part = tuple[Images, Ids]
 
 
-def source(settings: ColorizedDigits) -> str:
+class Prepared(NamedTuple):
+    """A dataset cut, and what its record says besides names and sizes.
+
+    facts: must hold ``pooled`` (subgroup i means the same and has the same training share in every
+    class), ``crossed`` (every test image is shown in every subgroup) and ``subgroups_from``
+    (``pixels`` or ``probe``: how the subgroup of a generated image is read).
+    """
+
+    splits: Splits
+    facts: Mapping[str, Any]
+
+
+class Kind(NamedTuple):
+    """One kind of dataset.
+
+    source: digest of the original files' content. original_and_reserve: labels of D0 and of the
+    reserve. prepare: the dataset itself. All raise DataError where the files are not there.
+    """
+
+    source: Callable[[Any], str]
+    original_and_reserve: Callable[[Any], tuple[Ids, Ids]]
+    prepare: Callable[[Any], Prepared]
+
+
+def source(settings: Dataset) -> str:
     """Digest of the original files' content; raises DataError when they are not there."""
-    if isinstance(settings, ColorizedMnist) and settings.download:
-        mnist.download(settings.root)
-    parts = mnist.scans(settings.root) if isinstance(settings, ColorizedMnist) else digits.scans()
-    arrays = [np.ascontiguousarray(array) for part in parts for array in part]
-    return digest([hashlib.sha256(array.data).hexdigest() for array in arrays])
+    return KINDS[settings.name].source(settings)
 
 
-def original_and_reserve(settings: ColorizedDigits) -> tuple[Ids, Ids]:
+def original_and_reserve(settings: Dataset) -> tuple[Ids, Ids]:
     """Labels of D0 and of the reserve, as the dataset stage will cut them."""
-    (_, labels), _ = _scans(settings.model_dump(), {"root": settings.root})
-    original, _, apart = colorized.cut_rows(labels, settings.reserve, settings.seed)
-    return labels[original], labels[apart]
+    return KINDS[settings.name].original_and_reserve(settings)
 
 
 def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Cut, colour and write the dataset's four parts."""
-    config = stage.config
-    colouring = colorized.Colouring(
-        config["initialization"], tuple(config["ratios"]), config["test_colours"]
-    )
-    train, test = _scans(config, stage.hints)
-    splits = colorized.colorize(train, test, colouring, config["reserve"], config["seed"])
+    """Cut, colour where that is asked for, and write the dataset's four parts."""
+    config = {name: value for name, value in stage.config.items() if name != "source"}
+    settings: Dataset = TypeAdapter(Dataset).validate_python({**config, **stage.hints})
+    splits, facts = KINDS[settings.name].prepare(settings)
     for part in SPLITS:
         for column in COLUMNS:
             save_array(folder, f"{part}_{column}", getattr(getattr(splits, part), column))
@@ -49,17 +68,48 @@ def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[
         "class_names": list(splits.train.class_names),
         "subgroup_names": list(splits.train.subgroup_names),
         "sizes": {part: len(getattr(splits, part)) for part in SPLITS},
+        **facts,
     }
 
 
-def _scans(config: Mapping[str, Any], hints: Mapping[str, Any]) -> tuple[Part, Part]:
-    if config["name"] == "colorized_digits":
+# --- scans in colours ----------------------------------------------------------------------------
+
+
+def _scans_source(settings: ColorizedDigits) -> str:
+    if isinstance(settings, ColorizedMnist) and settings.download:
+        mnist.download(settings.root)
+    parts = mnist.scans(settings.root) if isinstance(settings, ColorizedMnist) else digits.scans()
+    arrays = [np.ascontiguousarray(array) for part in parts for array in part]
+    return digest([hashlib.sha256(array.data).hexdigest() for array in arrays])
+
+
+def _scans_cut(settings: ColorizedDigits) -> tuple[Ids, Ids]:
+    (_, labels), _ = _scans(settings)
+    names = colorized.DIGIT_NAMES
+    original, _, apart = cut_rows(labels, settings.reserve, settings.seed, names)
+    return labels[original], labels[apart]
+
+
+def _coloured(settings: ColorizedDigits) -> Prepared:
+    colouring = colorized.Colouring(settings.initialization, settings.ratios, settings.test_colours)
+    train, test = _scans(settings)
+    splits = colorized.colorize(train, test, colouring, settings.reserve, settings.seed)
+    facts = {
+        "pooled": settings.initialization != "spurious",
+        "crossed": settings.test_colours == "crossed",
+        "subgroups_from": "pixels",
+    }
+    return Prepared(splits, facts)
+
+
+def _scans(settings: ColorizedDigits) -> tuple[Part, Part]:
+    if not isinstance(settings, ColorizedMnist):
         return digits.scans()
-    train, test = mnist.scans(hints["root"])
-    seed = config["seed"]
+    train, test = mnist.scans(settings.root)
+    seed = settings.seed
     return (
-        _limited(train, config["limit_train"], seeding.rng(seed, "limit", "train")),
-        _limited(test, config["limit_test"], seeding.rng(seed, "limit", "test")),
+        _limited(train, settings.limit_train, seeding.rng(seed, "limit", "train")),
+        _limited(test, settings.limit_test, seeding.rng(seed, "limit", "test")),
     )
 
 
@@ -69,3 +119,31 @@ def _limited(part: Part, size: int | None, rng: np.random.Generator) -> Part:
         return part
     _, rows = stratified_cut(labels, size, rng)
     return images[rows], labels[rows]
+
+
+# --- CIFAR-20/100 --------------------------------------------------------------------------------
+
+
+def _cifar_source(settings: Cifar) -> str:
+    if settings.download:
+        cifar.download(settings.root)
+    return digest(cifar.checksums(settings.root))
+
+
+def _cifar_cut(settings: Cifar) -> tuple[Ids, Ids]:
+    return cifar.original_and_reserve(*cifar.train_labels(settings.root), settings)
+
+
+def _cifar(settings: Cifar) -> Prepared:
+    splits, facts = cifar.splits(*cifar.read(settings.root), settings)
+    own = {"pooled": False, "crossed": False, "subgroups_from": "probe"}
+    return Prepared(splits, {**own, **facts})
+
+
+COLOURED = Kind(_scans_source, _scans_cut, _coloured)
+KINDS: Mapping[str, Kind] = {
+    "colorized_digits": COLOURED,
+    "colorized_mnist": COLOURED,
+    "cifar20_100": Kind(_cifar_source, _cifar_cut, _cifar),
+}
+"""`dataset.name` -> what reads it."""

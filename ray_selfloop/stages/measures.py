@@ -1,6 +1,6 @@
 """The stages that measure: generator quality, fairness of a scenario's trials, bias dynamics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,44 @@ from numpy.typing import NDArray
 from ray_selfloop import seeding
 from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.data.colorized import read_colours
+from ray_selfloop.config.training import Training
 from ray_selfloop.data.imageset import Ids, Images, ImageSet
-from ray_selfloop.data.split import apportion
-from ray_selfloop.dynamics.factors import BiasSeries, bias_series, steps
+from ray_selfloop.data.split import apportion, stratified_cut
+from ray_selfloop.dynamics.factors import (
+    BiasSeries,
+    Labels,
+    bias_series,
+    filled_from,
+    not_converged,
+    steps,
+)
 from ray_selfloop.dynamics.fit import fit
 from ray_selfloop.evaluation import features as named_features
+from ray_selfloop.evaluation import inception
+from ray_selfloop.evaluation.frechet import Moments
 from ray_selfloop.evaluation.generator_table import (
     Generated,
+    RealFeatures,
     Reference,
+    cas_rows,
+    drawn_rows,
     generator_rows,
+    judge_rows,
     kept_rows,
+    real_features,
 )
+from ray_selfloop.evaluation.inception import Inception
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages import subgroups
+from ray_selfloop.stages.inputs import Inputs, save_array
 from ray_selfloop.stages.samples import open_sampler, read_samples
 from ray_selfloop.stages.training import PREDICTION_BATCH, load_classifier, torch_device
 
 ROWS = "rows.parquet"
 SAMPLE_BATCH = 250
-
-
-def shares_of(data: ImageSet) -> NDArray[np.float64]:
-    """Subgroup shares within each class, float ``(C, G)``."""
-    counts = np.zeros((len(data.class_names), len(data.subgroup_names)))
-    np.add.at(counts, (data.labels, data.subgroups), 1)
-    return counts / counts.sum(axis=1, keepdims=True)
 
 
 class _Judge:
@@ -59,58 +68,169 @@ class _Judge:
         mean = sum(each / each.sum(axis=1, keepdims=True) for each in shifted)
         return np.asarray(mean).argmax(axis=1).astype(np.int64)
 
-    def features(self, images: Images) -> NDArray[np.float64]:
+    def features(self, images: Images) -> NDArray[np.float32]:
         """Penultimate features of the first judge."""
-        found = train.features(self._networks[0], images, PREDICTION_BATCH, self._device)
-        return found.astype(np.float64)
+        return train.features(self._networks[0], images, PREDICTION_BATCH, self._device)
 
 
-def _features(
-    images: Images, settings: Evaluation, judge: _Judge
-) -> dict[str, NDArray[np.float64]]:
+_Functions = dict[str, Callable[[Images], NDArray[np.floating]]]
+
+
+def _of_dataset(stage: Stage, settings: Evaluation, weights: str | None, device: str) -> _Functions:
+    """The feature sets that need no judge: of pixels, and of Inception where there are weights.
+
+    weights: their SHA-256; where they lie is a hint of the stage.
+    """
+    found: _Functions = {}
+    if "pixels8" in settings.features:
+        found["pixels8"] = named_features.pixels8
+    if weights:
+        network = Inception(stage.hints["inception"], weights, torch_device(device))
+        found[inception.name_of(weights)] = network.features
+    return found
+
+
+def _of_judge(settings: Evaluation, judge: _Judge) -> _Functions:
+    return {name: judge.features for name in settings.features if name != "pixels8"}
+
+
+def _measured(functions: _Functions, images: Images) -> dict[str, NDArray[np.float32]]:
+    return {name: function(images).astype(np.float32) for name, function in functions.items()}
+
+
+def reference(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """The real side of every comparison with generated images, once per dataset or per judge.
+
+    Without a judge among the inputs: the features of pixels, and of Inception where config
+    ``inception`` has the weights' SHA-256. With one: the judge's features, and (in the summary) how
+    many held-out images of each class it gives their label. Of each set `RealFeatures` as arrays.
+    """
+    settings = Evaluation.model_validate(stage.config["evaluation"])
+    weights, held_out = stage.config["inception"], inputs.split("held_out")
+    summary: dict[str, Any] = {"inception": weights}
+    if inputs.named("judge"):
+        judge = _Judge(inputs, device)
+        functions = _of_judge(settings, judge)
+        summary["judged"] = _judged(judge, held_out)
+    else:
+        functions = _of_dataset(stage, settings, weights, device)
+    real = _measured(functions, inputs.split("train").images)
+    held = _measured(functions, held_out.images)
+    for name in functions:
+        found = real_features(real[name], held[name], settings)
+        save_array(folder, f"{name}_train", found.train.astype(np.float32))
+        save_array(folder, f"{name}_held_out", found.held_out.astype(np.float32))
+        save_array(folder, f"{name}_reach", found.reach)
+        save_array(folder, f"{name}_mean", found.moments.mean)
+        save_array(folder, f"{name}_factor", found.moments.factor)
+    return {"features": list(functions), **summary}
+
+
+def _judged(judge: _Judge, held_out: ImageSet) -> list[list[int]]:
+    """Of each class ``[images that the judge gives their label, images]``."""
+    labels, classes = np.asarray(held_out.labels), len(held_out.class_names)
+    right = labels[judge.labels(held_out.images) == labels]
+    counts = [np.bincount(rows, minlength=classes) for rows in (right, labels)]
+    return [[int(count) for count in row] for row in np.stack(counts, axis=1)]
+
+
+def _reference(inputs: Inputs) -> Reference:
+    """What the two `reference` stages published, with the original data's shares."""
+    original = inputs.split("train")
+    return Reference(
+        features=_real_features(inputs, "reference") | _real_features(inputs, "judge_reference"),
+        shares=original.subgroup_shares(),
+        class_names=original.class_names,
+        subgroup_names=original.subgroup_names,
+        judged=np.array(inputs.record("judge_reference").summary["judged"], np.int64),
+    )
+
+
+def _real_features(inputs: Inputs, stage: str) -> dict[str, RealFeatures]:
+    def read(name: str, part: str) -> NDArray[np.float64]:
+        return inputs.array(stage, f"{name}_{part}").astype(np.float64)
+
     return {
-        name: (named_features.pixels8(images) if name == "pixels8" else judge.features(images))
-        for name in settings.features
+        name: RealFeatures(
+            train=read(name, "train"),
+            reach=read(name, "reach"),
+            held_out=read(name, "held_out"),
+            moments=Moments(read(name, "mean"), read(name, "factor")),
+        )
+        for name in inputs.record(stage).summary["features"]
     }
 
 
 def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Quality and balance of one generation: before the filter, after it, and in the queue."""
-    settings = Evaluation.model_validate(stage.config["evaluation"])
-    judge, original = _Judge(inputs, device), inputs.split("train")
-    reference = Reference(
-        features=_features(original.images, settings, judge),
-        held_out=_features(inputs.split("held_out").images, settings, judge),
-        shares=shares_of(original),
-        class_names=original.class_names,
-        subgroup_names=original.subgroup_names,
-    )
+    """Quality and balance of one generation: before the filter, after it, and in the queue.
 
-    def described(images: Images, labels: Ids) -> Generated:
+    Features are computed of the images that are drawn for them alone: of kept and queued ones as
+    many as the smallest of the queue's kept sets has, so that they do not move while it fills.
+    """
+    settings = Evaluation.model_validate(stage.config["evaluation"])
+    judge, real = _Judge(inputs, device), _reference(inputs)
+    weights = inputs.record("reference").summary["inception"]
+    functions = _of_dataset(stage, settings, weights, device) | _of_judge(settings, judge)
+    read, errors = subgroups.reader(inputs, device), subgroups.confusion(inputs)
+
+    def described(images: Images, labels: Ids, most: int) -> Generated:
+        rows = drawn_rows(images, most, settings.seed, "images")
         return Generated(
-            features=_features(images, settings, judge),
+            features=_measured(functions, images[rows]) if most else {},
             labels=np.asarray(labels),
-            judged=judge.labels(images),
-            subgroups=read_colours(images),
+            judged=judge.labels(images) if most else None,
+            subgroups=read(images, np.asarray(labels)),
+            confusion=errors,
         )
 
     queued = inputs.named("kept")
-    pooled = [np.concatenate([inputs.array(n, c) for n in queued]) for c in ("images", "labels")]
+    images, labels = (
+        np.concatenate([inputs.array(n, column) for n in queued]) for column in ("images", "labels")
+    )
+    fresh = _before_filter(stage, inputs, settings, inputs.split("train"), device)
+    size = min(settings.samples, *(len(inputs.array(n, "labels")) for n in ["kept", *queued]))
     splits = {
-        "generated": described(*_before_filter(stage, inputs, settings, original, device)),
-        "kept": described(inputs.array("kept", "images"), inputs.array("kept", "labels")),
-        "queue": described(*pooled),
+        "generated": described(*fresh, settings.samples),
+        "kept": described(inputs.array("kept", "images"), inputs.array("kept", "labels"), size),
+        "queue": described(images, labels, size),
     }
     drawn = read_samples(inputs)
     stays = np.isin(drawn.ids, inputs.array("kept", "ids"))
     n = stage.config["generation"]
     parts = [
-        generator_rows("", 0, n, splits, reference, settings),
-        kept_rows("", 0, n, described(drawn.images, drawn.labels), stays, reference, settings),
+        generator_rows("", 0, n, splits, real, settings),
+        judge_rows("", 0, n, real, settings),
+        kept_rows("", 0, n, described(drawn.images, drawn.labels, 0), stays, real, settings),
     ]
+    if settings.cas_epochs:
+        counted = _accuracy_score(stage, inputs, fresh, settings.cas_epochs, device)
+        parts.append(cas_rows("", 0, n, counted, real, settings))
     rows = pd.concat(parts, ignore_index=True)
     rows.to_parquet(folder / ROWS, index=False)
-    return {}
+    reason = inception.absence(weights)
+    return {"fid_absent": reason} if reason else {}
+
+
+def _accuracy_score(
+    stage: Stage, inputs: Inputs, fresh: tuple[Images, Ids], epochs: int, device: str
+) -> tuple[int, int]:
+    """Held-out real images that a judge trained on generated ones alone classifies correctly, and
+    all. A tenth of the generated images decides when its training stops."""
+    images, labels = fresh
+    seed, held_out = seeding.derive(stage.config["seed"], "cas"), inputs.split("held_out")
+    config = inputs.record(inputs.named("judge")[0]).config
+    rest, apart = stratified_cut(labels, max(len(labels) // 10, 1), seeding.rng(seed, "held_out"))
+    examples = train.Examples(
+        train.LabeledImages(images[rest], labels[rest]),
+        train.LabeledImages(images[apart], labels[apart]),
+        len(held_out.class_names),
+        config["augment"],
+    )
+    recipe = {**config["training"], "max_epochs": epochs, "max_steps": None}
+    training, where = Training.model_validate(recipe), torch_device(device)
+    trained = train.train(config["network"], examples, training, seed, where)
+    logits = train.logits(trained.network, held_out.images, PREDICTION_BATCH, where)
+    return int((logits.argmax(axis=1) == held_out.labels).sum()), len(held_out.labels)
 
 
 def _before_filter(
@@ -139,37 +259,43 @@ def _before_filter(
 
 def fairness(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """Every classifier metric of one scenario, from the stored predictions."""
-    outcomes = [_outcome(inputs, name) for name in inputs.keys if name != "dataset"]
+    outcomes = [outcome(inputs, name) for name in inputs.keys if name != "dataset"]
     settings = Evaluation.model_validate(stage.config["evaluation"])
-    rows = fairness_rows("", outcomes, _test_set(inputs, "dataset"), settings)
+    rows = fairness_rows("", outcomes, test_set(inputs, "dataset"), settings)
     rows.to_parquet(folder / ROWS, index=False)
     return {"trials": len(outcomes)}
 
 
 def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Eq. 6 over all scenarios of a sweep: rows of A, and the verdicts in the summary."""
+    """Eq. 6 over all scenarios of a sweep: rows of A; verdicts, parameters, laws in the summary."""
     settings = Evaluation.model_validate(stage.config["evaluation"])
     series: list[BiasSeries] = []
     tables, contents = [pd.DataFrame(columns=list(COLUMNS))], {}
     for scenario in stage.config["scenarios"]:
         trials = [name for name in inputs.keys if name.startswith(f"{scenario}/trial/")]
-        outcomes = [_outcome(inputs, name) for name in trials]
-        series += bias_series(
-            scenario, outcomes, _test_set(inputs, f"{scenario}/dataset"), settings
-        )
-        contents[scenario] = {_outcome_generation(name): _contents(inputs, name) for name in trials}
+        outcomes = [outcome(inputs, name) for name in trials]
+        series += bias_series(scenario, outcomes, test_set(inputs, f"{scenario}/dataset"), settings)
+        contents[scenario] = {_place(name): _contents(inputs, name) for name in trials}
         tables += [
-            _metric_rows(inputs, name, scenario)
+            metric_rows(inputs, name, scenario)
             for name in inputs.keys
             if name.startswith(f"{scenario}/metrics/")
         ]
-    factors = steps(pd.concat(tables, ignore_index=True), contents, settings.dynamics)
-    found = fit(series, factors, settings, stage.config["experts"])
+    table = pd.concat(tables, ignore_index=True)
+    bound = settings.dynamics.least_fidelity
+    labels = Labels(
+        datasets=stage.config.get("datasets", {}),
+        models=stage.config.get("models", {}),
+        experts=stage.config["experts"],
+        filled={scenario: filled_from(content) for scenario, content in contents.items()},
+        gated={scenario: not_converged(table, scenario, bound) for scenario in contents},
+    )
+    found = fit(series, steps(table, contents, settings.dynamics), settings, labels)
     found.rows().to_parquet(folder / ROWS, index=False)
     return found.summary()
 
 
-def _metric_rows(inputs: Inputs, name: str, scenario: str) -> pd.DataFrame:
+def metric_rows(inputs: Inputs, name: str, scenario: str) -> pd.DataFrame:
     """Rows of one generator_metrics stage, named ``.../<loop seed>/<generation>/<classifier>``."""
     loop_seed, _, classifier = name.rsplit("/", 3)[1:]
     rows = pd.read_parquet(inputs.store.path(inputs.record(name), ROWS))
@@ -182,25 +308,27 @@ def _contents(inputs: Inputs, name: str) -> dict[int, int]:
     return {int(generation): count for generation, count in mixed["by_generation"].items()}
 
 
-def _test_set(inputs: Inputs, name: str) -> TestSet:
-    test, config = inputs.split("test", name), inputs.record(name).config
+def test_set(inputs: Inputs, name: str) -> TestSet:
+    test, facts = inputs.split("test", name), inputs.record(name).summary
     return TestSet(
         labels=np.asarray(test.labels),
         subgroups=np.asarray(test.subgroups),
         units=np.asarray(test.units),
         class_names=test.class_names,
         subgroup_names=test.subgroup_names,
-        train_shares=shares_of(inputs.split("train", name)),
-        pooled=config["initialization"] != "spurious",
-        crossed=config["test_colours"] == "crossed",
+        train_shares=inputs.split("train", name).subgroup_shares(),
+        pooled=facts["pooled"],
+        crossed=facts["crossed"],
     )
 
 
-def _outcome_generation(name: str) -> int:
-    return int(name.rsplit("/", 4)[-3])
+def _place(name: str) -> tuple[str, int, int]:
+    """Classifier, loop seed and generation of a trial (see `outcome`)."""
+    loop_seed, generation, classifier = name.split("/")[-4:-1]
+    return classifier, int(loop_seed), int(generation)
 
 
-def _outcome(inputs: Inputs, name: str) -> Outcome:
+def outcome(inputs: Inputs, name: str) -> Outcome:
     """One trial; its input's name ends in ``<loop seed>/<generation>/<classifier>/<seed>``."""
     loop_seed, generation, classifier, seed = name.split("/")[-4:]
     return Outcome(

@@ -13,7 +13,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ray_selfloop.graph import Graph, Stage
-from ray_selfloop.stages import data, measures, samples, training
+from ray_selfloop.stages import claims, data, measures, samples, search, subgroups, training
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.store import Record, Store
 
@@ -21,14 +21,18 @@ Function = Callable[[Stage, Inputs, Path, str], Mapping[str, Any]]
 
 FUNCTIONS: Mapping[str, Function] = {
     "dataset": data.dataset,
+    "probe": subgroups.probe,
     "scorer": training.scorer,
     "generator": training.generator,
     "samples": samples.samples,
     "kept": samples.kept,
+    "search": search.search,
     "classifier": training.classifier,
+    "reference": measures.reference,
     "generator_metrics": measures.generator_metrics,
     "fairness": measures.fairness,
     "dynamics": measures.dynamics,
+    "claims": claims.claims,
 }
 
 

@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from ray_selfloop import queue
+from ray_selfloop import queue, seeding
 from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Queue
-from ray_selfloop.data.colorized import read_colours
 from ray_selfloop.data.imageset import Ids, Images
 from ray_selfloop.errors import StageError
-from ray_selfloop.filtering import clip, cut, uncertainty
+from ray_selfloop.filtering import clip, cut, tilt, uncertainty
 from ray_selfloop.generators import TrainingImages, conditional_gan, control
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs, save_array
+from ray_selfloop.stages.subgroups import reader, within_class_shares
 from ray_selfloop.stages.training import load_classifier, torch_device
 
 Scores = dict[str, NDArray[Any]]
@@ -81,11 +81,29 @@ def open_sampler(stage: Stage, inputs: Inputs, device: str) -> Any:
     if settings.name == "duplicate_real":
         return control.duplicate_real(TrainingImages(train.images, train.labels))
     reserve, turn = inputs.split("reserve"), stage.config["reserve"]
+    if stage.config.get("skewed"):
+        return _skewed(stage, inputs, device)
     return control.held_out_real(
         TrainingImages(reserve.images, reserve.labels),
         plan_of(stage, inputs).labels,
         turn["generation"],
         turn["seed"],
+    )
+
+
+def _skewed(stage: Stage, inputs: Inputs, device: str) -> control.SkewedReal:
+    """Reserve images with the within-class subgroup shares of the unfiltered chain's kept sets."""
+    reserve = inputs.split("reserve")
+    shares = []
+    for name in inputs.named("shares"):
+        images, labels = inputs.array(name, "images"), inputs.array(name, "labels")
+        shares.append(within_class_shares(inputs, images, labels, device))
+    return control.SkewedReal(
+        TrainingImages(reserve.images, reserve.labels),
+        np.asarray(reserve.subgroups),
+        plan_of(stage, inputs).labels,
+        shares,
+        stage.config["reserve"]["seed"],
     )
 
 
@@ -211,16 +229,35 @@ def _without_images(path: Path) -> pa.Table:
 
 
 def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Cut by rank, write the kept images as arrays, and audit what the cut did."""
+    """Cut by rank, write the kept images as arrays, and audit what the cut did.
+
+    With a ``tilt`` the kept set is then resampled to other subgroup shares; the audit speaks of
+    the cut alone.
+    """
     drawn = read_samples(inputs)
-    settings = Filter.model_validate(stage.config)
+    settings = Filter.model_validate({k: v for k, v in stage.config.items() if k != "tilt"})
     mask = cut.keep(drawn.scores, drawn.labels, drawn.ids, settings)
-    for name, values in (("images", drawn.images), ("labels", drawn.labels), ("ids", drawn.ids)):
-        save_array(folder, name, values[mask])
     names = inputs.record("dataset").summary
     shape = len(names["class_names"]), len(names["subgroup_names"])
-    subgroups = read_colours(drawn.images)
+    subgroups = reader(inputs, device)(drawn.images, drawn.labels)
+    rows: Ids = np.flatnonzero(mask)
+    resampled: dict[str, Any] = {}
+    if "tilt" in stage.config:
+        rows, resampled = _tilted(stage.config["tilt"], inputs, drawn.labels, subgroups, rows)
+    for name, values in (("images", drawn.images), ("labels", drawn.labels), ("ids", drawn.ids)):
+        save_array(folder, name, values[rows])
     return {
         **cut.audit(drawn.scores, mask, drawn.labels, shape[0], settings),
         **cut.audit_subgroups(mask, drawn.labels, subgroups, shape),
+        **resampled,
     }
+
+
+def _tilted(
+    config: Mapping[str, Any], inputs: Inputs, labels: Ids, subgroups: Ids, rows: Ids
+) -> tuple[Ids, dict[str, Any]]:
+    """Rows of the samples after resampling the kept ``rows``, and what that repeated."""
+    wanted = tilt.target(inputs.split("train").subgroup_shares(), config["tilt"])
+    rng = seeding.rng(config["seed"], "tilt")
+    found = tilt.resample(labels[rows], subgroups[rows], wanted, rng)
+    return rows[found.rows], {"repeated": found.repeated, "missing": found.missing}

@@ -1,5 +1,6 @@
 """The stages that train something: the domain scorer, the generator, a classifier."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappi
             len(held_out.class_names),
             stage.config["augment"],
         ),
-        Training.model_validate({**stage.config["training"], **stage.hints}),
+        training_settings(stage, mixed["original"], searched(inputs)),
         stage.config["seed"],
         where,
     )
@@ -133,11 +134,45 @@ def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappi
     }
 
 
+def searched(inputs: Inputs) -> Mapping[str, float]:
+    """The fields of `training` that a search has decided for the stage with these inputs."""
+    return inputs.record("search").summary["chosen"] if "search" in inputs else {}
+
+
+def training_settings(stage: Stage, originals: int, found: Mapping[str, float]) -> Training:
+    """How a trial is trained; a control with a ``schedule`` takes the treatment's steps from it.
+
+    found: what a search has decided, see ``searched``.
+
+    The budget, and the steps between two looks at the held-out images, become those of a training
+    set of the treatment's size, so that only the data differ.
+    """
+    training = Training.model_validate({**stage.config["training"], **stage.hints, **found})
+    schedule = stage.config.get("schedule")
+    if not schedule:
+        return training
+    size = queue.images(
+        Loop(regime=schedule["regime"]),
+        Queue(capacity=schedule["capacity"], volume=schedule["volume"], mixing=schedule["mixing"]),
+        schedule["generation"],
+        originals,
+    )
+    steps = train.budget(size, training)
+    return training.model_copy(
+        update={
+            "max_steps": steps,
+            "max_epochs": steps,  # the step budget decides
+            "check_steps": training.check_steps or math.ceil(size / training.batch_size),
+        }
+    )
+
+
 def load_classifier(inputs: Inputs, name: str, device: str) -> zoo.Classifier:
     """A published classifier with its weights, in eval mode."""
     record = inputs.record(name)
     data = inputs.record("dataset").summary
-    side = inputs.array("dataset", "train_images").shape[-1]
+    training = Training.model_validate(record.config["training"])
+    side = training.seen_size(inputs.array("dataset", "train_images").shape[-1])
     network = zoo.build(record.config["network"], len(data["class_names"]), side, False, None, 0)
     network.load_state_dict(inputs.weights(name))
     return network.to(torch_device(device)).eval()

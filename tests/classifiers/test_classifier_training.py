@@ -1,13 +1,16 @@
 """Training classifiers: it learns, it repeats, it stops, it knows when it has collapsed."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.stats import binomtest
 
 from ray_selfloop.classifiers import train as training_module
+from ray_selfloop.classifiers import zoo
 from ray_selfloop.classifiers.augment import augmented
 from ray_selfloop.classifiers.train import Examples, LabeledImages, collapsed, logits, train
 from ray_selfloop.config.training import Training
@@ -88,6 +91,41 @@ def test_read_only_arrays_from_a_store_are_trained_on_without_a_warning(splits: 
     data = Examples(*parts, 10, "none")
     trained = train("lenet", data, Training(max_steps=2), 0, CPU)
     assert trained.steps == 2
+
+
+def test_who_is_told_of_the_looks_may_stop_the_training_and_changes_no_number(
+    splits: Splits,
+) -> None:
+    settings = Training(max_steps=50, check_steps=20, batch_size=16)
+    data, told = examples(splits, 100), []
+    alone = train("lenet", data, settings, 3, CPU)
+    watched = train("lenet", data, settings, 3, CPU, lambda look: bool(told.append(look)))
+    assert told == alone.history == watched.history
+    assert len(told) == training_module.looks(100, settings) == 3
+    stopped = train("lenet", data, settings, 3, CPU, lambda look: look["step"] >= 20)
+    assert (stopped.outcome, stopped.steps) == ("stopped", 20)
+    assert stopped.history == alone.history[:1]
+    last = train("lenet", data, settings, 3, CPU, lambda look: look["step"] >= 50)
+    assert last.outcome == "budget"
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_fine_tuning_starts_from_the_weights_of_the_file(
+    splits: Splits, tmp_path: Path, suffix: str
+) -> None:
+    """At a rate of 1e-30 no weight moves."""
+    state = zoo.NETWORKS["mobilenet_v3_small"].body("mobilenet_v3_small", 32).state_dict()
+    path = tmp_path / f"imagenet{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    settings = Training(
+        pretrained=str(path), image_size=40, max_steps=2, batch_size=8, learning_rate=1e-30
+    )
+    trained = train("mobilenet_v3_small", examples(splits, 32, "crop_flip"), settings, 0, CPU)
+    assert trained.source.startswith("sha256/")
+    assert trained.network.side == 40
+    ours = trained.network.state_dict()
+    assert torch.equal(ours["trunk.0.0.0.weight"], state["features.0.0.weight"])
+    assert ours["tail.3.weight"].shape == (10, 1024)
 
 
 def test_pinned_short_curve(splits: Splits) -> None:

@@ -1,13 +1,19 @@
 """The seven networks: shapes, seeds, weights from files."""
 
+import contextlib
 import hashlib
 import math
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
+from torchvision import models
 
 from ray_selfloop.classifiers import weights, zoo
+from ray_selfloop.config.training import Training
 from ray_selfloop.errors import ConfigError, DataError
 
 SCRATCH = (False, 0.1, 0)  # pretrained, batchnorm_momentum, seed
@@ -70,7 +76,7 @@ def test_images_smaller_than_the_working_size_are_enlarged_bilinearly() -> None:
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "deit_s"])
 def test_a_state_dict_is_loaded_except_for_the_last_layer(tmp_path, name: str, suffix: str) -> None:
-    source = zoo.NETWORKS[name].body(name, 224 if name == "deit_s" else 32, "scratch")
+    source = zoo.NETWORKS[name].body(name, 224 if name == "deit_s" else 32)
     path = tmp_path / f"weights{suffix}"
     state = source.state_dict()
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
@@ -105,6 +111,103 @@ def test_a_failing_download_is_one_message(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(DataError, match=r"torchvision/IMAGENET1K_V1 of mobilenet_v3_small"):
         zoo.build("mobilenet_v3_small", 10, 8, True, None, 0)
+
+
+def test_published_files_are_those_of_the_libraries() -> None:
+    for name, tag in weights.TORCHVISION_TAGS.items():
+        address = models.get_model_weights(name)[tag].url
+        assert address == weights.TORCHVISION_ADDRESS + weights.TORCHVISION_FILES[name]
+        assert weights.NAMED_DIGEST.findall(address)
+    for name, published in weights.TIMM_NAMES.items():
+        assert timm.get_pretrained_cfg(published).hf_hub_id == f"timm/{published}", name
+
+
+@pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME"])
+def test_the_cache_is_torchs_own(tmp_path, monkeypatch, variable: str) -> None:
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    with offline(monkeypatch), pytest.raises(DataError, match=torch.hub.get_dir()):
+        weights.check("resnet50", True)
+
+
+def test_weights_in_the_cache_are_used_without_a_network(tmp_path, monkeypatch) -> None:
+    """By tag from the cache and by path: the same network, bit for bit."""
+    made = digest_named(tmp_path / "hub" / "checkpoints", "mobilenet_v3_small")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setitem(weights.TORCHVISION_FILES, "mobilenet_v3_small", made.name)
+    with offline(monkeypatch):
+        weights.check("mobilenet_v3_small", True)
+        by_tag = zoo.build("mobilenet_v3_small", 5, 32, True, None, 1).state_dict()
+    by_path = zoo.build("mobilenet_v3_small", 5, 32, str(made), None, 1).state_dict()
+    assert all(torch.equal(by_tag[key], by_path[key]) for key in by_path)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "deit_s"])
+def test_without_cache_and_network_one_message_says_where_to_get_them(
+    tmp_path, monkeypatch, name: str
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with offline(monkeypatch), pytest.raises(DataError) as caught:
+        weights.check(name, True)
+    message = str(caught.value)
+    assert weights.source(name, True) in message
+    assert "https://" in message
+    assert "cannot be reached" in message
+    assert f"set training_of.{name}.pretrained to its path" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_in_the_cache_is_found_before_anything_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / weights.TORCHVISION_FILES["resnet50"]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"the first half of a download")
+    with pytest.raises(DataError, match=r"11ad3fa6\.pth is damaged .* its name says 11ad3fa6; del"):
+        weights.check("resnet50", True)
+    with pytest.raises(DataError, match="no readable state dict"):
+        zoo.build("resnet50", 10, 32, True, None, 0)
+
+
+def test_a_local_file_must_be_the_one_that_its_name_says(tmp_path) -> None:
+    path = digest_named(tmp_path, "mobilenet_v3_small")
+    assert weights.source("mobilenet_v3_small", str(path)).startswith("sha256/")
+    weights.check("mobilenet_v3_small", str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DataError, match="is damaged or another file: its sha256 begins with"):
+        weights.check("mobilenet_v3_small", str(path))
+    dated = path.rename(tmp_path / "finetuned-20261122.pth")  # a date is no digest
+    weights.check("mobilenet_v3_small", str(dated))
+
+
+def digest_named(folder: Path, name: str) -> Path:
+    """A checkpoint of ``name`` with 1000 classes; the file's name carries its digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(99):
+        torch.manual_seed(seed)
+        path = folder / "draft"
+        torch.save(zoo.NETWORKS[name].body(name, 32).state_dict(), path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if weights.NAMED_DIGEST.search(f"-{digest[:8]}."):
+            return path.rename(folder / f"{name}-{digest[:8]}.pth")
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def offline(monkeypatch) -> Iterator[None]:
+    """No server answers within the block."""
+    with monkeypatch.context() as patch:
+        patch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+        patch.delenv("no_proxy", raising=False)
+        yield
+
+
+@pytest.mark.parametrize(("size", "side"), [(None, 32), (16, 32), (48, 48)])
+def test_images_are_enlarged_to_the_size_that_is_set(size: int | None, side: int) -> None:
+    training = Training(image_size=size)
+    net = zoo.build("mobilenet_v3_small", 4, training.seen_size(8), *SCRATCH)
+    assert net.side == side
+    assert net(torch.rand(2, 3, 8, 8)).shape == (2, 4)
 
 
 def test_unknown_networks_and_weights_that_do_not_exist() -> None:

@@ -197,7 +197,7 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         ),
         ("generator.conditional_gan=1", "generator.conditional_gan: unknown key; known keys: name"),
         ("sweep=1", "sweep: unknown key; known keys: name, storage, dataset"),
-        ("loop.xyz=1", "loop.xyz: unknown key; known keys: generations, regime, loop_seeds"),
+        ("loop.xyz=1", "loop.xyz: unknown key; known keys: generations, regime, arm, loop_seeds"),
         # wrong types
         ("loop.generations=abc", f"loop.generations: {INTEGER} (found 'abc')"),
         ("loop.generations=2.5", "loop.generations: must be a valid integer, got a number with"),
@@ -232,10 +232,13 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         # unknown kinds and names
         (
             "dataset.name=colorized_mnst",
-            "dataset.name: must be one of 'colorized_digits', 'colorized_mnist' "
+            "dataset.name: must be one of 'colorized_digits', 'colorized_mnist', 'cifar20_100' "
             "(found 'colorized_mnst'); did you mean colorized_mnist?",
         ),
-        ("dataset.name=3", "dataset.name: must be one of 'colorized_digits', 'colorized_mnist' "),
+        (
+            "dataset.name=3",
+            "dataset.name: must be one of 'colorized_digits', 'colorized_mnist', 'cifar20_100' ",
+        ),
         (
             "classifiers=[lenett]",
             f"classifiers.0: must be {NETWORKS} (found 'lenett'); did you mean lenet?",

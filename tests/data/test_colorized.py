@@ -12,7 +12,6 @@ from ray_selfloop.data.colorized import (
     NONE_CLEAR,
     Colouring,
     colorize,
-    cut_rows,
     paint,
     read_colours,
 )
@@ -153,9 +152,8 @@ def test_the_reserve_changes_neither_the_held_out_images_nor_the_test() -> None:
 
 
 def test_a_reserve_that_leaves_a_class_empty_is_refused() -> None:
-    _, labels = TRAIN
     with pytest.raises(ConfigError, match=r"^dataset.reserve: 0.999 of 900 images leaves no ori"):
-        cut_rows(labels, 0.999, 0)
+        splits(reserve=0.999)
 
 
 def test_a_crossed_test_shows_each_unit_in_each_colour_once() -> None:

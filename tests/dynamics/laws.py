@@ -42,7 +42,8 @@ def series(scenario, classifier, bias, seed, *, noise=2e-4, draws=200):
         return noise * (own + shared)
 
     observed = bias[None] ** 2 + error(1)
+    none = np.zeros((draws, m, length))
     return BiasSeries(
         scenario, classifier, tuple(range(m)), np.concatenate([observed, observed + error(draws)]),
-        0.0, np.ones((m, length), np.int64), np.full(length, 3 * noise),
+        0.0, np.ones((m, length), np.int64), np.full(length, 3 * noise), none,
     )  # fmt: skip

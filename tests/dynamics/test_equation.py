@@ -1,6 +1,7 @@
 """Eq. 6: what is identified is recovered, what is not is refused, and the gauge never matters."""
 
 import json
+from dataclasses import replace
 
 import laws
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from ray_selfloop.config.evaluation import Dynamics, Evaluation
 from ray_selfloop.dynamics.equation import components, parameters
-from ray_selfloop.dynamics.factors import Step
+from ray_selfloop.dynamics.factors import Labels, Step
 from ray_selfloop.dynamics.fit import fit
 from ray_selfloop.evaluation.rows import COLUMNS
 
@@ -48,7 +49,7 @@ def by_name(numbers):
 def test_identified_ratios_are_recovered_and_covered():
     hits, values = dict.fromkeys(TRUTH, 0), {key: [] for key in TRUTH}
     for seed in range(40):
-        found = by_name(parameters(*law(seed), 0.95))
+        found = by_name(parameters(*law(seed), 0.95, Labels()))
         for key, truth in TRUTH.items():
             hits[key] += found[key].low <= truth <= found[key].high
             values[key].append(found[key].value)
@@ -58,7 +59,7 @@ def test_identified_ratios_are_recovered_and_covered():
 
 
 def test_a_constant_q_is_named_and_what_hangs_on_it_has_no_number():
-    found = by_name(parameters(*law(0, constant_q=True), 0.95))
+    found = by_name(parameters(*law(0, constant_q=True), 0.95, Labels()))
     for (quantity, _), number in found.items():
         if quantity.startswith(("d_Q", "d_U", "(1+d_D)")):
             assert np.isnan([number.value, number.low, number.high]).all()
@@ -70,7 +71,7 @@ def test_a_constant_q_is_named_and_what_hangs_on_it_has_no_number():
 
 def test_unknown_factors_cost_the_parameters_and_nothing_else():
     series, _ = law(0)
-    found = by_name(parameters(series, {}, 0.95))
+    found = by_name(parameters(series, {}, 0.95, Labels()))
     assert "q is not known" in found[("d_Q/(1+d_D)", "d1")].note
     assert np.isfinite(found[("(1-g[b])/(1-g[a])", "b")].value)
 
@@ -81,7 +82,7 @@ def test_literal_indexing_identifies_d_q_without_the_first_step():
     for seed in range(20):
         series, factors = law(seed)  # step 0 -> 1 as `factors.steps` has it under literal
         first = {place: Step(np.nan, np.nan) for place in factors if place[3] == 0}
-        found = by_name(parameters(series, factors | first, 0.95))
+        found = by_name(parameters(series, factors | first, 0.95, Labels()))
         hits += found[key].low <= truth <= found[key].high
         assert np.isfinite([n.value for (quantity, _), n in found.items() if quantity != "g"]).all()
     assert hits >= 17
@@ -90,14 +91,14 @@ def test_literal_indexing_identifies_d_q_without_the_first_step():
 def test_a_step_without_q_alone_still_refuses_d_q():
     series, factors = law(0)
     half = {key: Step(np.nan, step.u) for key, step in factors.items() if key[3] == 0}
-    found = by_name(parameters(series, factors | half, 0.95))
+    found = by_name(parameters(series, factors | half, 0.95, Labels()))
     assert "q is not known" in found[("d_Q/(1+d_D)", "d1")].note
 
 
 def test_collinear_q_and_u_are_both_refused():
     series, factors = law(0)
     tied = {key: Step(1 - 2 * step.u, step.u) for key, step in factors.items()}
-    found = by_name(parameters(series, tied, 0.95))
+    found = by_name(parameters(series, tied, 0.95, Labels()))
     assert np.isnan(found[("d_Q/(1+d_D)", "d1")].value)
     assert found[("d_U/(1+d_D)", "d2")].note == "not identified: q and u do not vary independently"
     assert np.isfinite(found[("(1+d_D)/(1+d_D[d1])", "d2")].value)
@@ -105,18 +106,18 @@ def test_collinear_q_and_u_are_both_refused():
 
 def test_no_more_steps_than_parameters_means_no_numbers():
     series, factors = law(0, chains=1, steps=1)
-    numbers = parameters([s for s in series if s.scenario == "d1"], factors, 0.95)
+    numbers = parameters([s for s in series if s.scenario == "d1"], factors, 0.95, Labels())
     assert numbers
     assert all(np.isnan(n.value) and "no more observed steps" in n.note for n in numbers)
 
 
 def test_one_chain_is_marked():
-    found = by_name(parameters(*law(0, chains=1), 0.95))
+    found = by_name(parameters(*law(0, chains=1), 0.95, Labels()))
     assert found[("d_Q/(1+d_D)", "d1")].note == "this chain only"
 
 
 def test_g_has_an_admissible_interval_that_holds_the_truth_and_no_estimate():
-    found = by_name(parameters(*law(1, noise=1e-6), 0.95))
+    found = by_name(parameters(*law(1, noise=1e-6), 0.95, Labels()))
     for model, g in G.items():
         number = found[("g", model)]
         assert np.isnan(number.value)
@@ -128,20 +129,22 @@ def test_each_component_of_the_graph_has_its_own_gauge():
     assert components(pairs) == [(["a", "b"], ["d1", "d4"]), (["c"], ["d2", "d3"])]
     series, factors = law(0)
     apart = [s for s in series if (s.classifier, s.scenario) in {("a", "d1"), ("b", "d2")}]
-    quantities = {n.quantity for n in parameters(apart, factors, 0.95)}
+    quantities = {n.quantity for n in parameters(apart, factors, 0.95, Labels())}
     assert not any(q.startswith(("(1-g", "(1+d_D")) for q in quantities)
 
 
 def test_bias_under_its_floor_takes_no_part():
     series, factors = law(0)
     quiet = [laws.series("d1", "z", np.full((3, 11), 1e-3), 5), *series]
-    assert str(parameters(quiet, factors, 0.95)) == str(parameters(series, factors, 0.95))
+    assert str(parameters(quiet, factors, 0.95, Labels())) == str(
+        parameters(series, factors, 0.95, Labels())
+    )
 
 
 def test_a_fit_becomes_rows_and_json():
     series, factors = law(0)
     quiet = laws.series("d1", "z", np.full((3, 11), 1e-3), 5)
-    found = fit([*series, quiet], factors, Evaluation(), {"d1": "a"})
+    found = fit([*series, quiet], factors, Evaluation(), Labels(experts={"d1": "a"}))
     rows = found.rows()
     assert tuple(rows.columns) == COLUMNS
     overall = rows[rows["generation"].isna()].set_index(["scenario", "classifier"])
@@ -161,7 +164,7 @@ def test_an_interval_without_an_end_says_so_in_rows_and_json():
     bias = 0.1 * 1.3 ** np.arange(4) * np.ones((2, 1))
     series = laws.series("d1", "a", bias, 0, noise=1.5e-3)
     narrow = Evaluation().model_copy(update={"dynamics": Dynamics(growth_limit=1.36)})
-    found = fit([series], {}, narrow, {})
+    found = fit([series], {}, narrow, Labels())
     (verdict,) = found.summary()["verdicts"]
     assert verdict["high"] is None
     assert "interval open above" in verdict["note"]
@@ -172,6 +175,82 @@ def test_an_interval_without_an_end_says_so_in_rows_and_json():
 
 
 def test_an_empty_sweep_has_an_empty_table():
-    found = fit([], {}, Evaluation(), {})
+    found = fit([], {}, Evaluation(), Labels())
     assert found.rows().empty
-    assert found.summary() == {"verdicts": [], "fit": []}
+    assert found.summary() == {"verdicts": [], "fit": [], "laws": []}
+
+
+def test_arms_of_one_dataset_share_its_d_d():
+    """Two arms with other q and u: one d_D, so that what differs between them identifies d_Q."""
+    rng, factors, series = np.random.default_rng(0), {}, []
+    for i, (arm, x) in enumerate({"poor": 0.4, "good": 0.0}.items()):
+        u = rng.uniform(0, 0.3, (3, 10))
+        a = 0.8 * (1 + 0.1 + 0.6 * x + 0.8 * u)
+        bias = 0.1 * np.concatenate([np.ones((3, 1)), np.cumprod(a, axis=1)], axis=1)
+        series.append(laws.series(arm, "a", bias, i))
+        places = np.ndindex(3, 10)
+        factors |= {(arm, "", k, t): Step(1 - x, float(u[k, t])) for k, t in places}
+    apart = by_name(parameters(series, factors, 0.95, Labels()))
+    assert "q is constant" in apart[("d_Q/(1+d_D)", "poor")].note
+    together = by_name(parameters(series, factors, 0.95, Labels({"poor": "d", "good": "d"})))
+    found = together[("d_Q/(1+d_D)", "d")]
+    assert found.value == pytest.approx(0.6 / 1.1, abs=0.1)
+    assert found.low < 0.6 / 1.1 < found.high
+
+
+def test_scratch_and_pretrained_are_two_models():
+    series, factors = law(0)
+    models = {"d1": {"a": "a, scratch"}, "d2": {"a": "a, pretrained"}}
+    found = by_name(parameters(series, factors, 0.95, Labels(models=models)))
+    assert {("(1-g[a, scratch])/(1-g[a, pretrained])", "a, scratch")} < set(found)
+    truth = by_name(parameters(series, factors, 0.95, Labels()))
+    assert ("(1-g[b])/(1-g[a])", "b") in truth
+
+
+def test_many_chains_have_bootstrap_intervals_that_hold():
+    hits, key = 0, ("d_Q/(1+d_D)", "d1")
+    for seed in range(15):
+        number = by_name(parameters(*law(seed, chains=10, steps=4), 0.95, Labels()))[key]
+        hits += number.low <= TRUTH[key] <= number.high
+    assert hits >= 12
+
+
+def test_a_floor_inflated_bias_gives_no_parameters():
+    series, factors = law(0)
+    assert parameters([replace(s, inflated=True) for s in series], factors, 0.95, Labels()) == []
+
+
+def test_a_generator_that_is_not_converged_costs_the_verdict_not_the_interval():
+    bias = 0.1 * 1.3 ** np.arange(5) * np.ones((3, 1))
+    series = laws.series("d1", "a", bias, 0, noise=1e-5)
+    (plain,) = fit([series], {}, Evaluation(), Labels()).summary()["verdicts"]
+    labels = Labels(gated={"d1": "label fidelity 0.30"}, experts={"d1": "b"})
+    (gated,) = fit([series], {}, Evaluation(), labels).summary()["verdicts"]
+    assert plain["text"] == "A > 1"
+    assert gated["text"] == "undecided: generator not converged"
+    assert gated["note"].startswith("label fidelity 0.30; descriptive")
+    assert (gated["a"], gated["low"]) == (plain["a"], plain["low"])
+
+
+def test_steps_while_the_queue_fills_are_apart():
+    """Bias grows while the dose does, then stays: A over all says growth, filled says none."""
+    bias = np.array([0.05, 0.1, 0.2, 0.2, 0.2, 0.2, 0.2]) * np.ones((3, 1))
+    series = laws.series("d1", "a", bias, 0, noise=1e-4)
+    found = fit([series], {}, Evaluation(), Labels(filled={"d1": 2}))
+    (apart,) = [n for n in found.numbers if n.quantity == "A over filled-queue steps"]
+    assert (apart.scope, apart.note[:24]) == ("d1, a", "steps from generation 2 ")
+    assert apart.low < 1 < apart.high
+    assert found.verdicts[0].found.low > 1
+    rows = found.rows().set_index("metric")
+    assert rows.loc["A_filled", "value"] == apart.value
+    throughout = fit([series], {}, Evaluation(), Labels(filled={"d1": 6}))
+    assert "confounded throughout" in throughout.numbers[0].note
+    assert "A_filled" not in set(throughout.rows()["metric"])
+
+
+def test_the_laws_are_in_the_summary():
+    series, factors = law(0)
+    found = json.loads(json.dumps(fit(series, factors, Evaluation(), Labels()).summary()))["laws"]
+    assert len(found) == 4 * len(series)
+    assert {entry["law"] for entry in found} == {"eq6", "constant", "affine", "persistence"}
+    assert all(entry["held_out_error"] > 0 for entry in found)

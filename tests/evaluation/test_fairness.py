@@ -6,8 +6,10 @@ from itertools import combinations, permutations
 
 import numpy as np
 import pytest
+import torch
 from fairlearn.metrics import MetricFrame
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, recall_score
+from torchmetrics.functional.classification import binary_groups_stat_rates
 
 from ray_selfloop.evaluation import fairness
 
@@ -188,3 +190,57 @@ def test_share_levels_name_majority_and_minority_or_nothing():
     first, rest = fairness.share_levels(strong)
     np.testing.assert_array_equal(rest, ~first)
     assert fairness.share_levels(np.array([[0.34, 0.33, 0.33]] * 4)) is None  # rounding of a third
+
+
+def drawn(seed, classes=5, groups=4, n=400):
+    """Labels, subgroups and predictions; hits and support ``(C, G)``."""
+    rng = np.random.default_rng(seed)
+    labels, subgroups = rng.integers(classes, size=n), rng.integers(groups, size=n)
+    predictions = np.where(rng.random(n) < 0.4 + 0.1 * labels, labels, (labels + 1) % classes)
+    cells, size = labels * groups + subgroups, classes * groups
+    hits = np.bincount(cells, labels == predictions, size).reshape(classes, groups)
+    support = np.bincount(cells, minlength=size).reshape(classes, groups).astype(float)
+    return labels, subgroups, predictions, hits, support
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rates_equal_torchmetrics_with_correctness_as_the_prediction(seed):
+    labels, subgroups, predictions, hits, support = drawn(seed)
+    correct = torch.from_numpy((labels == predictions).astype(np.int64))
+    rates = binary_groups_stat_rates(
+        correct, torch.ones_like(correct), torch.from_numpy(subgroups), 4
+    )
+    ours = fairness.ratio(hits.sum(axis=0), support.sum(axis=0))
+    theirs = [float(rates[f"group_{g}"][0]) for g in range(4)]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # float32
+    assert fairness.di_min_max(ours) == pytest.approx(min(theirs) / max(theirs))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_macro_recall_is_another_number_than_the_pooled_rate(seed):
+    labels, subgroups, predictions, hits, support = drawn(seed)
+    pooled = fairness.ratio(hits.sum(axis=0), support.sum(axis=0))
+    within = fairness.ratio(hits, support)
+    for g in range(4):
+        mine = subgroups == g
+        macro = recall_score(labels[mine], predictions[mine], average="macro")
+        assert within[:, g].mean() == pytest.approx(macro)
+        assert pooled[g] != pytest.approx(macro)
+
+
+def test_the_mean_disparity_within_classes_is_fairlearns_and_the_rank_gap_of_eq_5():
+    labels, subgroups, predictions, hits, support = drawn(0)
+    inside = frame(labels, subgroups, predictions, control_features=labels)
+    rates = fairness.ratio(hits, support)
+    expected = inside.difference(method="between_groups").to_numpy(float).mean()
+    assert fairness.md(rates).mean() == pytest.approx(expected)
+    ranks = fairness.ranked(rates)
+    assert ranks[-1] - ranks[0] == pytest.approx(expected)
+
+
+def test_fairlearns_ratio_is_not_eq_3():
+    labels, subgroups, predictions, hits, support = drawn(1)
+    pooled = fairness.ratio(hits.sum(axis=0), support.sum(axis=0))
+    ratio = frame(labels, subgroups, predictions).ratio(method="between_groups")
+    assert fairness.di_min_max(pooled) == pytest.approx(ratio)
+    assert fairness.di(pooled, False) > ratio + 0.01  # a mean over pairs, not the worst pair

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from ray_selfloop.evaluation import fidelity
-from ray_selfloop.evaluation.frechet import radii
+from ray_selfloop.evaluation.frechet import frechet_distance, moments, radii
 
 RNG = np.random.default_rng(12)
 THIRDS = np.array([[1 / 3, 1 / 3, 1 / 3, 0.0]])
@@ -113,3 +113,14 @@ def test_copies_are_recognised_and_fresh_images_are_not():
     fresh = fidelity.copies(train, held_out, clouds(3000))
     assert fresh.memorised < 0.04
     assert fresh.ratio == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_relative_frechet_distance_compares_equal_counts_and_is_cut_at_one():
+    train, held_out, near = clouds(400), clouds(50), clouds(90)
+    far = near + 2.0
+    found = fidelity.frechet_relative(moments(train), held_out, far)
+    real, ours = (frechet_distance(train, x) for x in (held_out, far[:50]))
+    assert found == pytest.approx(real / ours)
+    assert fidelity.frechet_relative(moments(train), held_out, near) > 0.5 > 3 * found
+    assert fidelity.frechet_relative(moments(train), held_out + 1.0, near) == 1.0
+    assert np.isnan(fidelity.frechet_relative(moments(train), held_out, near[:1]))

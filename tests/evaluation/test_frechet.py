@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kernel_poly, mmd2
+from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
@@ -11,6 +14,7 @@ from ray_selfloop.evaluation.frechet import (
     distances,
     frechet_distance,
     kernel_distance,
+    moments,
     prdc,
     precision_and_coverage,
     radii,
@@ -101,3 +105,47 @@ def test_pixels8_is_block_averaging_where_it_divides_and_the_image_itself_at_8()
     np.testing.assert_allclose(pixels8(images), blocks.reshape(2, -1))
     small = images[:, :, :8, :8]
     np.testing.assert_allclose(pixels8(small), small.reshape(2, -1) / 255)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(600, 500, 16), (200, 300, 64), (40, 60, 100)])
+def test_frechet_equals_torch_fidelity_also_where_covariances_are_singular(n, m, d):
+    a, b = pair(n, m, d)
+    ours = frechet_distance(a, b)
+    theirs = fid_statistics_to_metric(
+        *(fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)), False
+    )
+    assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 20), (15, 40)])
+def test_factors_give_the_covariance_back(n, d):
+    a, _ = pair(n, 2, d)
+    mean, factor = moments(a)
+    assert factor.shape[1] == d
+    assert len(factor) == min(n, d)
+    np.testing.assert_allclose(mean, a.mean(axis=0))
+    np.testing.assert_allclose(factor.T @ factor, np.cov(a.T), atol=1e-9 * np.trace(np.cov(a.T)))
+
+
+def test_kernel_distance_equals_torch_fidelity_on_the_full_set():
+    a, b = pair(90, 90, 8)
+    full = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
+    theirs = mmd2(*(kernel_poly(x, y, **full) for x, y in ((a, a), (a, b), (b, b))))
+    assert kernel_distance(a, b) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_precision_and_recall_equal_torch_fidelity_with_the_arguments_swapped():
+    real, fake = pair(80, 60, 3)
+    ours = prdc(real, fake, 3, radii(real, 3))
+    theirs = prc_features_to_metric(
+        torch.from_numpy(fake), torch.from_numpy(real), prc_neighborhood=3, verbose=False
+    )
+    assert (ours.precision, ours.recall) == pytest.approx((theirs["precision"], theirs["recall"]))
+    assert ours.precision != ours.recall  # else the order would not matter here
+
+
+def test_strict_balls_leave_out_a_point_on_the_surface():
+    real = np.arange(4.0)[:, None]
+    surface = np.array([[4.0], [8.0]])  # at distance 1 of the last, whose nearest is at 1
+    assert prdc(real, surface, 1, radii(real, 1)).precision == 0.0
+    assert prdc(real, surface - 1e-6, 1, radii(real, 1)).precision == 0.5

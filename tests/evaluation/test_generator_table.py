@@ -1,5 +1,7 @@
 """Generator metrics as rows of the results table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,8 +10,12 @@ from ray_selfloop.evaluation import names
 from ray_selfloop.evaluation.generator_table import (
     Generated,
     Reference,
+    cas_rows,
+    drawn_rows,
     generator_rows,
+    judge_rows,
     kept_rows,
+    real_features,
 )
 from ray_selfloop.evaluation.rows import COLUMNS
 
@@ -22,7 +28,9 @@ def features(rng, n):
 
 
 def reference(rng):
-    return Reference(features(rng, 200), features(rng, 50), SHARES, ("c0", "c1"), ("r", "b", "g"))
+    real, held_out = features(rng, 200), features(rng, 50)
+    found = {name: real_features(real[name], held_out[name], SETTINGS) for name in real}
+    return Reference(found, SHARES, ("c0", "c1"), ("r", "b", "g"), np.array([[20, 24], [26, 26]]))
 
 
 def generated(rng, n):
@@ -117,3 +125,72 @@ def test_kept_fractions_count_what_the_filter_kept(world):
     cell = (drawn.labels == 1) & (drawn.subgroups == 0)
     found = value(table, "kept_fraction", "kept", "c1", "r")
     assert found == pytest.approx(kept[cell].mean())
+
+
+def moved(data, order):
+    """The same images in another order."""
+    return replace(
+        data,
+        features={name: x[order] for name, x in data.features.items()},
+        labels=data.labels[order],
+        judged=data.judged[order],
+        subgroups=data.subgroups[order],
+    )
+
+
+def test_the_order_of_generated_images_changes_no_number(world, table):
+    real, drawn, kept = world
+    rng = np.random.default_rng(5)
+    splits = {
+        "generated": moved(drawn, rng.permutation(300)),
+        "kept": moved(kept, rng.permutation(120)),
+    }
+    assert generator_rows("s", 0, 2, splits, real, SETTINGS).equals(table)
+
+
+def test_the_order_of_original_and_held_out_images_changes_the_real_side_by_rounding_alone():
+    rng = np.random.default_rng(6)
+    train, held_out = rng.standard_normal((90, 4)), rng.standard_normal((30, 4))
+    one = real_features(train, held_out, SETTINGS)
+    other = real_features(train[::-1], held_out[rng.permutation(30)], SETTINGS)
+    for column in ("train", "reach", "held_out"):
+        np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
+    for a, b in zip(one.moments, other.moments, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_a_draw_is_another_one_with_another_seed_or_purpose():
+    values = np.random.default_rng(7).standard_normal((50, 3))
+    first = drawn_rows(values, 20, 0, "a")
+    assert len(set(first.tolist())) == 20
+    for seed, purpose in ((1, "a"), (0, "b")):
+        assert set(drawn_rows(values, 20, seed, purpose)) != set(first)
+    np.testing.assert_array_equal(np.sort(drawn_rows(values, 99, 0, "a")), np.arange(50))
+
+
+def test_a_perfect_generator_is_as_near_as_held_out_images_and_a_shifted_one_is_not(world):
+    real, drawn, _ = world
+    shifted = {name: x + 1.0 for name, x in drawn.features.items()}
+    splits = {"generated": drawn, "kept": replace(drawn, features=shifted)}
+    found = generator_rows("s", 0, 1, splits, real, SETTINGS)
+    for suffix in ("", "/lenet"):
+        perfect = value(found, f"frechet_relative{suffix}")
+        assert suffix or 0.3 < perfect <= 1.0  # three numbers of 50 images alone are too few
+        assert value(found, f"frechet_relative{suffix}", split="kept") < 0.3 * perfect
+
+
+def test_the_judges_own_accuracy_stands_beside_the_fidelity(world):
+    real, _, _ = world
+    found = judge_rows("s", 0, 1, real, SETTINGS)
+    assert value(found, "judge_accuracy") == pytest.approx(46 / 50)
+    assert value(found, "judge_accuracy", cls="c0") == pytest.approx(20 / 24)
+    (row,) = found[found["class"] == "c1"].to_dict("records")
+    assert row["low"] < row["value"] == row["high"] == 1.0
+    assert judge_rows("s", 0, 1, replace(real, judged=None), SETTINGS).empty
+
+
+@pytest.mark.parametrize(("hits", "relative"), [(23, 0.5), (50, 1.0)])
+def test_the_accuracy_score_is_relative_to_the_judge_and_cut_at_one(world, hits, relative):
+    found = cas_rows("s", 0, 1, (hits, 50), world[0], SETTINGS)
+    assert value(found, "cas") == hits / 50
+    assert value(found, "cas_relative") == pytest.approx(relative)

@@ -167,9 +167,14 @@ def test_the_same_rows_whatever_the_order_of_trials_and_test_images(crossed, tab
     pd.testing.assert_frame_equal(rows(turned, moved), table)
 
 
-def test_renumbering_subgroups_renames_rows_and_changes_nothing_else():
+@pytest.mark.parametrize("world", ["independent", "crossed", "rotated"])
+def test_renumbering_subgroups_renames_rows_and_changes_nothing_else(world):
     rng = np.random.default_rng(3)
-    test = worlds.independent(rng, n=180)
+    if world == "independent":
+        test = worlds.independent(rng, n=180)
+    else:
+        shares = np.stack([np.roll([0.7, 0.2, 0.1], c) for c in range(4)])
+        test = replace(worlds.crossed(rng, pooled=world == "crossed"), train_shares=shares)
     outcomes, order = worlds.outcomes(rng, test, seeds=1), np.array([1, 2, 0])
     back = np.argsort(order)
     other = replace(
@@ -332,6 +337,40 @@ def test_a_dataset_without_subgroups_has_accuracy_and_no_fairness():
     assert set(table["metric"]) == {"accuracy", "accuracy_change", "collapsed", "trials"}
     hits = (outcomes[1].predictions == labels).mean()
     assert pick(table, "accuracy", generation=1)["value"] == pytest.approx(hits)
+
+
+@pytest.mark.parametrize("build", [worlds.independent, worlds.crossed])
+def test_every_gap_has_a_floor_per_class_by_share_rank_and_in_both_parts_of_a_change(build):
+    rng = np.random.default_rng(10)
+    shares = np.stack([np.roll([0.7, 0.2, 0.1], c) for c in range(4)])
+    test = replace(build(rng, pooled=False), train_shares=shares)
+    table = rows(worlds.outcomes(rng, test, generations=2), test)
+    for keys in ({"generation": 1}, {"generation": 1, "chain": 0, "seed": 1}):
+        for metric in ("md", "meo", "log_odds_gap"):
+            for cls in ("c0", "c3"):
+                value = pick(table, f"{metric}_floor", cls=cls, **keys)
+                assert value["low"] <= value["value"] <= value["high"]
+            pick(table, f"{metric}_by_share_rank_floor", **keys)
+        parts = [
+            pick(table, f"md_change_{part}_floor", **keys)["value"]
+            for part in ("level", "distribution")
+        ]
+        assert sum(parts) == pytest.approx(pick(table, "md_change_floor", **keys)["value"])
+
+
+def test_cell_rates_have_wilsons_interval_and_one_of_exactly_one_has_a_width():
+    test = worlds.crossed(np.random.default_rng(0), units=40, classes=2, groups=2)
+    both = [Outcome(0, 0, "a", s, by_hand(test, [[20, 20], [16, 20]])) for s in (0, 1)]
+    table, where = rows(both, test), {"chain": 0, "seed": 0, "generation": 0}
+    for cls, subgroup, hits in (("c0", "g0", 20), ("c1", "g0", 16)):
+        row = pick(table, "tpr", cls=cls, subgroup=subgroup, **where)
+        low, high = binomtest(hits, 20).proportion_ci(0.95, method="wilson")
+        assert (row["low"], row["high"]) == pytest.approx((low, high))
+    mean = pick(table, "tpr", cls="c0", subgroup="g0", generation=0)
+    low, _ = binomtest(20, 20).proportion_ci(0.95, method="wilson")
+    assert (mean["low"], mean["high"]) == pytest.approx((low, 1.0))
+    pooled = pick(table, "tpr", subgroup="g1", **where)
+    assert pooled["low"] == pytest.approx(binomtest(40, 40).proportion_ci(0.95, "wilson").low)
 
 
 def test_two_rows_with_one_key_are_an_error():

@@ -3,6 +3,8 @@
 import numpy as np
 
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
+from ray_selfloop.graph import Stage
+from ray_selfloop.stages.inputs import save_array
 
 
 def names(prefix, count):
@@ -54,3 +56,18 @@ def outcomes(rng, test, chains=1, generations=3, seeds=2, classifiers=("a",), ga
         for seed in range(seeds)
         for generation in range(generations)
     ]
+
+
+def published_pictures(store):
+    """A dataset of 8 training and 8 held-out pictures of noise: its store and its stage."""
+    stage, rng = Stage("dataset", 0, {}, {}), np.random.default_rng(0)
+    with store.attempt(stage.key) as folder:
+        for part, n in (("train", 8), ("held_out", 8)):
+            labels = np.arange(n) % 2
+            save_array(folder, f"{part}_images", rng.integers(0, 256, (n, 3, 8, 8)).astype("uint8"))
+            save_array(folder, f"{part}_labels", labels)
+            save_array(folder, f"{part}_subgroups", labels)
+            save_array(folder, f"{part}_units", np.arange(n))
+        found = {"class_names": ["a", "b"], "subgroup_names": ["r", "g"]}
+        store.publish(stage, folder, found, 0.0)
+    return store, stage

@@ -1,6 +1,7 @@
 """Training and sampling of the conditional GAN on real scans, at small budgets."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,6 +145,47 @@ def test_the_budget_ends_training_and_the_best_look_is_kept() -> None:
     distances = {look["step"]: look[CRITERION] for look in trained.history}
     assert trained.best_step == min(distances, key=lambda step: distances[step])
     assert trained.best.distance == distances[trained.best_step]
+
+
+@pytest.mark.parametrize(("budget", "looks"), [(0.25, [10, 15]), (0.5, [10, 20, 30]), (0.01, [1])])
+def test_a_share_of_the_budget_ends_training_there_and_says_so(
+    budget: float, looks: list[int]
+) -> None:
+    trained = _train(max_steps=60, budget=budget)
+    assert [look["step"] for look in trained.history] == looks
+    assert trained.outcome == "budget"
+
+
+def test_a_share_of_the_budget_is_the_same_training_cut_short() -> None:
+    assert _same(_train(max_steps=40, budget=0.5).weights, _short().weights)
+
+
+def test_the_share_is_of_all_that_stopping_counts_and_rounded_up() -> None:
+    settings = ConditionalGan(max_steps=1_001, min_steps=7, patience_steps=2, budget=0.25)
+    assert settings.granted == {"budget": 251, "minimum": 2, "patience": 1}
+    assert ConditionalGan(max_steps=1_001).granted["budget"] == 1_001
+
+
+@pytest.mark.parametrize("budget", [0.0, 1.01])
+def test_a_share_of_nothing_or_more_than_all_is_refused(budget: float) -> None:
+    with pytest.raises(ValidationError, match="budget"):
+        ConditionalGan(budget=budget)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"augment": "translate_cutout"},
+        {"upsampling": "nearest"},
+        {"discriminator_gain": 1.5},
+    ],
+)
+def test_each_setting_changes_the_generator_and_keeps_its_bits_for_a_seed(
+    change: dict[str, Any],
+) -> None:
+    once, again = (_train(max_steps=10, **change) for _ in range(2))
+    assert _same(once.weights, again.weights)
+    assert not _same(once.weights, _train(max_steps=10).weights)
 
 
 def test_training_that_explodes_is_called_diverged_and_leaves_finite_weights() -> None:

@@ -111,8 +111,11 @@ def test_it_opens_with_the_question_then_the_verdicts_then_the_warnings(view, te
 def test_warnings_name_scenario_generation_classifier_and_seed(text):
     where = "biased, loop seed 0, generation {}, mobilenet_v3_small, seed 1"
     assert where.format(2) + ": RuntimeError: <no> memory" in text
-    assert where.format(3) + " does no better than chance" in text
-    assert "unbiased: stopped by its budget while still improving in generation 3" in text
+    assert where.format(3) in text
+    assert "1 of 32 trials do no better than chance" in text
+    assert "biased: mobilenet_v3_small 1 of 8" in text
+    assert "stopped by its budget while still improving: unbiased: 1 of 3; biased: 1 of 3" in text
+    assert "unbiased, generation 3, loop seed 0 (step 900 of 900)" in text
     assert "One chain only" in text
     assert "431 of 479 samples" in text
 

@@ -1,10 +1,12 @@
 """The terminal: tables that fit in 100 columns, and plain lines where nobody looks."""
 
 import io
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import synthetic_arms
 import synthetic_sweep
 from rich.console import Console
 
@@ -105,3 +107,18 @@ def test_in_a_terminal_the_table_is_redrawn_in_place(monkeypatch):
         show(ROWS)
     assert "12/32" in out.getvalue()
     assert "\x1b[" in out.getvalue()
+
+
+def test_a_sweep_with_arms_fits_on_one_screen():
+    view = synthetic_arms.view(chains=2, generations=3)
+    text = shown(view)
+    lines = text.splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 100
+    told = Counter(claim.verdict for claim in view.claims)
+    assert f"claims  {told['supported']} supported, {told['contradicted']} contradicted" in text
+    assert "CIFAR-20/100, ImageNet weights: label fidelity" in text
+    (lenet, *_) = (line.split() for line in lines if line.startswith("  lenet"))
+    assert lenet[-4:] == ["A", ">", "1", "supported"]
+    for path in (PATHS.results, PATHS.report):
+        assert path + "\n" in text

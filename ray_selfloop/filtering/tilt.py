@@ -1,0 +1,74 @@
+"""Resampling a kept set to given subgroup shares: the one intervention on generated data that uses
+subgroup labels, and is named so wherever it is used (arm `subgroup_matched`, `queue.tilt`).
+
+Pure: knows nothing of images, of how subgroups were read, or of what trains on the result.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_selfloop.data.imageset import Ids
+from ray_selfloop.data.split import apportion
+
+Shares = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """rows: into the kept set, as many of each class as before, ascending.
+
+    repeated: rows beyond a row's first use. missing: images that a subgroup without any row should
+    have given; the other subgroups of the class gave them, so that class sizes stay.
+    """
+
+    rows: Ids
+    repeated: int
+    missing: int
+
+
+def target(shares: Shares, tilt: float) -> Shares:
+    """Within-class shares ``(1 - tilt) * original + tilt * majority``, ``(C, G)``.
+
+    shares: original within-class subgroup shares. tilt in 0..1: at 0 the original shares, at 1 the
+    largest subgroup of each class alone (the first one where several are largest). The total
+    variation from the original shares is ``tilt * (1 - largest share)``.
+    """
+    majority = np.zeros_like(shares)
+    majority[np.arange(len(shares)), shares.argmax(axis=1)] = 1.0
+    return np.asarray((1.0 - tilt) * shares + tilt * majority)
+
+
+def resample(labels: Ids, subgroups: Ids, wanted: Shares, rng: np.random.Generator) -> Resampled:
+    """Draw each class anew with the within-class shares ``wanted`` ``(C, G)``.
+
+    labels, subgroups: int64 ``(n,)``; a subgroup outside 0..G-1 (none clear) is never drawn unless
+    its class has nothing else. Without replacement as far as a subgroup reaches, then again from
+    its beginning in another order.
+    """
+    chosen: list[Ids] = []
+    repeated = missing = 0
+    for label in np.unique(labels):
+        of = [np.flatnonzero((labels == label) & (subgroups == g)) for g in range(wanted.shape[1])]
+        size = int((labels == label).sum())
+        have = np.array([len(rows) > 0 for rows in of])
+        if not have.any():
+            chosen.append(np.flatnonzero(labels == label))
+            missing += size
+            continue
+        asked = apportion(size, wanted[label])
+        shares = np.where(have, wanted[label], 0.0)
+        counts = apportion(size, shares if shares.sum() > 0 else have.astype(np.float64))
+        missing += int(asked[~have].sum())
+        for rows, count in zip(of, counts.tolist(), strict=True):
+            chosen.append(_cycle(rows, count, rng))
+            repeated += max(count - len(rows), 0)
+    rows = np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
+    return Resampled(rows, repeated, missing)
+
+
+def _cycle(rows: Ids, count: int, rng: np.random.Generator) -> Ids:
+    """``count`` of ``rows``, each once before any is taken again."""
+    rounds = [rng.permutation(rows) for _ in range(-(-count // max(len(rows), 1)))]
+    return np.concatenate([np.empty(0, np.int64), *rounds])[:count]

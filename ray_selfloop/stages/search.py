@@ -1,0 +1,197 @@
+"""The search stage: learning rate and weight decay of one architecture on one dataset.
+
+Decides what is tried, what a candidate's score is and which candidate wins; the held-out images
+are the criterion, the test images are never read. Who runs the candidates and gives up the worse
+ones early is not this module's business: that is a ``Halving``, put in place by ``searching``.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray_selfloop import seeding
+from ray_selfloop.classifiers import train
+from ray_selfloop.config.training import Training
+from ray_selfloop.config.tune import Between, Tune
+from ray_selfloop.errors import StageError
+from ray_selfloop.graph import Stage
+from ray_selfloop.stages.inputs import Inputs, finite
+from ray_selfloop.stages.training import torch_device
+
+HALVED = "halved"  # the outcome of a candidate that was given up
+DIGITS = 3  # significant digits of a candidate's values: what is printed is what was used
+
+
+class Candidate(NamedTuple):
+    """One point that is tried: field of `training` -> its value."""
+
+    number: int
+    values: Mapping[str, float]
+
+
+class Standing(NamedTuple):
+    """How a candidate stands at a look at the held-out images.
+
+    look: 1, 2, ... accuracy, loss: of its best weights so far. outcome: empty while it trains.
+    """
+
+    number: int
+    look: int
+    accuracy: float
+    loss: float
+    outcome: str = ""
+
+
+class Rungs(NamedTuple):
+    """When a candidate may be given up, in looks: at ``first``, ``first * factor``, ... <= last."""
+
+    first: int
+    last: int
+    factor: int
+
+
+Halving = Callable[[Stage, str, Sequence[Candidate], Rungs], list[Standing]]
+"""``(stage, root of the store, candidates, rungs)`` -> each candidate's last standing."""
+_HALVING: ContextVar[Halving | None] = ContextVar("halving", default=None)
+
+
+@contextmanager
+def searching(halving: Halving) -> Iterator[None]:
+    """Search stages within the block are run by ``halving``."""
+    token = _HALVING.set(halving)
+    try:
+        yield
+    finally:
+        _HALVING.reset(token)
+
+
+def candidates(settings: Tune) -> list[Candidate]:
+    """What is tried, in order: each range is drawn from once in each of its equal log parts."""
+    draw = seeding.rng(settings.seed, "tune")
+    ranges = {"learning_rate": settings.learning_rates, "weight_decay": settings.weight_decays}
+    columns = {name: _column(r, settings.samples, draw) for name, r in ranges.items() if r}
+    return [
+        Candidate(number, {name: values[number] for name, values in columns.items()})
+        for number in range(settings.samples)
+    ]
+
+
+def _column(between: Between, samples: int, draw: Any) -> list[float]:
+    places = (draw.permutation(samples) + draw.random(samples)) / samples  # in [0, 1)
+    low, high = math.log(between.low), math.log(between.high)
+    values = [math.exp(low + place * (high - low)) for place in places]
+    return [min(max(float(f"{v:.{DIGITS}g}"), between.low), between.high) for v in values]
+
+
+def training_of(stage: Stage, values: Mapping[str, float]) -> Training:
+    """The training settings of one candidate."""
+    training = Training.model_validate({**stage.config["training"], **stage.hints, **values})
+    cap = Tune.model_validate(stage.config["tune"]).max_epochs or training.max_epochs
+    return training.model_copy(update={"max_epochs": min(cap, training.max_epochs)})
+
+
+def examples_of(stage: Stage, inputs: Inputs) -> train.Examples:
+    """The original training images and the held-out ones."""
+    original, held_out = inputs.split("train"), inputs.split("held_out")
+    return train.Examples(
+        train.LabeledImages(original.images, original.labels),
+        train.LabeledImages(held_out.images, held_out.labels),
+        len(held_out.class_names),
+        stage.config["augment"],
+    )
+
+
+def rungs(stage: Stage, n: int) -> Rungs:
+    """The rungs of a search on ``n`` training images."""
+    settings = Tune.model_validate(stage.config["tune"])
+    last = train.looks(n, training_of(stage, {}))
+    first = max(1, math.ceil(settings.grace * last - 1e-9))  # 1/9 of 9 looks is one look
+    return Rungs(first, last, settings.reduction_factor)
+
+
+def attempt(
+    stage: Stage,
+    inputs: Inputs,
+    candidate: Candidate,
+    device: str,
+    report: Callable[[Standing], None],
+) -> None:
+    """Train one candidate; every look at the held-out images is reported, then the outcome.
+
+    All candidates start from the same weights and see the images in the same order.
+    """
+    best = Standing(candidate.number, 0, -1.0, math.inf)
+
+    def on_look(look: train.Look) -> bool:
+        nonlocal best
+        loss = look["held_out_loss"]
+        found = look["held_out_accuracy"], loss if math.isfinite(loss) else math.inf
+        better = (found[0], -found[1]) > (best.accuracy, -best.loss)
+        accuracy, loss = found if better else (best.accuracy, best.loss)
+        best = Standing(candidate.number, best.look + 1, accuracy, loss)
+        report(best)
+        return False
+
+    trained = train.train(
+        stage.config["network"],
+        examples_of(stage, inputs),
+        training_of(stage, candidate.values),
+        stage.config["seed"],
+        torch_device(device),
+        on_look,
+    )
+    report(best._replace(outcome=trained.outcome))
+
+
+def search(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """Try the candidates and name the best: highest held-out accuracy, then lowest loss."""
+    halving = _HALVING.get()
+    if halving is None:
+        raise StageError(
+            "search: a search for learning rate and weight decay (`tune`) runs on Ray Tune, and "
+            "Ray does not run here"
+        )
+    tried = candidates(Tune.model_validate(stage.config["tune"]))
+    rules = rungs(stage, len(inputs.split("train")))
+    ends = halving(stage, str(inputs.store.root), tried, rules)
+    assert [end.number for end in ends] == list(range(len(tried)))
+    best = max(ends, key=lambda end: (end.accuracy, -end.loss, -end.number))
+    chosen = tried[best.number].values
+    return {
+        "chosen": dict(chosen),
+        "held_out_accuracy": best.accuracy,
+        "held_out_loss": finite(best.loss),
+        "at_edge": [name for name in chosen if _at_edge(name, best.number, tried)],
+        "looks": rules.last,
+        "tried": [_row(candidate, ends[candidate.number]) for candidate in tried],
+    }
+
+
+def _at_edge(name: str, number: int, tried: Sequence[Candidate]) -> bool:
+    values = [candidate.values[name] for candidate in tried]
+    return values[number] in (min(values), max(values))
+
+
+def _row(candidate: Candidate, end: Standing) -> dict[str, Any]:
+    return {
+        **candidate.values,
+        "held_out_accuracy": end.accuracy,
+        "held_out_loss": finite(end.loss),
+        "looks": end.look,
+        "outcome": end.outcome,
+    }
+
+
+def sentence(network: str, summary: Mapping[str, Any]) -> str:
+    """What a search found, for people."""
+    values = ", ".join(f"{n.replace('_', ' ')} {v:g}" for n, v in summary["chosen"].items())
+    given_up = sum(row["outcome"] == HALVED for row in summary["tried"])
+    edges = " and ".join(name.replace("_", " ") for name in summary["at_edge"])
+    edge = f"; the {edges} lies at the edge of what was tried: widen the range" if edges else ""
+    return (
+        f"{network}: {values} (held-out accuracy {summary['held_out_accuracy']:.3f}; "
+        f"{len(summary['tried'])} tried, {given_up} given up early{edge})"
+    )

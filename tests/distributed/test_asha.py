@@ -1,0 +1,189 @@
+"""The search stage on Ray Tune: the same decisions as halving by hand, wherever it runs."""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from ray_selfloop.distributed import search
+from ray_selfloop.distributed.cluster import SLOT, Cluster
+from ray_selfloop.distributed.driver import Scheduler
+from ray_selfloop.distributed.trials import Experiment, Outcome
+from ray_selfloop.graph import VERSIONS, Stage
+from ray_selfloop.planning import Plan, prepare
+from ray_selfloop.progress import Progress
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.run import execute
+from ray_selfloop.stages.search import (
+    HALVED,
+    Candidate,
+    Rungs,
+    Standing,
+    attempt,
+    searching,
+)
+from ray_selfloop.store import Store
+
+TRIAL = {"cpu": 0.0, SLOT: 1.0}
+WAIT = 120  # s, far above what a stage takes
+SHORT = (
+    "loop.generations=0",
+    "filter.score=none",
+    "training.max_steps=54",
+    "training.check_steps=6",
+    "tune.samples=7",
+    "tune.learning_rates={low: 1e-4, high: 3e-2}",
+)
+FEW = ("training.max_steps=12", "tune.samples=2")
+PINNED = ("search", 1, [0.00544, 0.00674, 0.0008], 0.799)  # rates tried first; best accuracy
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    """A Ray instance of exactly two CPUs and two slots."""
+    ray.init(num_cpus=2, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def scheduled(plan: Plan, slots: int) -> Progress:
+    """Run a plan through Ray to its end."""
+    progress = Progress(plan.graph, cached=set(plan.records))
+    scheduler = Scheduler(progress, str(plan.store.root), Cluster(slots, TRIAL, 0.0), "tuned")
+    scheduler.run(lambda _: None, threading.Event())
+    scheduler.close()
+    return progress
+
+
+def by_hand(
+    stage: Stage, root: str, candidates: Sequence[Candidate], rungs: Rungs
+) -> list[Standing]:
+    """Successive halving written down from its definition, on learning curves known in full.
+
+    At a rung, a candidate that is below the quantile 1 - 1/factor of those before it ends there.
+    """
+    ends, before = [], dict[int, list[float]]()
+    for candidate in candidates:
+        curve: list[Standing] = []
+        attempt(stage, Inputs(stage, Store(root)), candidate, "cpu", curve.append)
+        *looks, end = curve
+        rung = rungs.first
+        while rung <= len(looks):
+            reached, others = looks[rung - 1].accuracy, before.setdefault(rung, [])
+            worse = bool(others) and reached < np.quantile(others, 1 - 1 / rungs.factor)
+            others.append(reached)
+            if worse and rung < len(looks):
+                end = looks[rung - 1]._replace(outcome=HALVED)
+                break
+            rung *= rungs.factor
+        ends.append(end)
+    return ends
+
+
+def search_of(plan: Plan, network: str) -> Stage:
+    return next(
+        node.stage
+        for node in plan.graph.of_kind("search")
+        if node.stage.config["network"] == network
+    )
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, dict[str, Any]]:
+    """LeNet's search on the digits, in this process and by hand; its plan and its summary."""
+    from conftest import MICRO
+
+    words = [*MICRO, *SHORT, "tune.grace=0.1", f"storage={tmp_path_factory.mktemp('hand')}"]
+    plan = prepare(words)
+    stage = search_of(plan, "lenet")
+    execute(plan.dataset(plan.scenarios[0].name), plan.store)
+    with searching(by_hand):
+        return plan, dict(execute(stage, plan.store).summary)
+
+
+def test_tune_decides_as_halving_by_hand(
+    reference: tuple[Plan, dict[str, Any]], micro: list[str], two_cpus: None
+) -> None:
+    _, expected = reference
+    plan = prepare([*micro, *SHORT, "tune.grace=0.1"])
+    progress = scheduled(plan, 2)
+    assert not progress.failed
+    assert dict(plan.store.get(search_of(plan, "lenet").key).summary) == expected
+    outcomes = [row["outcome"] for row in expected["tried"]]
+    assert {"budget", HALVED} == set(outcomes)
+    best = max(row["held_out_accuracy"] for row in expected["tried"])
+    assert expected["held_out_accuracy"] == best
+    (trial,) = plan.graph.of_kind("classifier")
+    history = plan.store.path(plan.store.get(trial.stage.key), "history.json").read_text()
+    rate = expected["chosen"]["learning_rate"] * 0.5 * (1 + math.cos(math.pi * 6 / 54))
+    assert f'"learning_rate": {rate}' in history
+    again = prepare([*micro, *SHORT, "tune.grace=0.1"])
+    assert set(again.records) == set(again.graph.nodes)
+
+
+@pytest.mark.slow
+def test_side_by_side_or_one_after_another_the_searches_find_the_same(
+    micro: list[str], two_cpus: None, tmp_path: Any
+) -> None:
+    found = []
+    for slots in (1, 2):
+        words = [*micro, *SHORT, "axes.dataset.initialization=[unbiased, biased]"]
+        plan = prepare([*words, f"storage={tmp_path / str(slots)}"])
+        assert not scheduled(plan, slots).failed
+        found.append([plan.store.get(n.stage.key).summary for n in plan.graph.of_kind("search")])
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+
+
+def test_a_search_runs_beside_an_idle_experiment_on_two_cpus(
+    micro: list[str], two_cpus: None
+) -> None:
+    """An idle experiment keeps the slots of its trials; the search must not need them."""
+    words = [*micro, *SHORT, *FEW]
+    plain, tuned = prepare([*words, "tune=null"]), prepare(words)
+    execute(plain.dataset(plain.scenarios[0].name), plain.store)
+    (trial,) = plain.graph.of_kind("classifier")
+    root = str(plain.store.root)
+    experiment = Experiment("idle beside a search", root, TRIAL, slots=2)
+    experiment.board.waiting.put(trial.stage)
+    assert experiment.board.outcomes.get(timeout=WAIT) == Outcome(trial.stage.key, "")
+    stage = search_of(tuned, "lenet")
+    ray.get(ray.remote(num_cpus=0.5)(search.run).remote(stage, root), timeout=WAIT)
+    assert tuned.store.get(stage.key).summary["chosen"]
+    experiment.close(timeout=WAIT)
+
+
+def test_a_failed_search_takes_along_its_own_trials_alone(
+    micro: list[str], two_cpus: None, tmp_path: Any
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"not weights")
+    words = [
+        *micro,
+        *SHORT,
+        *FEW,
+        "classifiers=[lenet, mobilenet_v3_small]",
+        f"training_of.mobilenet_v3_small.pretrained={path}",
+    ]
+    plan = prepare(words)
+    progress = scheduled(plan, 2)
+    (error,) = progress.failed.values()
+    assert "search: a candidate failed: DataError: " in error
+    assert "no readable state dict" in error
+    assert [node.stage.config["network"] for node in progress.blocked()] == ["mobilenet_v3_small"]
+    trained = {node.stage.config.get("network") for node in plan.graph.of_kind("classifier")
+               if node.stage.key in progress.done}  # fmt: skip
+    assert trained == {"lenet"}
+
+
+def test_the_result_moves_only_with_its_version(reference: tuple[Plan, dict[str, Any]]) -> None:
+    """Other processors differ in the last bits, and training amplifies them."""
+    _, summary = reference
+    kind, version, rates, accuracy = PINNED
+    assert VERSIONS[kind] == version
+    assert [row["learning_rate"] for row in summary["tried"]][:3] == rates
+    assert summary["held_out_accuracy"] == pytest.approx(accuracy, abs=0.05)

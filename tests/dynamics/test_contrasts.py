@@ -1,0 +1,234 @@
+"""Contrasts of arms: what is compared, and how sure one is; closed forms and known truths."""
+
+from dataclasses import replace
+
+import arm_worlds
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.dynamics import contrasts
+from ray_selfloop.dynamics.contrasts import (
+    ESTIMANDS,
+    LAST_MINUS_FIRST,
+    SLOPE,
+    Contrast,
+    Effect,
+    Trial,
+    detectable,
+    effect,
+    effect_of_chains,
+    holm,
+)
+from ray_selfloop.dynamics.paired import measure
+
+PAIR = ("treatment", "no_synthetic")
+SETTINGS = Evaluation(resamples=100, permutations=20)
+
+
+def trials(chains=2, seeds=2, generations=4):
+    return [
+        Trial(arm, chain, seed, t)
+        for arm in PAIR
+        for chain in range(chains)
+        for seed in range(seeds)
+        for t in range(generations + 1)
+    ]
+
+
+# --- what is compared ----------------------------------------------------------------------------
+
+
+def test_a_slope_is_that_of_least_squares():
+    rng = np.random.default_rng(0)
+    for times in (range(11), (0, 1, 4, 5, 9, 10)):
+        y = rng.standard_normal(len(times))
+        w = contrasts.time_weights(list(times), 10, SLOPE)
+        assert w @ y == pytest.approx(np.polyfit(list(times), y, 1)[0])
+
+
+def test_generations_that_do_not_carry_an_estimand_give_none():
+    assert contrasts.time_weights([0, 1, 2], 10, SLOPE) is None
+    assert contrasts.time_weights([1, 2, 3], 3, LAST_MINUS_FIRST) is None
+    assert contrasts.time_weights([0, 1, 2], 3, LAST_MINUS_FIRST) is None
+    assert contrasts.time_weights([0], 0, SLOPE) is None
+    np.testing.assert_array_equal(contrasts.time_weights([0, 3], 3, LAST_MINUS_FIRST), [-1, 1])
+
+
+def by_hand(values, usable, estimand, last):
+    """The estimand of each chain, run by run, with loops."""
+    found = {}
+    for chain in sorted({trial.loop_seed for trial in values}):
+        runs = []
+        for seed in sorted({trial.seed for trial in values}):
+            pairs = [[Trial(arm, chain, seed, t) for arm in PAIR] for t in range(last + 1)]
+            times = [t for t, pair in enumerate(pairs) if all(usable[trial] for trial in pair)]
+            d = [values[pairs[t][0]] - values[pairs[t][1]] for t in times]
+            if estimand == SLOPE and len(times) >= 3:
+                runs.append(np.polyfit(times, d, 1)[0])
+            if estimand == LAST_MINUS_FIRST and {0, last} <= set(times):
+                runs.append(d[-1] - d[0])
+        if runs:
+            found[chain] = np.mean(runs)
+    return found
+
+
+@pytest.mark.parametrize("estimand", ESTIMANDS)
+def test_a_trial_that_is_unusable_in_one_arm_leaves_both(estimand):
+    rng, all_trials = np.random.default_rng(1), trials(chains=4)
+    values = rng.standard_normal(len(all_trials))
+    usable = rng.random(len(all_trials)) > 0.15
+    found = contrasts.weights(all_trials, usable, PAIR, 4, estimand)
+    expected = by_hand(
+        dict(zip(all_trials, values, strict=True)),
+        dict(zip(all_trials, usable, strict=True)),
+        estimand,
+        4,
+    )
+    assert {chain: w @ values for chain, w in found.items()} == pytest.approx(expected)
+    assert len(expected) > 0
+    assert not usable.all()
+
+
+def test_only_trials_that_are_used_can_make_a_draw_undefined():
+    values = np.array([[1.0, 2.0, np.nan], [1.0, np.nan, np.nan]])
+    by_chain = {0: np.array([1.0, 0.0, 0.0]), 1: np.array([0.0, -1.0, 0.0])}
+    np.testing.assert_array_equal(contrasts.applied(by_chain, values), [[1, -2], [1, np.nan]])
+    assert contrasts.applied({}, values).shape == (2, 0)
+
+
+def test_common_runs_are_usable_in_every_arm():
+    all_trials = [*trials(1, 1, 1), Trial("unfiltered", 0, 0, 0)]
+    found = contrasts.usable_in_all(
+        all_trials, np.ones(len(all_trials), bool), [*PAIR, "unfiltered"]
+    )
+    assert found.tolist() == [trial.generation == 0 for trial in all_trials]
+
+
+def test_contrasts_are_combined_by_chain():
+    a = Contrast((0, 1, 2), np.arange(6.0).reshape(2, 3), np.ones((4, 3)))
+    b = Contrast((2, 0), np.array([[10.0, 20.0], [30.0, 40.0]]))
+    difference = contrasts.minus(a, b)
+    assert difference.chains == (0, 2)
+    assert difference.null is None
+    np.testing.assert_array_equal(difference.draws, [[0 - 20, 2 - 10], [3 - 40, 5 - 30]])
+    np.testing.assert_array_equal(contrasts.mean_of([a, b]).draws, [[10, 6], [21.5, 17.5]])
+    np.testing.assert_array_equal(contrasts.minus(a, a).null, np.zeros((4, 3)))
+
+
+# --- how sure ------------------------------------------------------------------------------------
+
+
+def test_holm_is_the_hand_computation():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([0.2]) == pytest.approx([0.2])
+    assert holm([]) == []
+
+
+def test_one_number_for_each_chain_is_a_t_test():
+    values = np.array([0.3, 0.1, 0.25, 0.4])
+    found, known = effect_of_chains(values, 0.9), ttest_1samp(values, 0.0)
+    interval = known.confidence_interval(0.9)
+    assert found.p_change() == pytest.approx(known.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_p_values_and_intervals_agree():
+    rng = np.random.default_rng(2)
+    decided = 0
+    for _ in range(300):
+        found = effect_of_chains(rng.normal(rng.choice([0, 1.5]), rng.uniform(0.1, 1), 4), 0.95)
+        low, high = found.interval(0.9)
+        assert (found.p_change() <= 0.05) == (found.low >= 0 or found.high <= 0)
+        assert (found.p_inside(1.0) <= 0.05) == (low >= -1 and high <= 1)
+        assert (found.p_outside(1.0) <= 0.05) == (found.low >= 1 or found.high <= -1)
+        decided += found.p_inside(1.0) <= 0.05
+    assert 0 < decided < 300
+
+
+def test_one_chain_has_an_image_interval_and_no_test():
+    draws = np.random.default_rng(3).standard_normal((101, 1))
+    draws[0] = 0.0
+    found = effect(draws, 0.95)
+    assert found.low < found.value < found.high
+    assert np.isnan([found.error, found.freedom]).all()
+    assert effect(np.empty((101, 0)), 0.95).chains == 0
+
+
+def test_arms_that_agree_exactly_do_not_differ():
+    found = effect(np.zeros((101, 3)), 0.95)
+    assert (found.value, found.low, found.high, found.p_change()) == (0, 0, 0, 1)
+    assert found.p_inside(0.01) == 0
+    assert found.p_outside(0.01) == 1
+
+
+def test_a_metric_undefined_in_most_resamples_has_no_test():
+    draws = np.random.default_rng(4).standard_normal((101, 3))
+    draws[1:80] = np.nan
+    assert np.isnan(effect(draws, 0.95).error)
+
+
+@pytest.mark.parametrize("freedom", [2, 4, 9])
+def test_an_effect_of_the_minimum_detectable_size_is_found_at_its_power(freedom):
+    rng, m = np.random.default_rng(5), freedom + 1
+    size = detectable(1.0, freedom, 0.05, 0.8)
+    chains = rng.normal(size, m**0.5, (3000, m))
+    found = [effect_of_chains(values, 0.95).p_change() <= 0.05 for values in chains]
+    assert 0.75 <= np.mean(found) <= 0.85
+
+
+# --- simulated experiments -----------------------------------------------------------------------
+
+
+NOTHING = dict.fromkeys(PAIR, 0.0)
+
+
+@pytest.fixture(scope="module")
+def null_experiments():
+    """Experiments without an effect, read as accuracy and MD."""
+    keys = (("accuracy", ""), ("md_pooled", ""))
+    found = {key: [] for key in keys}
+    for seed in range(120):
+        world = arm_worlds.World(seed, images=60, chain_sd=0.15, gap=0.4)
+        arms = world.arms(NOTHING, generations=2)
+        measured = measure("lenet", {arm.arm: arm for arm in arms}, SETTINGS)
+        for key in keys:
+            draws = measured.contrast(key, LAST_MINUS_FIRST, PAIR).draws
+            found[key].append((effect(draws, 0.95), effect(draws, 0.8)))
+    return found
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "md_pooled"])
+def test_no_effect_is_rarely_called_a_change(null_experiments, metric):
+    found = [found for found, _ in null_experiments[metric, ""]]
+    assert np.mean([f.p_change() <= 0.05 for f in found]) <= 0.10  # 120 draws: 2.5 sd above 0.05
+    assert np.mean([f.p_change() <= 0.20 for f in found]) <= 0.30
+    assert np.mean([f.p_change() <= 0.5 for f in found]) >= 0.3  # and not by never rejecting
+
+
+def test_equivalence_is_rarely_declared_where_the_effect_is_the_margin(null_experiments):
+    found = [found for found, _ in null_experiments["accuracy", ""]]
+    shifted = [replace(f, value=f.value + 0.1) for f in found]
+    assert np.mean([f.p_inside(0.1) <= 0.05 for f in shifted]) <= 0.10
+    assert np.mean([f.p_inside(0.1) <= 0.05 for f in found]) >= 0.3  # no effect: it is often shown
+
+
+def test_pairing_removes_what_the_images_share():
+    rng = np.random.default_rng(6)
+    images = 0.05 * rng.standard_normal((401, 1))  # the same in both arms and in all chains
+    images[0] = 0
+    own = 0.002 * rng.standard_normal((2, 401, 3))
+    a, b = (Contrast((0, 1, 2), images + part) for part in own)
+    paired = effect(contrasts.minus(a, b).draws, 0.95)
+    apart = [effect(side.draws, 0.95).error for side in (a, b)]
+    assert paired.error < 0.1 * np.hypot(*apart)
+
+
+def test_a_common_image_part_counts_once_however_many_chains():
+    rng = np.random.default_rng(7)
+    draws = 0.05 * rng.standard_normal((2001, 1)) + np.zeros((1, 20))
+    draws[0] = 1e-4 * rng.standard_normal(20)
+    found: Effect = effect(draws, 0.95)
+    assert found.error == pytest.approx(0.05, rel=0.1)

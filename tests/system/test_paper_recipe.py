@@ -1,0 +1,75 @@
+"""The paper's recipe read literally leaves a network at chance: flagged, left out, and said."""
+
+import pandas as pd
+import pytest
+from conftest import MICRO
+
+from ray_selfloop.planning import prepare
+from sweeps import records, results, run
+
+pytestmark = pytest.mark.slow
+WORDS = (
+    *MICRO,
+    "loop.generations=1",
+    "loop.classifier_seeds=[0, 1]",
+    "classifiers=[lenet, mobilenet_v3_small]",
+    "filter.score=none",
+    "training.max_steps=200",
+    "training_of.lenet.recipe=paper",
+    "evaluation.judge.classifier=mobilenet_v3_small",
+)
+FAIRNESS = ("meo", "di", "md", "tpr")
+
+
+@pytest.fixture(scope="module")
+def collapsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], str]:
+    """The words of a sweep whose LeNet is trained at 1e-1, and what it printed."""
+    words = [*WORDS, f"storage={tmp_path_factory.mktemp('paper')}"]
+    code, output = run(words)
+    assert code == 0, output
+    return words, output
+
+
+def rows_of(words: list[str], classifier: str) -> pd.DataFrame:
+    table = results(words)
+    return table[table["classifier"] == classifier]
+
+
+def test_every_trial_at_chance_is_flagged(collapsed: tuple[list[str], str]) -> None:
+    words, _ = collapsed
+    for classifier, flag in (("lenet", 1.0), ("mobilenet_v3_small", 0.0)):
+        rows = rows_of(words, classifier)
+        trials = rows[(rows["metric"] == "collapsed") & rows["seed"].notna()]
+        assert len(trials) == 4  # 2 generations x 2 seeds
+        assert (trials["value"] == flag).all()
+    recipes = {
+        record.config["network"]: record.summary["recipe"]
+        for record in records(words).values()
+        if record.kind == "classifier"
+    }
+    assert recipes == {"lenet": "paper", "mobilenet_v3_small": "default"}
+
+
+def test_it_has_its_accuracy_in_the_table_and_no_fairness(
+    collapsed: tuple[list[str], str],
+) -> None:
+    words, _ = collapsed
+    lenet, other = rows_of(words, "lenet"), rows_of(words, "mobilenet_v3_small")
+    measured = {name for name in other["metric"] if name.split("/")[0] in FAIRNESS}
+    assert measured
+    assert not set(lenet["metric"]) & measured
+    accuracy = lenet[(lenet["metric"] == "accuracy") & lenet["seed"].notna()]
+    assert len(accuracy)
+    assert accuracy[accuracy["class"] == ""]["value"].max() < 0.2
+    trials = lenet[(lenet["metric"] == "trials") & lenet["seed"].isna()]
+    assert (trials["value"] == 0).all()
+
+
+def test_the_report_says_so(collapsed: tuple[list[str], str]) -> None:
+    words, _ = collapsed
+    page = (prepare(words).folder / "report.html").read_text()
+    for generation in (0, 1):
+        for seed in (0, 1):
+            said = f"generation {generation}, lenet, seed {seed} does no better than chance"
+            assert said in page
+    assert "left out of every fairness mean" in page

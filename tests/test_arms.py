@@ -1,0 +1,107 @@
+"""The arms of an experiment as stages: what they share with the treatment, and what they do not."""
+
+from collections.abc import Mapping
+
+import pytest
+from test_loop import at, counts, graph, keys
+
+from ray_selfloop import arms
+from ray_selfloop.config import load
+from ray_selfloop.graph import Graph, Stage
+
+ONE = "axes={}"
+RESERVE = "dataset.reserve=0.5"
+
+
+def arm(name: str, *words: str) -> Graph:
+    return graph(ONE, f"loop.arm={name}", RESERVE, *words)
+
+
+def trained(found: Graph, generation: int) -> Stage:
+    return at(found, "classifier", generation=generation, classifier="lenet", seed=0)
+
+
+def test_every_arm_is_described() -> None:
+    (field,) = (load.load(None, ())[0].loop.__class__.model_fields["arm"],)
+    assert set(arms.DESCRIPTIONS) == set(field.annotation.__args__)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", list(arms.DESCRIPTIONS))
+def test_all_arms_share_generation_0_and_the_seeds_of_every_trial(name: str) -> None:
+    treatment, other = arm("treatment"), arm(name)
+    assert trained(other, 0).key == trained(treatment, 0).key
+    for n in (1, 2, 3):
+        assert trained(other, n).config["seed"] == trained(treatment, n).config["seed"]
+
+
+@pytest.mark.parametrize("name", arms.WITHOUT_GENERATION)
+def test_arms_without_generation_train_on_the_original_data_alone(name: str) -> None:
+    found = arm(name)
+    assert set(counts(set(found.nodes))) == {"dataset", "classifier"}
+    for n in (1, 2, 3):
+        assert trained(found, n).config["training_set"] == {}
+        assert set(trained(found, n).inputs) == {"dataset"}
+
+
+def test_the_equal_steps_control_knows_the_size_of_the_treatments_training_set() -> None:
+    control, null = arm("no_synthetic", "queue.capacity=2"), arm("a_a", "queue.capacity=2")
+    schedules = [trained(control, n).config["schedule"] for n in (1, 2, 3)]
+    assert [s["generation"] for s in schedules] == [1, 2, 3]
+    assert {s["volume"] for s in schedules} == {"D0/2"}
+    assert "schedule" not in trained(null, 2).config
+
+
+@pytest.mark.parametrize("name", arms.UNFILTERED)
+def test_unfiltered_arms_score_nothing(name: str) -> None:
+    found = arm(name)
+    assert not counts(set(found.nodes)).get("scorer")
+    samples = at(found, "samples", scenario="base", generation=2)
+    assert samples.config["drop"] == 0.0
+    assert not any(name.startswith("expert") for name in samples.inputs)
+
+
+def test_a_frozen_expert_is_that_of_generation_0_and_a_live_one_that_of_the_last() -> None:
+    live, frozen = arm("treatment"), arm("frozen_expert")
+    first = trained(live, 0).key
+    assert at(live, "samples", generation=1).key == at(frozen, "samples", generation=1).key
+    assert at(frozen, "samples", generation=3).inputs["expert.0"] == first
+    assert at(live, "samples", generation=3).inputs["expert.0"] == trained(live, 2).key
+
+
+def test_subgroup_matched_resamples_what_the_treatment_keeps() -> None:
+    matched, treatment = arm("subgroup_matched"), arm("treatment")
+    of = at(matched, "kept", generation=1)
+    assert of.config["tilt"]["tilt"] == 0.0
+    assert of.inputs == at(treatment, "kept", generation=1).inputs
+    assert at(arm("treatment", "queue.tilt=0"), "kept", generation=1).key == of.key
+
+
+def test_real_skewed_copies_the_shares_of_the_unfiltered_chain_and_trains_nothing_else() -> None:
+    skewed, unfiltered = arm("real_skewed"), arm("unfiltered")
+    samples = at(skewed, "samples", scenario="base", generation=3)
+    shares = {n: at(unfiltered, "kept", generation=n).key for n in (1, 2, 3)}
+    assert {k: v for k, v in samples.inputs.items() if k.startswith("shares")} == {
+        f"shares.{n}": key for n, key in shares.items()
+    }
+    assert not [name for name in samples.inputs if name.startswith("generator")]
+    generators = {node.stage.key for node in skewed.of_kind("generator")}
+    assert generators == {node.stage.key for node in unfiltered.of_kind("generator")}
+    assert len([n for n in skewed.of_kind("kept") if n.places[0].scenario == "base"]) == 3
+
+
+def test_scenarios_that_differ_in_the_arm_alone_are_one_group() -> None:
+    axes = {"dataset.initialization": ["unbiased", "biased"], "loop.arm": ["treatment", "a_a"]}
+    _, scenarios = load.load(None, [f"axes={axes}"])
+    groups: Mapping[str, list[str]] = {}
+    for scenario in scenarios:
+        groups.setdefault(arms.group(scenario), []).append(scenario.sweep.loop.arm)  # type: ignore[attr-defined]
+    assert groups == {
+        "initialization=unbiased": ["treatment", "a_a"],
+        "initialization=biased": ["treatment", "a_a"],
+    }
+
+
+def test_an_arm_beside_the_treatment_adds_its_own_stages_alone() -> None:
+    alone, both = keys(ONE), keys("axes={loop.arm: [treatment, no_synthetic]}")
+    assert counts(both - alone) == {"classifier": 12}
+    assert alone <= both
