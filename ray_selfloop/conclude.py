@@ -315,7 +315,7 @@ def _fit(plan: Plan) -> Iterator[FitNumber]:
 
 def _laws(plan: Plan) -> Iterator[Law]:
     for entry in _entries(plan, "dynamics", "laws"):
-        found = ", ".join(f"{name} = {value:.3f}" for name, value in entry["parameters"].items())
+        found = ", ".join(f"{name} = {value:.3g}" for name, value in entry["parameters"].items())
         yield Law(**{**entry, "parameters": found})
 
 

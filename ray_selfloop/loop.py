@@ -214,12 +214,15 @@ def _probe(chain: Chain, data: Stage, graph: Graph) -> Named:
     """What reads subgroups of generated images where pixels do not tell them."""
     if chain.sweep.dataset.name not in PROBED:
         return {}
+    probe = chain.sweep.evaluation.probe
     config = {
-        "probe": chain.sweep.evaluation.probe.model_dump(mode="json"),
+        "probe": probe.identity(),
+        "source": weights.source(probe.network, probe.pretrained),
         "seed": seeding.derive(chain.sweep.evaluation.seed, "probe"),
         "threads": chain.sweep.compute.threads,
     }
-    return {"probe": graph.add("probe", config, {"dataset": data}, chain.place(0))}
+    hints = {"pretrained": located(probe.pretrained)}
+    return {"probe": graph.add("probe", config, {"dataset": data}, chain.place(0), hints)}
 
 
 def _references(chain: Chain, data: Stage, judges: Named, graph: Graph) -> Named:

@@ -126,6 +126,8 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
 
     for name in settings.classifiers:
         weights.check(name, settings.training_for(name).pretrained)
+    if settings.dataset.name in loop.PROBED:
+        weights.check(settings.evaluation.probe.network, settings.evaluation.probe.pretrained)
     if settings.evaluation.inception is not None:
         from ray_selfloop.evaluation import inception
 

@@ -415,10 +415,8 @@ def test_loop_seeds_share_the_dataset_and_its_reference_alone() -> None:
     found = graph(ONE, "loop.loop_seeds=[0, 1]")
     for node in found:
         seeds = {place.loop_seed for place in node.places}
-        of_data = (
-            node.stage.kind == "dataset"
-            or set(node.stage.inputs) == {"dataset"}
-            and (node.stage.kind == "reference")
+        of_data = node.stage.kind == "dataset" or (
+            set(node.stage.inputs) == {"dataset"} and (node.stage.kind == "reference")
         )
         assert seeds == ({0, 1} if of_data else {min(seeds)})
 

@@ -118,7 +118,8 @@ def _contrasts(measured: Measured) -> Contrasts:
 @dataclass(frozen=True)
 class _Tested:
     """A case under one estimand. effect: None where it is not tested. level, rest: the parts of the
-    effect that the accuracy of each class explains and the rest; None where there is no split."""
+    effect that the accuracy of each class explains and the rest; None where there is no split.
+    gate: why a statement about bias gets no verdict whatever the effect."""
 
     case: Case
     estimand: str
@@ -126,6 +127,7 @@ class _Tested:
     margin: float = NAN
     level: Effect | None = None
     rest: Effect | None = None
+    gate: str = ""
 
 
 class _Sweep:
@@ -154,6 +156,13 @@ class _Sweep:
         if len(plus) < len(case.plus) or len(less) < len(case.less):
             return None
         return minus(mean_of(plus), mean_of(less)) if less else mean_of(plus)
+
+    def gate(self, case: Case) -> str:
+        """Why a statement about bias gets no verdict: a generator of its groups is too poor."""
+        if case.metric == "accuracy":
+            return ""
+        reasons = [self.groups[name].treatment.not_converged for name, _ in case.plus + case.less]
+        return next((f"generator not converged: {reason}" for reason in reasons if reason), "")
 
     def distances(self, case: Case, estimand: str) -> tuple[Floats, float]:
         """Each chain's estimand over generations 1..N, and the mean distance at generation 1."""
@@ -211,7 +220,8 @@ def _test(sweep: _Sweep, case: Case, choice: Choice, estimand: str) -> _Tested:
             for name in ("level", "distribution")
         )
     ]
-    return _Tested(case, estimand, effect(contrast.draws, settings.level), margin, *splits)
+    found = effect(contrast.draws, settings.level)
+    return _Tested(case, estimand, found, margin, *splits, gate=sweep.gate(case))
 
 
 def _declared(sweep: _Sweep, case: Case, estimand: str) -> Contrast:
@@ -263,6 +273,8 @@ def _judged(tested: _Tested, p_for: float, p_against: float, level: float) -> tu
     found, alpha = tested.effect, 1 - level
     if found is None:
         return NOT_TESTED, tested.case.lacks
+    if tested.gate:
+        return UNDECIDED, tested.gate
     if math.isnan(found.error):
         return UNDECIDED, _no_error(found)
     if tested.case.statement.direction == SAME:

@@ -40,7 +40,8 @@ class Arm:
     """One scenario with its trials. group: scenarios that differ in the arm alone share it.
 
     initialization: "" where the dataset has none. quality: a generator's metric -> (chain's
-    classifier or "", loop seed, generation) -> value before the filter.
+    classifier or "", loop seed, generation) -> value before the filter. not_converged: why its
+    generator is too poor for a verdict on bias; "" where it is not.
     """
 
     scenario: str
@@ -52,6 +53,7 @@ class Arm:
     outcomes: Sequence[Outcome]
     test: TestSet
     quality: Quality = field(default_factory=dict)
+    not_converged: str = ""
 
 
 def same_images(a: TestSet, b: TestSet) -> bool:

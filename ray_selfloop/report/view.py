@@ -48,7 +48,7 @@ class Law:
     """How well one law predicts the bias of held-out last generations.
 
     law: ``eq6``, ``constant``, ``affine`` or ``persistence``. parameters: as text, "" for none.
-    held_out_error, low, high: in the bias measure's unit; NaN = not defined.
+    held_out_error, low, high: root mean squared error of B^2, fraction^2; NaN = not defined.
     better_than_persistence: None where the data cannot tell.
     """
 

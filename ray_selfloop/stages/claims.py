@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.claims import claims as judge
+from ray_selfloop.dynamics.factors import not_converged
 from ray_selfloop.dynamics.paired import Arm
 from ray_selfloop.dynamics.statements import KIN
+from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs, save_json
 from ray_selfloop.stages.measures import metric_rows, outcome, test_set
@@ -16,14 +20,21 @@ from ray_selfloop.stages.measures import metric_rows, outcome, test_set
 def claims(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """Verdicts, decomposition and other readings; also written as ``claims.json``."""
     settings = Evaluation.model_validate(stage.config["evaluation"])
-    arms = [_arm(scenario, inputs) for scenario in stage.config["scenarios"]]
+    bound = settings.dynamics.least_fidelity
+    arms = [_arm(scenario, inputs, bound) for scenario in stage.config["scenarios"]]
     summary = judge(arms, settings).summary()
     save_json(folder, "claims", summary)
     return summary
 
 
-def _arm(scenario: Mapping[str, Any], inputs: Inputs) -> Arm:
+def _arm(scenario: Mapping[str, Any], inputs: Inputs, bound: float) -> Arm:
+    """bound: `evaluation.dynamics.least_fidelity`."""
     name = scenario["name"]
+    metrics = [key for key in inputs.keys if key.startswith(f"{name}/metrics/")]
+    rows = pd.concat(
+        [pd.DataFrame(columns=list(COLUMNS)), *(metric_rows(inputs, key, name) for key in metrics)],
+        ignore_index=True,
+    )
     trials = [key for key in inputs.keys if key.startswith(f"{name}/trial/")]
     return Arm(
         scenario=name,
@@ -34,17 +45,16 @@ def _arm(scenario: Mapping[str, Any], inputs: Inputs) -> Arm:
         pretrained=scenario["pretrained"],
         outcomes=[outcome(inputs, key) for key in trials],
         test=test_set(inputs, f"{name}/dataset"),
-        quality=_quality(name, inputs),
+        quality=_quality(rows),
+        not_converged=not_converged(rows, name, bound),
     )
 
 
-def _quality(scenario: str, inputs: Inputs) -> dict[str, dict[tuple[str, int, int], float]]:
+def _quality(rows: pd.DataFrame) -> dict[str, dict[tuple[str, int, int], float]]:
     """Distances of what each generator drew, before the filter."""
     found: dict[str, dict[tuple[str, int, int], float]] = {}
-    for name in (key for key in inputs.keys if key.startswith(f"{scenario}/metrics/")):
-        rows = metric_rows(inputs, name, scenario)
-        whole = (rows["split"] == "generated") & (rows["class"] == "") & (rows["subgroup"] == "")
-        for row in rows[whole & rows["metric"].str.startswith(KIN)].to_dict("records"):
-            place = (row["classifier"], int(row["loop_seed"]), int(row["generation"]))
-            found.setdefault(row["metric"], {})[place] = float(row["value"])
+    whole = (rows["split"] == "generated") & (rows["class"] == "") & (rows["subgroup"] == "")
+    for row in rows[whole & rows["metric"].str.startswith(KIN)].to_dict("records"):
+        place = (row["classifier"], int(row["loop_seed"]), int(row["generation"]))
+        found.setdefault(row["metric"], {})[place] = float(row["value"])
     return found

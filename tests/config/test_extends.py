@@ -18,7 +18,8 @@ def written(folder: Path, **files: str) -> Path:
 def test_groups_are_merged_key_by_key_and_lists_and_axes_are_replaced(tmp_path: Path) -> None:
     written(
         tmp_path,
-        below="filter: {score: none}\nloop: {generations: 7, loop_seeds: [1, 2]}\naxes: {filter.drop: [0.1, 0.2]}",
+        below="filter: {score: none}\nloop: {generations: 7, loop_seeds: [1, 2]}\n"
+        "axes: {filter.drop: [0.1, 0.2]}",
         own="extends: below\nloop: {loop_seeds: [5]}\naxes: {queue.capacity: [1, 2, 3]}",
     )
     sweep, scenarios = load.load(str(tmp_path / "own.yaml"), ())
@@ -58,7 +59,7 @@ def test_an_axis_value_of_dotted_keys_sets_them_together() -> None:
 
 
 def test_such_an_axis_is_checked_like_any_other() -> None:
-    with pytest.raises(ConfigError, match="storage.x cannot differ between scenarios"):
+    with pytest.raises(ConfigError, match=r"storage\.x cannot differ between scenarios"):
         load.load(None, ["axes={what: [{storage.x: a}]}"])
     with pytest.raises(ConfigError, match=r"loop.regim: unknown key; did you mean loop.regime\?"):
         load.load(None, ["axes={what: [{loop.regim: stack}]}"])

@@ -403,6 +403,19 @@ def test_the_summary_is_json_with_null_for_what_is_not_there(falling):
     }  # fmt: skip
 
 
+def test_a_generator_that_has_not_converged_gives_no_verdict_on_bias_but_on_accuracy():
+    reason, both = "label fidelity 0.40", arms()
+    gated = [replace(arm, not_converged=reason * (arm.arm == "treatment")) for arm in both]
+    plain, found = claims(both, SETTINGS), claims(gated, SETTINGS)
+    for before, after in zip(plain.claims, found.claims, strict=True):
+        assert (before.id, before.value) == (after.id, after.value) or np.isnan(before.value)
+        if before.verdict == "not tested" or before.metric == "accuracy":
+            assert (before.verdict, before.reason) == (after.verdict, after.reason)
+        else:
+            assert after.verdict == "undecided"
+            assert after.reason == f"generator not converged: {reason}"
+
+
 def test_groups_with_other_test_images_are_not_compared():
     pair = {"treatment": NOTHING, "no_synthetic": NOTHING}
     unbiased = arms(pair, group="initialization=unbiased", generations=1)

@@ -25,8 +25,8 @@ def test_shares_within_the_class_are_those_asked_for():
     found, sampler = rows([SHARES])
     assert (LABELS[found] == PLAN).all()
     for c in range(CLASSES):
-        counts = np.bincount(SUBGROUPS[found[PLAN == c]], minlength=GROUPS)
-        assert counts == pytest.approx(SHARES[c] * (PLAN == c).sum(), abs=1)
+        counts = np.bincount(SUBGROUPS[found[c == PLAN]], minlength=GROUPS)
+        assert counts == pytest.approx(SHARES[c] * (c == PLAN).sum(), abs=1)
     assert sampler.repeated == 0
     assert len(set(found)) == len(found)
 
