@@ -213,7 +213,7 @@ def _test(sweep: _Sweep, case: Case, choice: Choice, estimand: str) -> _Tested:
     contrast = contrast.scaled(factor)
     floor = contrast if contrast.null is not None else _declared(sweep, case, estimand)
     margin = _margin(sweep, case, key, estimand, floor.null)
-    splits = [
+    level, rest = [
         None if split is None else effect(split.scaled(factor).draws, settings.level)
         for split in (
             sweep.contrast(case, f"{key}_change_{name}", estimand)
@@ -221,7 +221,7 @@ def _test(sweep: _Sweep, case: Case, choice: Choice, estimand: str) -> _Tested:
         )
     ]
     found = effect(contrast.draws, settings.level)
-    return _Tested(case, estimand, found, margin, *splits, gate=sweep.gate(case))
+    return _Tested(case, estimand, found, margin, level, rest, sweep.gate(case))
 
 
 def _declared(sweep: _Sweep, case: Case, estimand: str) -> Contrast:
