@@ -40,6 +40,7 @@ from ray_selfloop.report.view import (
     Verdict,
 )
 from ray_selfloop.running import Run
+from ray_selfloop.stages import search
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.store import Record
@@ -283,6 +284,9 @@ def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
 def _statements(plan: Plan) -> list[str]:
     """What a reader must know of the data behind the numbers, each sentence once."""
     said = dict.fromkeys(_filling(scenario) for scenario in plan.scenarios)
+    for node, record in _published(plan, "search"):
+        network = node.stage.config["network"]
+        said[f"Searched at generation 0: {search.sentence(network, record.summary)}."] = None
     for node, record in _published(plan, "classifier"):
         said[record.summary["training_set"]["statement"]] = None
         if node.awaited and record.summary["collapsed"]:
@@ -293,7 +297,7 @@ def _statements(plan: Plan) -> list[str]:
 def _filling(scenario: Scenario) -> str:
     """Which steps change the dose as well as the generation; empty where none does."""
     regime, capacity = scenario.sweep.loop.regime, scenario.sweep.queue.capacity
-    last = scenario.sweep.loop.generations
+    last = scenario.sweep.loop.generations if arms.generates(scenario.sweep) else 0
     mixed = scenario.sweep.queue.mixing.ratio != "all"
     if last == 0 or mixed or regime not in ("stack", "accumulate"):
         return ""

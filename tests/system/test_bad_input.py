@@ -118,7 +118,7 @@ def test_verbs_refuse_what_the_sweep_refuses(tmp_path: Path, verb: str) -> None:
     ("verb", "said"),
     [
         ("validate", "valid: sweep quickstart, 2 scenarios"),
-        ("plan", "sweep quickstart: 2 scenarios, 60 stages"),
+        ("plan", "sweep quickstart: 2 scenarios, 64 stages"),
         ("status", "dataset                             0 of 2 published"),
         ("--help", "`python -m ray_selfloop VERB [CONFIG] [a.b=value ...]`"),
     ],
