@@ -69,7 +69,7 @@ class Verdict:
     p: float
     p_holm: float
     verdict: str
-    reason: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)

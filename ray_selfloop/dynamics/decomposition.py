@@ -30,7 +30,7 @@ class Part:
     value: float
     low: float
     high: float
-    note: str
+    note: str = ""
 
 
 def decomposed(

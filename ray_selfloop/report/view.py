@@ -12,6 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ray_selfloop.dynamics.claims import Alternative as ReadingRow
+from ray_selfloop.dynamics.claims import Verdict as Claim
+from ray_selfloop.dynamics.decomposition import Part
+from ray_selfloop.dynamics.equation import Number as FitNumber
+
+__all__ = ["Claim", "FitNumber", "Part", "ReadingRow"]  # rows that other rooms define
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -28,18 +35,6 @@ class Verdict:
     low: float
     high: float
     text: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class FitNumber:
-    """A quantity of eq. 6 that the fit identifies, such as ``d_Q/(1+d_D)``, with its interval."""
-
-    scope: str
-    quantity: str
-    value: float
-    low: float
-    high: float
     note: str = ""
 
 
@@ -61,68 +56,6 @@ class Law:
     high: float
     better_than_persistence: bool | None = None
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One statement declared before the run, and what became of it.
-
-    section: of the paper. family: within which p values are adjusted. scenario_group: as
-    ``ScenarioView.group``. classifier: "" = all. value, low, high: treatment minus control.
-    p_holm: after Holm's correction. verdict: ``supported``, ``contradicted``,
-    ``explained by accuracy``, ``undecided`` or ``not tested``; reason: why. NaN = not defined.
-    """
-
-    id: str
-    section: str
-    family: str
-    text: str
-    scenario_group: str
-    classifier: str
-    metric: str
-    subgroup: str
-    estimand: str
-    direction: str
-    control: str
-    margin: float
-    value: float
-    low: float
-    high: float
-    mde: float
-    p: float
-    p_holm: float
-    verdict: str
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of the total effect: ``total``, ``volume``, ``imbalance``, ``artefact``, ``filter``.
-
-    The parts telescope: they add up to the total.
-    """
-
-    scenario_group: str
-    classifier: str
-    metric: str
-    part: str
-    value: float
-    low: float
-    high: float
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class ReadingRow:
-    """Which reading of an ambiguous definition was used, and what another one would have said."""
-
-    definition: str
-    used: str
-    other: str
-    claim: str
-    verdict_used: str
-    verdict_other: str
-    changes: bool
 
 
 @dataclass(frozen=True)
