@@ -12,7 +12,6 @@ from typing import Any
 from ray_selfloop import arms, queue, seeding
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config.filter import Filter
-from ray_selfloop.config.generator import Generator
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
 from ray_selfloop.graph import Graph, Place, Stage
 
@@ -26,13 +25,13 @@ PROBED = ("cifar20_100",)  # subgroups of generated images come from a probe, no
 class Chain:
     """One scenario at one loop seed; ``architecture`` is set where each has a chain of its own.
 
-    sweep: the settings that the scenario's arm runs with.
+    sweep: the settings that the scenario's arm runs with. treatment: those of its treatment.
     """
 
     scenario: str
     sweep: Sweep
     loop_seed: int
-    own_generator: Generator
+    treatment: Sweep
     architecture: str = ""
 
     def place(self, generation: int, classifier: str = "", seed: int = -1) -> Place:
@@ -68,7 +67,7 @@ def chains(scenario: Scenario) -> list[Chain]:
     sweep = arms.adapted(scenario.sweep)
     own = sweep.classifiers if sweep.loop.chain == "per_classifier" else ("",)
     return [
-        Chain(scenario.name, sweep, loop_seed, scenario.sweep.generator, architecture)
+        Chain(scenario.name, sweep, loop_seed, scenario.sweep, architecture)
         for loop_seed in sweep.loop.loop_seeds
         for architecture in own
     ]
@@ -116,7 +115,7 @@ def _shares_of_the_unfiltered(
     if chain.sweep.loop.arm != "real_skewed":
         return lambda n: {}
     loop = chain.sweep.loop.model_copy(update={"arm": "unfiltered"})
-    sweep = chain.sweep.model_copy(update={"loop": loop, "generator": chain.own_generator})
+    sweep = chain.sweep.model_copy(update={"loop": loop, "generator": chain.treatment.generator})
     other = replace(chain, scenario=f"{chain.scenario} (its shares)", sweep=sweep)
     kept: list[Stage] = []
     generator: Stage | None = None
@@ -320,8 +319,9 @@ def _trial(
     sweep = chain.sweep
     name, seed = who
     training = sweep.training_for(name)
-    expert = sweep.filter.uses_uncertainty and name == chain.expert[0] and seed in chain.expert[1]
+    expert = _is_expert(chain, who)
     judge = n == 0 and name == chain.judge[0] and seed in chain.judge[1]
+    kept = n == 0 and name == chain.expert[0] and seed in chain.expert[1]  # in some arm
     config = {
         "network": name,
         "training": training.identity(sweep.tune.searched if sweep.tune else ()),
@@ -329,7 +329,7 @@ def _trial(
         "training_set": training_set[0],
         "augment": AUGMENTATION[sweep.dataset.name],
         "seed": chain.seed("classifier", n, name, seed),
-        "weights": expert or judge,
+        "weights": expert or judge or (kept and chain.treatment.filter.uses_uncertainty),
         "threads": sweep.compute.threads,
     }
     place, hints = chain.place(n, name, seed), {"pretrained": located(training.pretrained)}
@@ -339,6 +339,13 @@ def _trial(
     stage = graph.add("classifier", config, inputs, place, hints)
     graph.nodes[stage.key].awaited |= expert or judge
     return stage
+
+
+def _is_expert(chain: Chain, who: tuple[str, int]) -> bool:
+    """Whether the filter of this chain reads a trial's weights."""
+    sweep, (classifier, seeds) = chain.sweep, chain.expert
+    reads = arms.generates(sweep) and sweep.filter.uses_uncertainty
+    return reads and who[0] == classifier and who[1] in seeds
 
 
 def _search(chain: Chain, name: str, data: Stage, graph: Graph) -> Named:

@@ -28,7 +28,11 @@ def test_every_arm_is_described() -> None:
 
 @pytest.mark.parametrize("name", list(arms.DESCRIPTIONS))
 def test_all_arms_share_generation_0_and_the_seeds_of_every_trial(name: str) -> None:
-    treatment, other = arm("treatment"), arm(name)
+    expert = "filter.expert.classifier=mobilenet_v3_small"  # its weights are kept, or not
+    treatment, other = arm("treatment", expert), arm(name, expert)
+    for classifier in ("lenet", "mobilenet_v3_small"):
+        where = {"generation": 0, "classifier": classifier, "seed": 0}
+        assert at(treatment, "classifier", **where) == at(other, "classifier", **where)
     assert trained(other, 0).key == trained(treatment, 0).key
     for n in (1, 2, 3):
         assert trained(other, n).config["seed"] == trained(treatment, n).config["seed"]
