@@ -169,30 +169,36 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
     test = _with_subgroups(arms[TREATMENT].test)
     correct: Mask = np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
     classes = _di_classes(correct, outcomes, test, settings.seed)
-    values: dict[Key, list[Floats]] = {}
-    null: dict[Key, list[Floats]] = {}
+    values: list[_ArmReadings] = []
+    null: list[_ArmReadings] = []
     for arm in dict.fromkeys(trial.arm for trial in trials):
         rows = np.flatnonzero([trial.arm == arm for trial in trials])
         plan = Plan(test, settings.ordered, _bases([trials[t] for t in rows]), classes[rows])
         tally = resampled(correct[rows], test, settings.resamples, settings.seed)
-        _append(values, _read(tally, plan, observed=True))
+        values.append((rows, _read(tally, plan, observed=True)))
         if arm in PAIR:
             tally = permuted(correct[rows], test, settings.permutations, settings.seed)
-            _append(null, _read(tally, plan, observed=False))
-        else:
-            blank = np.full((settings.permutations, len(rows)), np.nan)
-            _append(null, dict.fromkeys(null, blank))
+            null.append((rows, _read(tally, plan, observed=False)))
     sound = np.array([not o.collapsed for o in outcomes])
-    return Measured(trials, sound, _joined(values), _joined(null), last)
+    return Measured(
+        trials,
+        sound,
+        _joined(values, (1 + settings.resamples, len(trials))),
+        _joined(null, (settings.permutations, len(trials))),
+        last,
+    )
 
 
-def _append(store: dict[Key, list[Floats]], found: Mapping[Key, Floats]) -> None:
-    for key, values in found.items():
-        store.setdefault(key, []).append(values)
+_ArmReadings = tuple[Ids, Mapping[Key, Floats]]  # the arm's rows among the trials, its readings
 
 
-def _joined(store: Mapping[Key, list[Floats]]) -> dict[Key, Floats]:
-    return {key: np.concatenate(parts, axis=1) for key, parts in store.items()}
+def _joined(arms: Sequence[_ArmReadings], shape: tuple[int, int]) -> dict[Key, Floats]:
+    """Readings of all trials; NaN where an arm lacks one (no changes where generation 0 is all)."""
+    joined: dict[Key, Floats] = {}
+    for rows, found in arms:
+        for key, values in found.items():
+            joined.setdefault(key, np.full(shape, np.nan))[:, rows] = values
+    return joined
 
 
 def _with_subgroups(test: TestSet) -> TestSet:

@@ -86,6 +86,8 @@ def _content(view: ReportView) -> dict[str, Any]:
         "names": names,
         "sections": verdicts.sections(view, titles),
         "verdicts": verdicts.equation_6(view),
+        "laws": [law for law in view.laws if law.held_out_error == law.held_out_error],
+        "no_laws": verdicts.without_prediction(view.laws),
         "amplification": _amplification(table, view, inks),
         "notices": notices(view),
         "groups": [_group(table, view, group, inks) for group in found],
@@ -123,6 +125,7 @@ def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:
 
 def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> dict[str, Any]:
     parts = [part for part in view.decomposition if part.scenario_group == group.name]
+    known = {part.part for part in parts if part.value == part.value}
     return {
         "of": group,
         "main": _scenario(table, group.main, inks),
@@ -130,8 +133,8 @@ def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> di
         "about": [(s.arm, ARMS.get(s.arm, "")) for s in group.scenarios],
         "arms": _drawing(comparisons.arms(table, group, inks)) if _has_arms(table, group) else "",
         "parts": verdicts.parts(parts),
-        "part_names": comparisons.PARTS,
-        "decomposition": _drawing(comparisons.decomposition(parts, inks)) if parts else "",
+        "part_names": [name for name in comparisons.PARTS if name in known],
+        "decomposition": _drawing(comparisons.decomposition(parts, inks)) if len(known) > 1 else "",
     }
 
 
@@ -301,7 +304,7 @@ def _group_pictures(table: Table, view: ReportView, group: Group, inks: style.In
     drawn: Pictures = {}
     if _has_arms(table, group):
         drawn["arms.png"] = lambda: style.png(comparisons.arms(table, group, inks))
-    if parts:
+    if any(part.part != "total" and part.value == part.value for part in parts):
         drawn["decomposition.png"] = lambda: style.png(comparisons.decomposition(parts, inks))
     if any(len(table.mean(group.main.name, c, "A")) for c in group.main.classifiers):
         drawn["amplification.png"] = lambda: style.png(

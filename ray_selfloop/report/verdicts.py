@@ -8,7 +8,7 @@ from typing import Any
 
 from ray_selfloop.report import answer, groups, numbers
 from ray_selfloop.report.cells import Axis, around_zero
-from ray_selfloop.report.view import Claim, Part, ReadingRow, ReportView, Verdict
+from ray_selfloop.report.view import Claim, Law, Part, ReadingRow, ReportView, Verdict
 
 ALL_OPEN = 60  # with more claims than this only the hypothesis' section is unfolded
 ESTIMANDS = {"slope": "slope per generation", "last_minus_first": "last minus first generation"}
@@ -141,6 +141,13 @@ def _claim(claim: Claim, axis: Axis, titles: Mapping[str, str]) -> dict[str, Any
 def _with_reason(claim: Claim) -> str:
     whole = claim.verdict == answer.UNDECIDED
     return f"{claim.verdict}: {claim.reason}" if whole else claim.verdict
+
+
+def without_prediction(laws: Sequence[Law]) -> dict[str, Any]:
+    """How many fits predict nothing, and why; empty where every one does."""
+    found = [law for law in laws if law.held_out_error != law.held_out_error]
+    why = "; ".join(dict.fromkeys(law.note for law in found if law.note))
+    return {"of": len(found), "why": why or "not defined"} if found else {}
 
 
 def parts(found: Sequence[Part]) -> list[dict[str, Any]]:

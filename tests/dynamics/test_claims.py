@@ -416,6 +416,21 @@ def test_a_generator_that_has_not_converged_gives_no_verdict_on_bias_but_on_accu
             assert after.reason == f"generator not converged: {reason}"
 
 
+def test_generations_that_one_arm_lacks_leave_both():
+    both = arms()
+    control = next(arm for arm in both if arm.arm == "no_synthetic")
+    for lost, verdicts in (({0}, set()), ({0, 1, 2}, {"undecided", "not tested"})):
+        left = [o for o in control.outcomes if o.generation == 0 or o.loop_seed not in lost]
+        short = [replace(a, outcomes=left) if a is control else a for a in both]
+        found = row(claims(short, SETTINGS), "mnist-unbiased-accuracy")
+        if lost == {0}:
+            whole = [o for o in control.outcomes if o.loop_seed != 0]
+            other = [replace(a, outcomes=whole) if a is control else a for a in both]
+            assert found == row(claims(other, SETTINGS), "mnist-unbiased-accuracy")
+        else:
+            assert found.verdict in verdicts
+
+
 def test_groups_with_other_test_images_are_not_compared():
     pair = {"treatment": NOTHING, "no_synthetic": NOTHING}
     unbiased = arms(pair, group="initialization=unbiased", generations=1)
