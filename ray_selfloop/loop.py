@@ -469,8 +469,14 @@ def _described(scenario: Scenario) -> dict[str, Any]:
         "dataset": sweep.dataset.name,
         "initialization": getattr(sweep.dataset, "initialization", ""),
         "pretrained": bool(sweep.training.pretrained),
+        "classifiers": [name for name in sweep.classifiers if _starts_alike(sweep, name)],
         "tilt": sweep.queue.tilt,
     }
+
+
+def _starts_alike(sweep: Sweep, network: str) -> bool:
+    """Whether a network starts as the sweep says: LeNet has no ImageNet weights to start from."""
+    return bool(sweep.training_for(network).pretrained) == bool(sweep.training.pretrained)
 
 
 def _dataset_label(scenario: Scenario) -> str:
@@ -479,8 +485,14 @@ def _dataset_label(scenario: Scenario) -> str:
 
 
 def _model_labels(scenario: Scenario) -> dict[str, str]:
-    """Network -> the network and the axes that change its training (scratch, pretrained)."""
-    return {name: _label(name, scenario, "training") for name in scenario.sweep.classifiers}
+    """Network -> the network, whether it is pretrained, and the axes that change its training."""
+    sweep = scenario.sweep
+    starts = {
+        n: ", pretrained" if sweep.training_for(n).pretrained else "" for n in sweep.classifiers
+    }
+    others = {p: v for p, v in scenario.values.items() if p != "training.pretrained"}
+    rest = scenario.model_copy(update={"values": others})
+    return {name: _label(name + start, rest, "training") for name, start in starts.items()}
 
 
 def _label(name: str, scenario: Scenario, prefix: str) -> str:

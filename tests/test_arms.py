@@ -1,11 +1,12 @@
 """The arms of an experiment as stages: what they share with the treatment, and what they do not."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from test_loop import at, counts, graph, keys
 
-from ray_selfloop import arms
+from ray_selfloop import arms, loop
 from ray_selfloop.config import load
 from ray_selfloop.graph import Graph, Stage
 
@@ -109,3 +110,17 @@ def test_an_arm_beside_the_treatment_adds_its_own_stages_alone() -> None:
     alone, both = keys(ONE), keys("axes={loop.arm: [treatment, no_synthetic]}")
     assert counts(both - alone) == {"classifier": 12}
     assert alone <= both
+
+
+def test_a_network_without_imagenet_weights_is_no_evidence_on_pretrained_ones(
+    tmp_path: Path,
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"weights")
+    words = (f"training.pretrained={weights}", "training_of.lenet.pretrained=false", ONE)
+    _, (scenario,) = load.load(None, words)
+    assert loop._described(scenario)["classifiers"] == ["mobilenet_v3_small"]
+    assert loop._model_labels(scenario) == {
+        "lenet": "lenet",
+        "mobilenet_v3_small": "mobilenet_v3_small, pretrained",
+    }

@@ -282,10 +282,10 @@ def _judged(tested: _Tested, p_for: float, p_against: float, level: float) -> tu
     if p_for > alpha:
         raw = found.p_change() <= alpha
         return UNDECIDED, "beyond zero only before Holm's adjustment" if raw else "interval holds 0"
-    if (found.value > 0) != (tested.case.statement.direction == UP):
-        return CONTRADICTED, "the opposite change is established"
     if _is_level(tested):
         return ACCURACY, "follows from the accuracy of each class; the interval of the rest has 0"
+    if (found.value > 0) != (tested.case.statement.direction == UP):
+        return CONTRADICTED, "the opposite change is established"
     return SUPPORTED, f"{100 * level:g} % interval beyond zero, after Holm's adjustment"
 
 

@@ -61,7 +61,7 @@ def claimed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Store]:
             )
     scenarios = [
         {"name": arm, "group": "base", "arm": arm, "dataset": "cifar20_100", "tilt": None,
-         "initialization": "", "pretrained": False}
+         "initialization": "", "pretrained": False, "classifiers": ["lenet"]}
         for arm in ARMS
     ]  # fmt: skip
     settings = Evaluation(resamples=50, permutations=50)
