@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ray_selfloop.report.groups import TREATMENT, groups
+from ray_selfloop.report.groups import CONTROL, TREATMENT, groups
 from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
 SUPPORTED, CONTRADICTED, BY_ACCURACY = "supported", "contradicted", "explained by accuracy"
@@ -81,8 +81,9 @@ def answer(view: ReportView) -> Answer:
         why = _common(c.reason for c in claims)
         rest = f"no claim was tested{f' ({why})' if why else ''} and no fit was made"
         return Answer("No answer yet", rest, "undecided")
-    lead, kind = _lead(tested, laws)
-    parts = [*_where(view, tested, laws), f"over {chains(view.scenarios)}"]
+    deciding = [] if tested else laws  # eq. 6 has no control in it: claims come first
+    lead, kind = _lead(tested, deciding)
+    parts = [*_where(view, tested, deciding), f"over {chains(view.scenarios)}"]
     if tested:
         held = _heads(tested)
         told = [f"{held[v]} {v}" for v in VERDICTS[1:3] if held[v]]
@@ -94,10 +95,19 @@ def answer(view: ReportView) -> Answer:
         texts = Counter(v.text for v in laws)
         parts.append(
             f"eq. 6 finds A > 1 in {texts[GROWS]} and A < 1 in {texts[SHRINKS]} of {len(laws)} "
-            "cases (classifier in a scenario)"
+            f"cases (classifier in a scenario){_in_controls(view)}"
         )
     parts.append(_open(tested, laws))
     return Answer(lead, "; ".join(parts), kind)
+
+
+def _in_controls(view: ReportView) -> str:
+    """What eq. 6 finds in the equal-steps controls: what of it is no effect of generated data."""
+    controls = {s.name for s in view.scenarios if s.arm == CONTROL}
+    found = Counter(v.text for v in view.verdicts if v.scenario in controls)
+    if not found:
+        return ""
+    return f", without generated data in {found[GROWS]} and {found[SHRINKS]} of {found.total()}"
 
 
 def _where(view: ReportView, claims: Sequence[Claim], laws: Sequence[Verdict]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ray_selfloop.report.view import ScenarioView
 
-TREATMENT = "treatment"
+TREATMENT, CONTROL = "treatment", "no_synthetic"
 ARM_AXIS = "loop.arm"
 SAID = (ARM_AXIS, "dataset.name", "dataset.initialization")  # axes that a title says in words
 DATASETS = {
