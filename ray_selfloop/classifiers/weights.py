@@ -64,11 +64,13 @@ def source(name: str, pretrained: bool | str) -> str:
 def check(name: str, pretrained: bool | str) -> None:
     """Raise where the weights that ``name`` is to start from cannot be had; downloads nothing.
 
-    ConfigError where none are published; DataError for a local file that is not there or not what
-    its name says, for a damaged cached file, and where weights are neither cached nor to be
-    downloaded from here.
+    ConfigError where none are published; DataError for a local file that is not there, no state
+    dict or not what its name says, for a damaged cached file, and where weights are neither cached
+    nor to be downloaded from here.
     """
     identity = source(name, pretrained)
+    if isinstance(pretrained, str):
+        read_state_dict(Path(pretrained))
     if pretrained is not True:
         return
     address, path = _published(name)

@@ -3,6 +3,7 @@
 `root` and `download` say where files are; what is in the files enters a key by content.
 """
 
+import math
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -201,6 +202,19 @@ class Cifar(Settings):
                     f"minority.{superclass}: must be two of {', '.join(known)}, "
                     f"not {one} and {other}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _every_fine_class_has_a_held_out_image(self) -> Self:
+        kept = self.minority_kept if self.variant == "imbalanced" else 1.0
+        share = kept / (3 + 2 * kept)  # of a superclass's images, the smallest fine class's
+        least = math.ceil(10 / share) * len(self.classes)
+        if self.limit_train is not None and self.limit_train < least:
+            raise ValueError(
+                f"limit_train must be at least {least} here, so that each fine class of "
+                f"{len(self.classes)} superclasses has an image among the held-out tenth "
+                f"(found {self.limit_train})"
+            )
         return self
 
     @property

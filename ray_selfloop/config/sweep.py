@@ -150,6 +150,17 @@ class Sweep(Settings):
         return self
 
     @model_validator(mode="after")
+    def _arm_has_a_treatment(self) -> Self:
+        arm, name = self.loop.arm, self.generator.name
+        if arm != "treatment" and name != "conditional_gan":
+            raise ValueError(
+                f"loop.arm: {arm} is a control of a treatment with a generator, and "
+                f"generator.name is {name}, itself a control; give conditional_gan, or the arm "
+                "treatment"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _mixing_has_a_meaning(self) -> Self:
         ratio, regime = self.queue.mixing.ratio, self.loop.regime
         if ratio != "all" and regime not in ("stack", "accumulate"):

@@ -285,8 +285,18 @@ def _judged(tested: _Tested, p_for: float, p_against: float, level: float) -> tu
     if _is_level(tested):
         return ACCURACY, "follows from the accuracy of each class; the interval of the rest has 0"
     if (found.value > 0) != (tested.case.statement.direction == UP):
-        return CONTRADICTED, "the opposite change is established"
-    return SUPPORTED, f"{100 * level:g} % interval beyond zero, after Holm's adjustment"
+        return CONTRADICTED, f"the opposite change is established{_unsplit(tested)}"
+    return SUPPORTED, (
+        f"{100 * level:g} % interval beyond zero, after Holm's adjustment{_unsplit(tested)}"
+    )
+
+
+def _unsplit(tested: _Tested) -> str:
+    """A warning where nothing tells a change of fairness from what accuracy does to it."""
+    fairness = tested.case.metric != "accuracy" and tested.case.statement.compare != "generator"
+    if not fairness or tested.level is not None:
+        return ""
+    return "; this metric has no level and distribution part, so accuracy may explain it"
 
 
 def _no_error(found: Effect) -> str:

@@ -196,8 +196,8 @@ def _variances(tally: Tally) -> tuple[tuple[Floats, Floats], tuple[Floats, Float
     return (corrected, pooled[0]), (raw, pooled[1])
 
 
-def _level_parts(tally: Tally, plan: Plan) -> Iterator[Reading]:
-    """The change of MEO and MD since generation 0 in two parts that add up to it."""
+def _level_parts(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
+    """The change of MEO, MD and gap variance since generation 0 in two parts that add up to it."""
     if (plan.base == np.arange(len(plan.base))).all():
         return  # nothing is later than generation 0
     start = tally.hits[:, plan.base]
@@ -220,10 +220,26 @@ def _level_parts(tally: Tally, plan: Plan) -> Iterator[Reading]:
 
             level = gap(moved) - gap(origin)
             rest = gap(now) - gap(before) - level
-            for part, values in (("level", level), ("distribution", rest)):
-                defined = np.where(plan.base >= 0, values, np.nan)
-                name = f"{metric}_{reading}_change_{part}"
-                yield Reading(name, defined, changes=False)
+            yield from _split(f"{metric}_{reading}", level, rest, plan)
+    # B^2 itself is unbiased, its plug-in is not: the level part scales it as it scales the plug-in
+    squared = gap_variances(tally, bootstrap)[0]
+    scale = fairness.ratio(_plug_in_variance(moved), _plug_in_variance(origin))
+    level = squared[:, plan.base] * (np.nan_to_num(scale, nan=1.0) - 1.0)
+    rest = squared - squared[:, plan.base] - level
+    yield from _split("gap_variance_per_class", level, rest, plan)
+
+
+def _split(name: str, level: Floats, rest: Floats, plan: Plan) -> Iterator[Reading]:
+    """The two parts of a change; NaN for a trial without a generation 0."""
+    for part, values in (("level", level), ("distribution", rest)):
+        defined = np.where(plan.base >= 0, values, np.nan)
+        yield Reading(f"{name}_change_{part}", defined, changes=False)
+
+
+def _plug_in_variance(rates: Floats) -> Floats:
+    """Mean over classes of the variance of their subgroup rates: ``(B, T, C, G) -> (B, T)``."""
+    centred = rates - fairness.mean_defined(rates)[..., None]
+    return fairness.mean_defined(fairness.mean_defined(centred**2))
 
 
 def subgroup_readings(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
@@ -234,7 +250,7 @@ def subgroup_readings(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Rea
     yield from _gaps(tally, plan, bootstrap)
     yield from _ranks(tally, plan)
     yield from _by_share_rank(tally, plan)
-    yield from _level_parts(tally, plan)
+    yield from _level_parts(tally, plan, bootstrap)
     per_class, pooled = gap_variances(tally, bootstrap)
     yield Reading("gap_variance_per_class", per_class, root=True)
     yield Reading("gap_variance_pooled", pooled, root=True)

@@ -107,9 +107,9 @@ def _inks(view: ReportView) -> style.Inks:
 
 
 def _trial_count(view: ReportView) -> int:
-    rows = view.results
-    whole = (rows["class"] == "") & (rows["subgroup"] == "") & (rows["metric"] == "accuracy")
-    return int((whole & rows["seed"].notna()).sum())
+    """Trained classifiers; scenarios that share one count it once."""
+    lines = (use for use in view.stages if use.stage.startswith("classifier "))
+    return sum(use.computed + use.cached for use in lines)
 
 
 def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ray_selfloop import seeding
 from ray_selfloop.config import load
@@ -278,8 +279,9 @@ def test_limits_keep_the_shares_of_the_fine_classes_and_count_what_is_used() -> 
 
 
 def test_a_limit_that_leaves_a_fine_class_bare_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^dataset.limit_train: 100 images are 1 of beaver; "):
-        cut(Cifar(limit_train=100))
+    with pytest.raises(ValidationError, match="limit_train must be at least 1000 here"):
+        Cifar(limit_train=999)
+    assert len(cut(Cifar(limit_train=1000)).held_out) == 100
     with pytest.raises(ConfigError, match=r"^dataset.reserve: 0.99 of 3600 images leaves no ori"):
         cut(Cifar(reserve=0.99))
 
@@ -308,7 +310,7 @@ def test_parts_are_disjoint_exhaustive_and_stratified_by_fine_class(
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_is_planned_of_a_reserve_is_what_is_cut(seed: int) -> None:
-    settings = Cifar(variant="imbalanced", reserve=0.4, seed=seed, limit_train=2_000)
+    settings = Cifar(variant="imbalanced", reserve=0.4, seed=seed, limit_train=2_800)
     bare = TRAIN._replace(images=np.empty((0, 3, 32, 32), np.uint8))
     original, reserve = cifar.original_and_reserve(bare, NAMES, settings)
     assert np.array_equal(original, cut(settings).train.labels)

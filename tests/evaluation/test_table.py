@@ -132,7 +132,7 @@ def test_gap_rms_of_a_mean_is_the_root_of_the_mean_variance(table):
 def test_changes_are_differences_and_split_exactly_into_two_parts(table):
     for where in ({"generation": 2}, {"generation": 2, "chain": 1, "seed": 0}):
         start = {**where, "generation": 0}
-        for metric in ("md", "meo_per_class", "md_per_class", "accuracy"):
+        for metric in ("md", "meo_per_class", "md_per_class", "gap_variance", "accuracy"):
             change = pick(table, f"{metric}_change", **where)["value"]
             now, before = pick(table, metric, **where), pick(table, metric, **start)
             assert change == pytest.approx(now["value"] - before["value"])
