@@ -119,6 +119,7 @@ def _contrasts(measured: Measured) -> Contrasts:
 class _Tested:
     """A case under one estimand. effect: None where it is not tested. level, rest: the parts of the
     effect that the accuracy of each class explains and the rest; None where there is no split.
+    accuracy: the same contrast of accuracy; None for a statement about accuracy or a generator.
     gate: why a statement about bias gets no verdict whatever the effect."""
 
     case: Case
@@ -127,6 +128,7 @@ class _Tested:
     margin: float = NAN
     level: Effect | None = None
     rest: Effect | None = None
+    accuracy: Effect | None = None
     gate: str = ""
 
 
@@ -148,9 +150,9 @@ class _Sweep:
             self.contrasts[group.name, classifier] = _contrasts(measured)
         self.parts += decomposed(group, classifier, measured, self.settings)
 
-    def contrast(self, case: Case, key: str, estimand: str) -> Contrast | None:
-        """The case's contrast of one reading; None where the reading does not exist."""
-        at = (key, case.statement.subgroup, estimand)
+    def contrast(self, case: Case, key: str, estimand: str, of: str = "") -> Contrast | None:
+        """The case's contrast of one reading (of a subgroup); None where there is no such one."""
+        at = (key, of, estimand)
         sides = [[self.contrasts.get(who, {}).get(at) for who in s] for s in (case.plus, case.less)]
         plus, less = ([c for c in side if c is not None] for side in sides)
         if len(plus) < len(case.plus) or len(less) < len(case.less):
@@ -207,7 +209,7 @@ def _test(sweep: _Sweep, case: Case, choice: Choice, estimand: str) -> _Tested:
         return _test_generator(sweep, case, estimand)
     settings = sweep.settings
     key, factor = choice.key(case.metric, case.reading, settings.ordered)
-    contrast = sweep.contrast(case, key, estimand)
+    contrast = sweep.contrast(case, key, estimand, case.statement.subgroup)
     if contrast is None:
         return _Tested(replace(case, lacks="no such reading of this dataset"), estimand, None)
     contrast = contrast.scaled(factor)
@@ -216,19 +218,21 @@ def _test(sweep: _Sweep, case: Case, choice: Choice, estimand: str) -> _Tested:
     level, rest = [
         None if split is None else effect(split.scaled(factor).draws, settings.level)
         for split in (
-            sweep.contrast(case, f"{key}_change_{name}", estimand)
+            sweep.contrast(case, f"{key}_change_{name}", estimand, case.statement.subgroup)
             for name in ("level", "distribution")
         )
     ]
     found = effect(contrast.draws, settings.level)
-    return _Tested(case, estimand, found, margin, level, rest, sweep.gate(case))
+    plain = None if case.metric == "accuracy" else sweep.contrast(case, "accuracy", estimand)
+    accuracy = None if plain is None else effect(plain.draws, settings.level)
+    return _Tested(case, estimand, found, margin, level, rest, accuracy, sweep.gate(case))
 
 
 def _declared(sweep: _Sweep, case: Case, estimand: str) -> Contrast:
     """The contrast under the readings that are used: its floor serves where one has none."""
     ordered = sweep.settings.ordered
     key, factor = Choice(ordered).key(case.metric, case.reading, ordered)
-    found = sweep.contrast(case, key, estimand)
+    found = sweep.contrast(case, key, estimand, case.statement.subgroup)
     assert found is not None
     return found.scaled(factor)
 
@@ -278,25 +282,45 @@ def _judged(tested: _Tested, p_for: float, p_against: float, level: float) -> tu
     if math.isnan(found.error):
         return UNDECIDED, _no_error(found)
     if tested.case.statement.direction == SAME:
-        return _unchanged(p_for <= alpha, p_against <= alpha, level)
-    if p_for > alpha:
+        verdict = _unchanged(p_for <= alpha, p_against <= alpha, level)
+    elif p_for > alpha:
         raw = found.p_change() <= alpha
         return UNDECIDED, "beyond zero only before Holm's adjustment" if raw else "interval holds 0"
-    if _is_level(tested):
-        return ACCURACY, "follows from the accuracy of each class; the interval of the rest has 0"
-    if (found.value > 0) != (tested.case.statement.direction == UP):
-        return CONTRADICTED, f"the opposite change is established{_unsplit(tested)}"
-    return SUPPORTED, (
-        f"{100 * level:g} % interval beyond zero, after Holm's adjustment{_unsplit(tested)}"
-    )
+    elif (found.value > 0) != (tested.case.statement.direction == UP):
+        verdict = CONTRADICTED, "the opposite change is established"
+    else:
+        verdict = SUPPORTED, f"{100 * level:g} % interval beyond zero, after Holm's adjustment"
+    moved = verdict[0] == CONTRADICTED or tested.case.statement.direction != SAME
+    return (_by_accuracy(tested, level) if moved else None) or verdict
 
 
-def _unsplit(tested: _Tested) -> str:
-    """A warning where nothing tells a change of fairness from what accuracy does to it."""
-    fairness = tested.case.metric != "accuracy" and tested.case.statement.compare != "generator"
-    if not fairness or tested.level is not None:
-        return ""
-    return "; this metric has no level and distribution part, so accuracy may explain it"
+def _by_accuracy(tested: _Tested, level: float) -> tuple[str, str] | None:
+    """The verdict on an established change of fairness that accuracy explains, or may explain.
+
+    Explained: the level part lies beyond zero on the effect's side and the rest inside the margin
+    (two one-sided tests). Not separated: the rest is neither there nor beyond zero, or accuracy
+    changed and the metric has no such parts. None: accuracy is not the reason.
+    """
+    found, parts = tested.effect, (tested.level, tested.rest)
+    if found is None or tested.accuracy is None:
+        return None
+    part, rest = parts
+    if part is None or rest is None:
+        if not _beyond(tested.accuracy):
+            return None
+        return UNDECIDED, "accuracy changed as well, and nothing separates this metric from it"
+    side = 1 if found.value > 0 else -1
+    if _beyond(part) != side or _beyond(rest) == side:
+        return None
+    low, high = rest.interval(2 * level - 1)
+    if -tested.margin <= low and high <= tested.margin:
+        return ACCURACY, "follows from the accuracy of each class; the rest lies inside the margin"
+    return UNDECIDED, "not separated from what the accuracy of each class does to it"
+
+
+def _beyond(found: Effect) -> int:
+    """1 or -1 where the interval lies above or below zero, else 0."""
+    return int(found.low > 0) - int(found.high < 0)
 
 
 def _no_error(found: Effect) -> str:
@@ -315,15 +339,6 @@ def _unchanged(inside: bool, outside: bool, level: float) -> tuple[str, str]:
     return UNDECIDED, f"{tests} not inside the margin, after Holm's adjustment"
 
 
-def _is_level(tested: _Tested) -> bool:
-    """The level part lies beyond zero on the effect's side, and the distribution part holds it."""
-    found, level, rest = tested.effect, tested.level, tested.rest
-    if found is None or level is None or rest is None:
-        return False
-    beyond = level.low > 0 if found.value > 0 else level.high < 0
-    return beyond and rest.low <= 0 <= rest.high
-
-
 def _ends(tested: _Tested, level: float) -> tuple[float, float]:
     found = tested.effect
     if found is None:
@@ -336,6 +351,13 @@ def _ends(tested: _Tested, level: float) -> tuple[float, float]:
 Found = dict[tuple[Case, str], Verdict]
 
 
+def _estimands(case: Case) -> tuple[str, ...]:
+    """Both; with one generation they are one number, and what is not tested stands once."""
+    generator = case.statement.compare == "generator"
+    alike = case.last - generator == 1
+    return (case.statement.estimand,) if case.lacks or alike else ESTIMANDS
+
+
 def _verdicts(sweep: _Sweep, cases: Sequence[Case], choices: Mapping[Case, Choice]) -> Found:
     """Every case under both estimands; one that is not tested once, under its declared one."""
     settings = sweep.settings
@@ -343,7 +365,7 @@ def _verdicts(sweep: _Sweep, cases: Sequence[Case], choices: Mapping[Case, Choic
     tests = [
         _test(sweep, case, choices.get(case, used), estimand)
         for case in cases
-        for estimand in ((case.statement.estimand,) if case.lacks else ESTIMANDS)
+        for estimand in _estimands(case)
     ]
     return {
         (tested.case, tested.estimand): _verdict(tested, numbers, settings)
@@ -395,7 +417,8 @@ def _touched(sweep: _Sweep, cases: Sequence[Case], definition: Definition) -> li
             for choice in (Choice(ordered), definition.choice)
         )
         keys = {used[0], other[0]}
-        if used != other and all(sweep.contrast(case, key, SLOPE) for key in keys):
+        of = case.statement.subgroup
+        if used != other and all(sweep.contrast(case, key, SLOPE, of) for key in keys):
             found.append(case)
     return found
 

@@ -16,6 +16,7 @@ PARTS: Mapping[str, tuple[str, str]] = {
     "filter": (TREATMENT, "unfiltered"),
 }
 """Part of the total effect -> the two arms whose difference it is; the last four add up to it."""
+REAL = ("volume", "imbalance")  # parts whose arms train on real images alone
 PART_METRICS = ("accuracy", "meo", "md", "worst_subgroup")
 
 
@@ -52,5 +53,10 @@ def decomposed(
             found = effect(
                 measured.contrast((key, ""), LAST_MINUS_FIRST, pair, present).draws, settings.level
             )
-            note = {0: "no run is usable in all arms", 1: "this chain only"}.get(found.chains, "")
+            notes = [
+                {0: "no run is usable in all arms", 1: "this chain only"}.get(found.chains, "")
+            ]
+            if group.treatment.not_converged and part not in REAL:
+                notes.append("generator not converged")
+            note = "; ".join(filter(None, notes))
             yield Part(*where, found.value, found.low, found.high, note)

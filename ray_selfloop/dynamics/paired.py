@@ -148,8 +148,9 @@ def _di_classes(correct: Mask, outcomes: list[Outcome], test: TestSet, seed: int
     return di_classes(tally.hits[0], tally.support, np.array(runs))
 
 
-def _bases(trials: Sequence[Trial]) -> Ids:
-    at = {trial: t for t, trial in enumerate(trials)}
+def _bases(trials: Sequence[Trial], sound: Mask) -> Ids:
+    """Generation 0 of each trial's run, ``(T,)``; -1 where it is missing or collapsed."""
+    at = {trial: t for t, trial in enumerate(trials) if sound[t]}
     return np.array([at.get(replace(trial, generation=0), -1) for trial in trials], np.int64)
 
 
@@ -169,17 +170,18 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
     test = _with_subgroups(arms[TREATMENT].test)
     correct: Mask = np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
     classes = _di_classes(correct, outcomes, test, settings.seed)
+    sound: Mask = np.array([not o.collapsed for o in outcomes])
     values: list[_ArmReadings] = []
     null: list[_ArmReadings] = []
     for arm in dict.fromkeys(trial.arm for trial in trials):
         rows = np.flatnonzero([trial.arm == arm for trial in trials])
-        plan = Plan(test, settings.ordered, _bases([trials[t] for t in rows]), classes[rows])
+        bases = _bases([trials[t] for t in rows], sound[rows])
+        plan = Plan(test, settings.ordered, bases, classes[rows])
         tally = resampled(correct[rows], test, settings.resamples, settings.seed)
         values.append((rows, _read(tally, plan, observed=True)))
         if arm in PAIR:
             tally = permuted(correct[rows], test, settings.permutations, settings.seed)
             null.append((rows, _read(tally, plan, observed=False)))
-    sound = np.array([not o.collapsed for o in outcomes])
     return Measured(
         trials,
         sound,
