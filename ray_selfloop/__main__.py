@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ray_selfloop import arms
 from ray_selfloop.config import load
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.errors import ConfigError, SelfLoopError
+from ray_selfloop.errors import ConfigError, SelfLoopError, StorageError
 from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, arguments, prepare
 
@@ -93,6 +93,11 @@ def sync_mlflow(words: Sequence[str]) -> None:
 
 def _concluded(words: Sequence[str], what: str) -> None:
     found = prepare(words)
+    if not found.records:
+        raise StorageError(
+            f"storage: {found.store.root} holds nothing of sweep {found.sweep.name} yet; run it "
+            "first, with python -m ray_selfloop.sweep"
+        )
     from ray_selfloop.conclude import Conclusion
     from ray_selfloop.running import Run
 

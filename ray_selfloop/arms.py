@@ -14,30 +14,28 @@ from ray_selfloop.config.sweep import Scenario, Sweep
 
 TREATMENT, CONTROL = "treatment", "no_synthetic"
 WITHOUT_GENERATION = ("no_synthetic", "a_a")
-USES_SUBGROUPS = ("subgroup_matched", "real_skewed")  # by design, and labelled so
 UNFILTERED = ("unfiltered", "duplicate_real", "held_out_real", "real_skewed")
+# What each arm is, in the order of the decomposition: the treatment first.
 DESCRIPTIONS = {
-    "treatment": "the loop as configured",
-    "no_synthetic": "original data alone, at the treatment's optimiser steps and schedule",
-    "duplicate_real": "original images again in the place of generated ones, unfiltered",
-    "held_out_real": "real images from the reserve: a perfect generator, unfiltered",
-    "unfiltered": "the loop without its filter",
-    "frozen_expert": "the filter always uses generation 0's classifier",
-    "a_a": "original data alone, new seeds in each generation: the null distribution of change",
-    "subgroup_matched": "kept samples resampled to the original subgroup shares (uses subgroups)",
+    "treatment": "the loop as configured: generated, filtered, stacked",
+    "no_synthetic": "original data alone, with the treatment's optimiser budget and schedule",
+    "held_out_real": "real images from the reserve in the place of generated ones (a perfect "
+    "generator), unfiltered",
     "real_skewed": "real images from the reserve with the unfiltered generator's subgroup shares "
-    "(uses subgroups), unfiltered",
+    "(uses subgroup labels), unfiltered",
+    "unfiltered": "generated images, no filter",
+    "duplicate_real": "copies of the original images in the place of generated ones, unfiltered",
+    "subgroup_matched": "kept images resampled to the original subgroup shares as far as there are "
+    "images (uses subgroup labels)",
+    "frozen_expert": "the filter always uses generation 0's classifier",
+    "a_a": "original data alone, generation 0's recipe, new seeds in each generation: the null "
+    "distribution of change",
 }
 
 
 def generates(sweep: Sweep) -> bool:
     """Whether the arm has a queue at all."""
     return sweep.loop.arm not in WITHOUT_GENERATION
-
-
-def trains_generator(sweep: Sweep) -> bool:
-    """Whether a generator is trained in each generation."""
-    return generates(sweep) and adapted(sweep).generator.name == "conditional_gan"
 
 
 def adapted(sweep: Sweep) -> Sweep:

@@ -291,7 +291,63 @@ def _statements(plan: Plan) -> list[str]:
         said[record.summary["training_set"]["statement"]] = None
         if node.awaited and record.summary["collapsed"]:
             said[f"{node.places[0]} is collapsed, and the filter or the judge reads it."] = None
+    said |= dict.fromkeys(_stopped_early(plan))
+    for scenario in plan.scenarios:
+        said |= dict.fromkeys((_resampled(plan, scenario), _skewed(plan, scenario)))
     return [sentence for sentence in said if sentence]
+
+
+def _stopped_early(plan: Plan) -> Iterator[str]:
+    """Of each group of arms: how often patience, not the budget, ended a training."""
+    members: dict[str, list[Scenario]] = defaultdict(list)
+    for scenario in plan.scenarios:
+        members[arms.group(scenario)].append(scenario)
+    for group, scenarios in members.items():
+        trials: dict[str, Mapping[str, Any]] = {}  # key -> summary; arms share generation 0
+        steps = []
+        for scenario in scenarios:
+            own = {s.key: r.summary for _, s, r in _of(plan, "classifier", scenario)}
+            if own:
+                mean = np.mean([summary["steps"] for summary in own.values()])
+                steps.append(f"{scenario.sweep.loop.arm} {mean:.0f}")
+            trials |= own
+        stopped = sum(summary["outcome"] == "early_stopped" for summary in trials.values())
+        if stopped:
+            yield (
+                f"{group}: early stopping ended {stopped} of {len(trials)} trainings before their "
+                f"budget; mean optimiser steps: {', '.join(steps)}."
+            )
+
+
+def _resampled(plan: Plan, scenario: Scenario) -> str:
+    """What `queue.tilt` and arm `subgroup_matched` could not do; empty where that is nothing."""
+    repeated = _total(plan, "kept", scenario, "repeated")
+    missing = _total(plan, "kept", scenario, "missing")
+    parts = [f"{repeated} kept images were repeated"] if repeated else []
+    if missing:
+        parts.append(
+            f"{missing} were missing because no image of their subgroup was kept in their class "
+            "(other subgroups stand in for them)"
+        )
+    return f"{scenario.name}: for the asked subgroup shares {', '.join(parts)}." if parts else ""
+
+
+def _skewed(plan: Plan, scenario: Scenario) -> str:
+    """Where arm `real_skewed` is not what it should be; empty where that is nowhere."""
+    repeated = _total(plan, "samples", scenario, "repeated")
+    unread = _total(plan, "samples", scenario, "unread_classes")
+    parts = [f"{repeated} real images were repeated"] if repeated else []
+    if unread:
+        parts.append(
+            f"the shares of {unread} classes (of all generations and chains) could not be read "
+            "from generated images, and are the original ones"
+        )
+    return f"{scenario.name}: {', '.join(parts)}." if parts else ""
+
+
+def _total(plan: Plan, kind: str, scenario: Scenario, name: str) -> int:
+    """A count in the summaries of one kind, over all generations and chains of a scenario."""
+    return sum(record.summary.get(name, 0) for _, _, record in _of(plan, kind, scenario))
 
 
 def _filling(scenario: Scenario) -> str:

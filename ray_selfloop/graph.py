@@ -22,7 +22,7 @@ VERSIONS: Mapping[str, int] = {
     "kept": 1,
     "search": 1,
     "classifier": 1,
-    "generator_metrics": 2,
+    "generator_metrics": 3,
     "fairness": 3,
     "dynamics": 2,
     "claims": 2,

@@ -27,6 +27,13 @@ def test_every_arm_is_described() -> None:
     assert set(arms.DESCRIPTIONS) == set(field.annotation.__args__)  # type: ignore[union-attr]
 
 
+def test_the_arms_that_resample_by_subgroup_say_so_and_promise_no_more() -> None:
+    said = {name for name, text in arms.DESCRIPTIONS.items() if "uses subgroup labels" in text}
+    assert said == {"subgroup_matched", "real_skewed"}
+    assert "as far as" in arms.DESCRIPTIONS["subgroup_matched"]
+    assert "budget and schedule" in arms.DESCRIPTIONS["no_synthetic"]
+
+
 @pytest.mark.parametrize("name", list(arms.DESCRIPTIONS))
 def test_all_arms_share_generation_0_and_the_seeds_of_every_trial(name: str) -> None:
     expert = "filter.expert.classifier=mobilenet_v3_small"  # its weights are kept, or not

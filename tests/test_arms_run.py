@@ -1,24 +1,29 @@
 """Arms as they run: equal steps, shares that were asked for."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import MICRO
 
+from ray_selfloop.conclude import _statements
 from ray_selfloop.data.colorized import read_colours
 from ray_selfloop.graph import Place, Stage
 from ray_selfloop.planning import Plan, prepare
-from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.inputs import Inputs, save_array
+from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute, run_here
+from ray_selfloop.stages.samples import read_samples
 
-ARMS = ("treatment", "no_synthetic", "a_a", "unfiltered", "real_skewed")
+ARMS = ("treatment", "no_synthetic", "a_a", "unfiltered", "real_skewed", "subgroup_matched")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """One generation of five arms, with a budget in epochs."""
+    """One generation of six arms, with a budget in epochs."""
     words = [word for word in MICRO if not word.startswith(("axes", "training", "loop.gen"))]
     own = (
         f"axes={{loop.arm: [{', '.join(ARMS)}]}}",
@@ -77,6 +82,81 @@ def test_real_skewed_draws_real_images_with_the_unfiltered_generators_shares(run
     assert all(image.tobytes() in known for image in kept.array("self", "images"))
     size = np.bincount(kept.array("self", "labels")).min()
     assert np.abs(shares(run, "real_skewed") - shares(run, "unfiltered")).max() <= 1.5 / size
+
+
+def test_resampling_does_not_move_what_is_said_of_the_filter(run: Plan) -> None:
+    matched, treatment = (
+        rows_of_the_filter(run, arm).to_dict("list") for arm in ("subgroup_matched", "treatment")
+    )
+    kept = Inputs(find(run, "generator_metrics", "subgroup_matched", 1), run.store)
+    ids = kept.array("kept", "ids")
+    assert len(np.unique(ids)) < len(ids), "the kept set is resampled"
+    np.testing.assert_equal(matched, treatment)
+    (overall,) = (v for v, c, g in zip(*matched.values(), strict=True) if c == g == "")
+    summary = kept.record("kept").summary
+    assert overall == pytest.approx(summary["kept"] / summary["generated"])
+
+
+def rows_of_the_filter(run: Plan, arm: str) -> pd.DataFrame:
+    record = run.records[find(run, "generator_metrics", arm, 1).key]
+    rows = pd.read_parquet(run.store.path(record, ROWS))
+    return rows.loc[rows["metric"] == "kept_fraction", ["value", "class", "subgroup"]]
+
+
+def test_a_class_whose_shares_cannot_be_read_keeps_the_original_ones(run: Plan) -> None:
+    skewed = find(run, "samples", "real_skewed", 1)
+    train = Inputs(skewed, run.store).split("train")
+    images, labels = train.images.copy(), np.asarray(train.labels)
+    images[labels == 0] = images[labels == 0].max(axis=1, keepdims=True)  # white: no colour
+    images[labels == 1, 1:] = images[labels == 1, :1] = 0
+    images[labels == 1, 0] = 200  # red alone
+    seen = Stage("kept", 0, {"made": "here"}, {})
+    with run.store.attempt(seen.key) as folder:
+        save_array(folder, "images", images)
+        save_array(folder, "labels", labels)
+        run.store.publish(seen, folder, {}, 0.0)
+    inputs = {"dataset": skewed.inputs["dataset"], "shares.1": seen.key}
+    stage = Stage("samples", skewed.version, skewed.config, inputs)
+    summary = execute(stage, run.store).summary
+    assert summary["unread_classes"] == 1
+    drawn = read_samples(Inputs(Stage("reader", 0, {}, {"samples": stage.key}), run.store))
+    colours = read_colours(drawn.images)
+    of = [np.bincount(colours[drawn.labels == label], minlength=3) for label in (0, 1)]
+    original = train.subgroup_shares()[0]
+    assert original.max() > 0.5
+    assert of[0] == pytest.approx(original * of[0].sum(), abs=1)
+    assert sorted(of[1]) == [0, 0, of[1].sum()]
+
+
+def test_what_resampling_could_not_do_is_said_once(run: Plan) -> None:
+    said = _statements(run)
+    assert len(set(said)) == len(said)
+    for kind, arm, names in (
+        ("kept", "subgroup_matched", ("repeated", "missing")),
+        ("samples", "real_skewed", ("repeated", "unread_classes")),
+    ):
+        summary = run.records[find(run, kind, arm, 1).key].summary
+        numbers = [str(summary[name]) for name in names if summary[name]]
+        assert numbers or kind == "samples"
+        sentences = [s for s in said if s.startswith(f"arm={arm}: ") and "queue" not in s]
+        assert len(sentences) == bool(numbers)
+        assert [n for s in sentences for n in re.findall(r"\b\d+\b", s)] == numbers
+
+
+def test_trainings_that_patience_ended_are_counted_in_each_group(micro: list[str]) -> None:
+    plan = prepare([*micro, "loop.generations=1", "axes={loop.arm: [treatment, no_synthetic]}"])
+    for node in plan.graph.of_kind("classifier"):
+        stopped = "schedule" in node.stage.config  # the control's training
+        how = {"outcome": "early_stopped", "steps": 20} if stopped else {"outcome": "budget"}
+        made = {"steps": 60, "collapsed": False, "training_set": {"statement": ""}, **how}
+        with plan.store.attempt(node.stage.key) as folder:
+            plan.store.publish(node.stage, folder, made, 0.0)
+    plan.look_up()
+    (said,) = (sentence for sentence in _statements(plan) if "early" in sentence)
+    assert said == (
+        "base: early stopping ended 1 of 3 trainings before their budget; mean optimiser steps: "
+        "treatment 60, no_synthetic 40."
+    )
 
 
 @pytest.mark.parametrize("tilt", [0.0, 1.0])

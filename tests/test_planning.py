@@ -207,7 +207,7 @@ def test_a_reserve_too_small_names_the_largest_that_is_feasible(micro: list[str]
     with pytest.raises(ConfigError) as caught:
         prepare(words)
     message = str(caught.value)
-    assert message.startswith("held_out_real: 8 generations of 120 draws need more images than th")
+    assert message.startswith("dataset.reserve: 8 generations of 120 draws need more images than ")
     generations, draws = re.findall(
         r"Largest feasible: (\d+) generations of 120 draws, or 8 generations of (?:about )?(\d+) ",
         message,
@@ -230,7 +230,7 @@ def test_over_sampling_for_the_filter_counts_against_the_reserve(micro: list[str
     words = [*micro, "generator={name: held_out_real}", "dataset.reserve=0.5", "queue.volume=300"]
     prepare([*words, "filter.score=none"])
     prepare([*words, "queue.count=before_filtering", "filter.drop=0.2"])
-    with pytest.raises(ConfigError, match=r"held_out_real: 2 generations of 3[78][0-9] draws"):
+    with pytest.raises(ConfigError, match=r"dataset.reserve: 2 generations of 3[78][0-9] draws"):
         prepare([*words, "filter.drop=0.2"])
 
 

@@ -30,7 +30,7 @@ PINNED = {
     ("kept", 1): -0.13798,
     ("classifier", 1): 1.88815,
     ("reference", 1): 1.62877,
-    ("generator_metrics", 2): 2.68828,
+    ("generator_metrics", 3): 2.68828,
     ("fairness", 3): 2.44747,
     ("dynamics", 2): 2.0,
     ("claims", 2): 0.54259,

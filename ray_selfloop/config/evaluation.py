@@ -11,6 +11,8 @@ from ray_selfloop.config.base import Settings
 from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.training import Network, Training
 
+PIXEL_FEATURES = ("pixels8", "gray8")  # named features that need no network
+
 
 class Judge(Settings):
     """The generation-0 classifier whose opinion is the label fidelity of generated images."""
@@ -113,7 +115,9 @@ class Evaluation(Settings):
     features: tuple[str, ...] = Field(
         default=("pixels8",),
         min_length=1,
-        description="named features, the first one is behind q and the unsuffixed metrics",
+        description="named features, the first one is behind q and the unsuffixed metrics: "
+        "`pixels8` (8x8 pixels), `gray8` (their mean over channels: blind to a digit's colour) "
+        "and the judge's name (its penultimate layer)",
     )
     inception: str | None = Field(
         default=None,
@@ -144,6 +148,16 @@ class Evaluation(Settings):
     seed: int = Field(default=0, ge=0, description="seed of resamples, permutations and subsets")
     dynamics: Dynamics = Dynamics()
     claims: Claims = Claims()
+
+    @field_validator("dynamics")
+    @classmethod
+    def _quality_is_measured(cls, value: Dynamics, info: ValidationInfo) -> Dynamics:
+        if value.quality == "cas" and info.data.get("cas_epochs") == 0:
+            raise ValueError(
+                "quality cas is not measured while evaluation.cas_epochs is 0; give cas_epochs of "
+                "at least 1, or another quality"
+            )
+        return value
 
     @field_validator("neighbours")
     @classmethod

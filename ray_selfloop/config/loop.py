@@ -38,12 +38,13 @@ class Loop(Settings):
     arm: Arm = Field(
         default="treatment",
         description="What is run: the treatment or one of its controls (an axis of a sweep). "
-        "`no_synthetic`: D0 alone at the treatment's optimiser steps and schedule. "
+        "`no_synthetic`: D0 alone with the treatment's optimiser budget and schedule. "
         "`duplicate_real`, `held_out_real`: real images in the place of generated ones, the second "
         "from the reserve; unfiltered. `unfiltered`: no filter. `frozen_expert`: the filter always "
         "uses generation 0's classifier. `a_a`: D0 alone, new seeds in each generation. "
-        "`subgroup_matched`: kept samples resampled to the original subgroup shares. "
-        "`real_skewed`: reserve images with the unfiltered generator's subgroup shares.",
+        "`subgroup_matched`: kept samples resampled to the original shares (uses subgroup labels). "
+        "`real_skewed`: reserve images with the unfiltered generator's subgroup shares "
+        "(uses subgroup labels).",
     )
     loop_seeds: tuple[Seed, ...] = Field(
         default=(0,), min_length=1, description="One whole chain for each; the independent unit."

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.dataset import ColorizedDigits, Dataset
-from ray_selfloop.config.evaluation import Evaluation, Judge
+from ray_selfloop.config.evaluation import PIXEL_FEATURES, Evaluation, Judge
 from ray_selfloop.config.filter import Expert, Filter
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Loop, Queue
@@ -107,10 +107,19 @@ class Sweep(Settings):
         for path, values in axes.items():
             if not values:
                 raise ValueError(f"axis {path} has no values")
-            keys = {path, *(key for value in values if overrides(value) for key in value)}
-            for key in sorted(keys):
+            for key in sorted({path, *_keys(path, values)}):
                 if key.split(".")[0] in NOT_IN_A_SCENARIO:
                     raise ValueError(f"{key} cannot differ between scenarios")
+        return axes
+
+    @field_validator("axes")
+    @classmethod
+    def _each_key_on_one_axis(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        axis_of: dict[str, str] = {}
+        for path, values in axes.items():
+            for key in sorted(_keys(path, values)):
+                if axis_of.setdefault(key, path) != path:
+                    raise ValueError(f"{key} is set by two axes: {axis_of[key]} and {path}")
         return axes
 
     @model_validator(mode="after")
@@ -133,11 +142,11 @@ class Sweep(Settings):
     def _roles_are_trained(self) -> Self:
         judge = self.evaluation.judge
         self._require("evaluation.judge", judge)
-        unknown = set(self.evaluation.features) - {"pixels8", judge.classifier}
+        unknown = set(self.evaluation.features) - {*PIXEL_FEATURES, judge.classifier}
         if unknown:
             raise ValueError(
                 f"evaluation.features: {sorted(unknown)[0]} is not known; "
-                f"known: pixels8, {judge.classifier} (the judge's)"
+                f"known: {', '.join(PIXEL_FEATURES)}, {judge.classifier} (the judge's)"
             )
         if self.filter.uses_uncertainty:
             expert, own = self.filter.expert, self.loop.chain == "per_classifier"
@@ -195,6 +204,11 @@ class Scenario(Settings):
 def overrides(value: Any) -> bool:
     """Whether an axis value sets several keys at once: a group whose keys are all dotted."""
     return isinstance(value, dict) and bool(value) and all("." in str(key) for key in value)
+
+
+def _keys(path: str, values: list[Any]) -> set[str]:
+    """What the values of one axis set; its own name too, unless all of them are groups."""
+    return {key for value in values for key in (value if overrides(value) else [path])}
 
 
 def scenario_points(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

@@ -69,7 +69,8 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
     found = store.find(stage.key)
     if found:
         return found
-    todo = plan_of(stage, Inputs(stage, store))
+    inputs = Inputs(stage, store)
+    todo = plan_of(stage, inputs)
     context = DataContext.get_current()
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT
     context.enable_progress_bars = False
@@ -99,5 +100,5 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
             **pool,
         )
         data.take_all()
-        summary = samples_summary(folder, todo)
+        summary = samples_summary(stage, inputs, folder, device())
         return store.publish(stage, folder, summary, time.monotonic() - started)

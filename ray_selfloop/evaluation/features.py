@@ -3,6 +3,8 @@
 A name fixes the numbers: whoever reads `frechet_distance/pixels8` knows what was compared.
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,3 +30,19 @@ def pixels8(images: NDArray[np.uint8]) -> Floats:
     rows, columns = _area_weights(height, SIDE), _area_weights(width, SIDE)
     small = rows @ (images.astype(np.float64) / 255.0) @ columns.T
     return small.reshape(n, -1)
+
+
+def gray8(images: NDArray[np.uint8]) -> Floats:
+    """``pixels8`` averaged over the channels: ``(n, C, H, W)`` 0..255 -> ``(n, 64)``, 0..1.
+
+    Sees coarse shape and is blind to which channel carries the ink, so that a quality taken from it
+    does not move with the colours that generated images have.
+    """
+    n, channels = images.shape[:2]
+    return np.asarray(pixels8(images).reshape(n, channels, -1).mean(axis=1))
+
+
+OF_PIXELS: Mapping[str, Callable[[NDArray[np.uint8]], Floats]] = {
+    "pixels8": pixels8,
+    "gray8": gray8,
+}

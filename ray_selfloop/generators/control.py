@@ -65,9 +65,10 @@ class SkewedReal:
     """Reserve images with given within-class subgroup shares: arm `real_skewed`, uses subgroups.
 
     subgroups: int64 ``(m,)`` of the reserve's images. plan: as in HeldOutReal. shares: float
-    ``(C, G)`` for each generation 1..n; the last one is drawn. Of each class and subgroup the
-    reserve is handed out in one seeded order; no image comes twice in a chain before all of its
-    subgroup have come once. ``repeated``: draws that had come before in this chain.
+    ``(C, G)`` for each generation 1..n, no NaN in a class of the plan; the last one is drawn. Of
+    each class and subgroup the reserve is handed out in one seeded order; no image comes twice in a
+    chain before all of its subgroup have come once. ``repeated``: draws that had come before in
+    this chain.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class SkewedReal:
                 for g in range(shares[0].shape[1])
             ]
             have = np.array([len(rows) for rows in of])
+            assert all(np.isfinite(s[label]).all() for s in shares), "shares are known"
             drawn = np.array([apportion(len(mine), _possible(s[label], have)) for s in shares])
             parts = []
             for g, rows in enumerate(of):
@@ -125,7 +127,7 @@ def check_reserve(reserve: Ids, drawn: Ids, generations: int) -> None:
     feasible = int((have[asked] // drawn[asked]).min())
     fraction = float((have[asked] / (generations * drawn[asked])).min())
     raise ConfigError(
-        f"held_out_real: {generations} generations of {drawn.sum()} draws need more images than "
+        f"dataset.reserve: {generations} generations of {drawn.sum()} draws need more images than "
         f"the reserve has ({have.sum()}). Largest feasible: {feasible} generations of "
         f"{drawn.sum()} draws, or {generations} generations of about {int(fraction * drawn.sum())} "
         "draws. Change loop.generations, queue.volume or dataset.reserve."

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ray_selfloop.report.groups import CONTROL, TREATMENT, groups
+from ray_selfloop.arms import CONTROL, TREATMENT
+from ray_selfloop.report.groups import groups
 from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
 SUPPORTED, CONTRADICTED, BY_ACCURACY = "supported", "contradicted", "explained by accuracy"
@@ -102,7 +103,7 @@ def answer(view: ReportView) -> Answer:
 
 
 def _in_controls(view: ReportView) -> str:
-    """What eq. 6 finds in the equal-steps controls: what of it is no effect of generated data."""
+    """What eq. 6 finds in the arms `no_synthetic`: what of it is no effect of generated data."""
     controls = {s.name for s in view.scenarios if s.arm == CONTROL}
     found = Counter(v.text for v in view.verdicts if v.scenario in controls)
     if not found:
@@ -153,7 +154,8 @@ def chains(scenarios: Sequence[ScenarioView]) -> str:
 
 def _open(claims: Sequence[Claim], laws: Sequence[Verdict]) -> str:
     reasons = [c.reason for c in claims if _head(c.verdict) == UNDECIDED]
-    reasons += [v.text.partition(":")[2] for v in laws if v.text not in (GROWS, SHRINKS)]
+    of_laws = [v.text.partition(":")[2] for v in laws if v.text not in (GROWS, SHRINKS)]
+    reasons += [why or "A's interval holds 1 or is open" for why in of_laws]
     if not reasons:
         return "nothing remains undecided"
     verb = "verdict remains" if len(reasons) == 1 else "verdicts remain"

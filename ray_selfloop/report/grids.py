@@ -18,8 +18,8 @@ GAP = 2
 
 
 def cell_width(classes: int) -> int:
-    """Pixels that one cell may fill."""
-    return min(WIDEST_CELL, GRID_WIDTH // classes)
+    """Pixels that one cell may fill; no classes are known where the dataset has failed."""
+    return min(WIDEST_CELL, GRID_WIDTH // max(classes, 1))
 
 
 def cell(images: Pixels, width: int) -> Pixels:

@@ -7,27 +7,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ray_selfloop.arms import DESCRIPTIONS
 from ray_selfloop.report.view import ScenarioView
 
-TREATMENT, CONTROL = "treatment", "no_synthetic"
 ARM_AXIS = "loop.arm"
 SAID = (ARM_AXIS, "dataset.name", "dataset.initialization")  # axes that a title says in words
 DATASETS = {
     "colorized_digits": "Colorized digits",
     "colorized_mnist": "Colorized MNIST",
     "cifar20_100": "CIFAR-20/100",
-}
-# What a control arm keeps of the treatment, in the order of the decomposition.
-ARMS = {
-    "treatment": "the loop as asked: generated, filtered, stacked",
-    "no_synthetic": "original data alone, the treatment's optimiser steps and schedule",
-    "held_out_real": "held-out real images in the place of generated ones, unfiltered",
-    "real_skewed": "held-out real images with the generator's subgroup shares, unfiltered",
-    "unfiltered": "generated images, no filter",
-    "duplicate_real": "copies of the original images in the place of generated ones",
-    "subgroup_matched": "kept images resampled to the original subgroup shares (u = 0)",
-    "frozen_expert": "the filter always uses generation 0's classifier",
-    "a_a": "original data, generation 0's recipe, new seeds: change without a cause",
 }
 
 
@@ -64,7 +52,7 @@ def groups(scenarios: Sequence[ScenarioView]) -> list[Group]:
 
 
 def _group(name: str, members: Sequence[ScenarioView]) -> Group:
-    order = tuple(ARMS)
+    order = tuple(DESCRIPTIONS)
     ranked = sorted(members, key=lambda s: order.index(s.arm) if s.arm in order else len(order))
     main = ranked[0]
     return Group(name, _title(main, len(members)), tuple(ranked), _figure(main), _grid(main))

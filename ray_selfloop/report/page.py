@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from ray_selfloop.arms import DESCRIPTIONS, TREATMENT
 from ray_selfloop.report import (
     answer,
     audit,
@@ -24,7 +25,7 @@ from ray_selfloop.report import (
     style,
     verdicts,
 )
-from ray_selfloop.report.groups import ARMS, TREATMENT, Group, groups
+from ray_selfloop.report.groups import Group, groups
 from ray_selfloop.report.groups import titles as group_titles
 from ray_selfloop.report.notices import notices
 from ray_selfloop.report.series import Table
@@ -130,7 +131,7 @@ def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> di
         "of": group,
         "main": _scenario(table, group.main, inks),
         "controls": [_scenario(table, scenario, inks) for scenario in group.controls],
-        "about": [(s.arm, ARMS.get(s.arm, "")) for s in group.scenarios],
+        "about": [(s.arm, DESCRIPTIONS.get(s.arm, "")) for s in group.scenarios],
         "arms": _drawing(comparisons.arms(table, group, inks)) if _has_arms(table, group) else "",
         "parts": verdicts.parts(parts),
         "part_names": [name for name in comparisons.PARTS if name in known],

@@ -41,10 +41,11 @@ from ray_selfloop.evaluation.inception import Inception
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.evaluation.table import fairness_rows
+from ray_selfloop.filtering import cut
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import subgroups
 from ray_selfloop.stages.inputs import Inputs, save_array
-from ray_selfloop.stages.samples import open_sampler, read_samples
+from ray_selfloop.stages.samples import Drawn, cut_settings, open_sampler, read_samples
 from ray_selfloop.stages.training import PREDICTION_BATCH, load_classifier, torch_device
 
 ROWS = "rows.parquet"
@@ -82,8 +83,9 @@ def _of_dataset(stage: Stage, settings: Evaluation, weights: str | None, device:
     weights: their SHA-256; where they lie is a hint of the stage.
     """
     found: _Functions = {}
-    if "pixels8" in settings.features:
-        found["pixels8"] = named_features.pixels8
+    for name in settings.features:
+        if name in named_features.OF_PIXELS:
+            found[name] = named_features.OF_PIXELS[name]
     if weights:
         network = Inception(stage.hints["inception"], weights, torch_device(device))
         found[inception.name_of(weights)] = network.features
@@ -91,7 +93,8 @@ def _of_dataset(stage: Stage, settings: Evaluation, weights: str | None, device:
 
 
 def _of_judge(settings: Evaluation, judge: _Judge) -> _Functions:
-    return {name: judge.features for name in settings.features if name != "pixels8"}
+    judged = [name for name in settings.features if name not in named_features.OF_PIXELS]
+    return dict.fromkeys(judged, judge.features)
 
 
 def _measured(functions: _Functions, images: Images) -> dict[str, NDArray[np.float32]]:
@@ -195,7 +198,7 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
         "queue": described(images, labels, size),
     }
     drawn = read_samples(inputs)
-    stays = np.isin(drawn.ids, inputs.array("kept", "ids"))
+    stays = _stays(inputs, drawn)
     n = stage.config["generation"]
     parts = [
         generator_rows("", 0, n, splits, real, settings),
@@ -209,6 +212,14 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
     rows.to_parquet(folder / ROWS, index=False)
     reason = inception.absence(weights)
     return {"fid_absent": reason} if reason else {}
+
+
+def _stays(inputs: Inputs, drawn: Drawn) -> NDArray[np.bool_]:
+    """Which samples the cut let through, ``(n,)``: where a tilt resampled them, it is cut anew."""
+    config = inputs.record("kept").config
+    if "tilt" in config:
+        return cut.keep(drawn.scores, drawn.labels, drawn.ids, cut_settings(config))
+    return np.isin(drawn.ids, inputs.array("kept", "ids"))
 
 
 def _accuracy_score(

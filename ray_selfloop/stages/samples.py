@@ -82,7 +82,7 @@ def open_sampler(stage: Stage, inputs: Inputs, device: str) -> Any:
         return control.duplicate_real(TrainingImages(train.images, train.labels))
     reserve, turn = inputs.split("reserve"), stage.config["reserve"]
     if stage.config.get("skewed"):
-        return _skewed(stage, inputs, device)
+        return _skewed(stage, inputs, _read_shares(inputs, device))
     return control.held_out_real(
         TrainingImages(reserve.images, reserve.labels),
         plan_of(stage, inputs).labels,
@@ -91,20 +91,30 @@ def open_sampler(stage: Stage, inputs: Inputs, device: str) -> Any:
     )
 
 
-def _skewed(stage: Stage, inputs: Inputs, device: str) -> control.SkewedReal:
-    """Reserve images with the within-class subgroup shares of the unfiltered chain's kept sets."""
+def _skewed(stage: Stage, inputs: Inputs, read: list[NDArray[np.float64]]) -> control.SkewedReal:
+    """Reserve images with the within-class subgroup shares of the unfiltered chain's kept sets.
+
+    read: as `_read_shares` gives them; a class that is NaN there keeps the original data's shares.
+    """
     reserve = inputs.split("reserve")
-    shares = []
-    for name in inputs.named("shares"):
-        images, labels = inputs.array(name, "images"), inputs.array(name, "labels")
-        shares.append(within_class_shares(inputs, images, labels, device))
+    original = inputs.split("train").subgroup_shares()
     return control.SkewedReal(
         TrainingImages(reserve.images, reserve.labels),
         np.asarray(reserve.subgroups),
         plan_of(stage, inputs).labels,
-        shares,
+        [np.where(np.isnan(shares), original, shares) for shares in read],
         stage.config["reserve"]["seed"],
     )
+
+
+def _read_shares(inputs: Inputs, device: str) -> list[NDArray[np.float64]]:
+    """Of each kept set ``shares.<g>`` the shares ``(C, G)``; NaN for a class with none clear."""
+    return [
+        within_class_shares(
+            inputs, inputs.array(name, "images"), inputs.array(name, "labels"), device
+        )
+        for name in inputs.named("shares")
+    ]
 
 
 class Draw:
@@ -186,16 +196,26 @@ def samples(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[
     for batch in todo.batches:
         images = draw(batch)
         write_part(folder, batch, todo.labels, images, score(batch, images))
-    return samples_summary(folder, todo)
+    return samples_summary(stage, inputs, folder, device)
 
 
-def samples_summary(folder: Path, todo: Plan) -> Mapping[str, Any]:
-    """What a finished samples stage publishes; raises StageError where a batch is missing."""
+def samples_summary(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """What a finished samples stage publishes; raises StageError where a batch is missing.
+
+    Of arm `real_skewed` also ``repeated`` (draws that had come before in the chain) and
+    ``unread_classes`` (no clear subgroup among their generated images).
+    """
+    todo = plan_of(stage, inputs)
     written = {path.name for path in folder.glob("part-*.parquet")}
     wanted = {f"part-{batch.first:08d}.parquet" for batch in todo.batches}
     if written != wanted:
         raise StageError(f"samples: {len(wanted - written)} of {len(wanted)} batches are missing")
-    return {"count": len(todo.labels), "parts": sorted(wanted)}
+    skewed: dict[str, int] = {}
+    if stage.config.get("skewed"):
+        read = _read_shares(inputs, device)
+        unread = int(np.isnan(read[-1]).any(axis=1).sum())
+        skewed = {"repeated": _skewed(stage, inputs, read).repeated, "unread_classes": unread}
+    return {"count": len(todo.labels), "parts": sorted(wanted), **skewed}
 
 
 class Drawn(NamedTuple):
@@ -235,7 +255,7 @@ def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str
     the cut alone.
     """
     drawn = read_samples(inputs)
-    settings = Filter.model_validate({k: v for k, v in stage.config.items() if k != "tilt"})
+    settings = cut_settings(stage.config)
     mask = cut.keep(drawn.scores, drawn.labels, drawn.ids, settings)
     names = inputs.record("dataset").summary
     shape = len(names["class_names"]), len(names["subgroup_names"])
@@ -251,6 +271,11 @@ def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str
         **cut.audit_subgroups(mask, drawn.labels, subgroups, shape),
         **resampled,
     }
+
+
+def cut_settings(config: Mapping[str, Any]) -> Filter:
+    """The settings of the cut in a kept stage's config, which may have a ``tilt`` beside them."""
+    return Filter.model_validate({k: v for k, v in config.items() if k != "tilt"})
 
 
 def _tilted(

@@ -263,11 +263,27 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
             "filter.uncertainty.method=ensemble",
             "filter.expert.seeds: [0]; filter.uncertainty.method ensemble needs at least",
         ),
+        (
+            "evaluation.dynamics.quality=cas",
+            "evaluation.dynamics: quality cas is not measured while evaluation.cas_epochs is 0",
+        ),
+        (
+            "evaluation.features=[gray9]",
+            "evaluation.features: gray9 is not known; known: pixels8, gray8, lenet (the judge's)",
+        ),
         # axes
         ("axes=[1]", "axes: must be a group of settings (keys and values) (found [1])"),
         ("axes.loop.regime=stack", "axes.loop.regime: must be a list, like [a, b] (found 'stack')"),
         ("axes.loop.regime=[]", "axes: axis loop.regime has no values"),
         ("axes.storage=[a, b]", "axes: storage cannot differ between scenarios"),
+        (
+            "axes={design: [{loop.regime: stack, filter.drop: 0}], filter.drop: [0.1, 0.2]}",
+            "axes: filter.drop is set by two axes: design and filter.drop",
+        ),
+        (
+            "axes={a: [{loop.regime: stack}], b: [{loop.regime: replace, filter.drop: 0}]}",
+            "axes: loop.regime is set by two axes: a and b",
+        ),
         (
             "axes={loop.regim: [stack]}",
             "loop.regim: unknown key; did you mean loop.regime? (in scenario regim=stack)",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
+from safetensors.torch import save_file
 
 from ray_selfloop.distributed.cluster import SLOT, Cluster
 from ray_selfloop.distributed.driver import Scheduler
@@ -39,9 +41,9 @@ def scheduled(plan: Plan, cluster: Cluster) -> Progress:
 
 
 def not_weights(folder: Path) -> Path:
-    """A file that is there and holds no weights: training from it fails in the worker."""
-    path = folder / "weights.pth"
-    path.write_bytes(b"not weights")
+    """Weights of no network of ours: they can be read, and training from them fails in a worker."""
+    path = folder / "weights.safetensors"
+    save_file({"nothing": torch.zeros(3)}, path)
     return path
 
 
@@ -93,7 +95,7 @@ def test_a_failed_trial_takes_along_only_what_needs_it(
     progress = scheduled(plan, two_cpus)
     names = {plan.graph.nodes[key].stage.config["network"] for key in progress.failed}
     assert names == {"mobilenet_v3_small"}
-    assert all("no readable state dict" in error for error in progress.failed.values())
+    assert all("does not fit mobilenet_v3_small" in error for error in progress.failed.values())
     assert len(progress.done) == len(plan.graph) - len(progress.failed)
     assert progress.blocked() == []
 

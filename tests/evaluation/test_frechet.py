@@ -9,7 +9,9 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
-from ray_selfloop.evaluation.features import pixels8
+from ray_selfloop.data import digits
+from ray_selfloop.data.colorized import paint
+from ray_selfloop.evaluation.features import gray8, pixels8
 from ray_selfloop.evaluation.frechet import (
     distances,
     frechet_distance,
@@ -105,6 +107,16 @@ def test_pixels8_is_block_averaging_where_it_divides_and_the_image_itself_at_8()
     np.testing.assert_allclose(pixels8(images), blocks.reshape(2, -1))
     small = images[:, :, :8, :8]
     np.testing.assert_allclose(pixels8(small), small.reshape(2, -1) / 255)
+
+
+def test_gray8_is_blind_to_the_colour_of_a_digit_and_pixels8_is_not():
+    gray = digits.scans()[0][0][:60]
+    colours = RNG.integers(0, 3, size=len(gray))
+    plain, recoloured = paint(gray, colours), paint(gray, (colours + 1) % 3)
+    np.testing.assert_allclose(gray8(plain), gray8(recoloured), atol=1e-12)
+    assert (pixels8(plain) != pixels8(recoloured)).any(axis=1).all()
+    assert gray8(plain).shape == (60, 64)
+    np.testing.assert_allclose(gray8(plain).mean(axis=1), plain.mean(axis=(1, 2, 3)) / 255)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(600, 500, 16), (200, 300, 64), (40, 60, 100)])

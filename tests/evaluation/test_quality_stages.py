@@ -8,7 +8,7 @@ import worlds
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.errors import DataError
 from ray_selfloop.evaluation import inception
-from ray_selfloop.evaluation.features import pixels8
+from ray_selfloop.evaluation.features import gray8, pixels8
 from ray_selfloop.evaluation.frechet import frechet_between, frechet_distance, moments
 from ray_selfloop.graph import VERSIONS, Stage
 from ray_selfloop.planning import prepare
@@ -110,6 +110,18 @@ def test_what_is_kept_of_the_real_side_gives_the_same_distances(dataset):
     assert rows.dtype == np.float32
     assert sorted(map(tuple, rows)) == sorted(map(tuple, train.astype(np.float32)))
     assert len(kept.array("self", "pixels8_reach")) == 8
+
+
+def test_the_real_side_has_the_features_that_settings_name(dataset):
+    store, data = dataset
+    plain = reference(data)
+    config = {**plain.config, "evaluation": {"neighbours": 3, "features": ["gray8", "pixels8"]}}
+    stage = Stage("reference", plain.version, config, {"dataset": data.key})
+    assert execute(stage, store).summary["features"] == ["gray8", "pixels8"]
+    kept = Inputs(Stage("reader", 0, {}, {"self": stage.key, "dataset": data.key}), store)
+    found = kept.array("self", "gray8_held_out")
+    expected = gray8(kept.split("held_out").images).astype(np.float32)
+    assert sorted(map(tuple, found)) == sorted(map(tuple, expected))
 
 
 def test_weights_of_another_file_than_the_plan_names_are_refused(dataset, tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.config.evaluation import PIXEL_FEATURES, Evaluation
+from ray_selfloop.evaluation.features import OF_PIXELS
 
 
 @pytest.mark.parametrize("fewer", ["samples", "reference"])
@@ -13,3 +14,14 @@ def test_neighbours_must_be_fewer_than_the_images(fewer):
     (fault,) = caught.value.errors()
     assert fault["loc"] == ("neighbours",)
     assert Evaluation(**{fewer: 20, "neighbours": 19}).neighbours == 19
+
+
+def test_the_accuracy_score_is_a_quality_only_where_it_is_measured():
+    chosen = {"dynamics": {"quality": "cas"}}
+    with pytest.raises(ValidationError, match="not measured while evaluation"):
+        Evaluation(**chosen)
+    assert Evaluation(cas_epochs=1, **chosen).dynamics.quality == "cas"
+
+
+def test_the_features_of_pixels_that_settings_allow_are_those_that_exist():
+    assert set(PIXEL_FEATURES) == set(OF_PIXELS)

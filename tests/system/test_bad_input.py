@@ -92,7 +92,7 @@ def test_a_relative_storage_inside_a_ray_job(tmp_path: Path) -> None:
 def test_a_reserve_that_is_too_small(tmp_path: Path) -> None:
     words = ("generator={name: held_out_real}", f"storage={tmp_path / 'store'}")
     said = refused(tmp_path, *words, "dataset.reserve=0.1")
-    assert said.startswith("held_out_real: 3 generations of ")
+    assert said.startswith("dataset.reserve: 3 generations of ")
     assert "Largest feasible: 0 generations" in said
 
 
@@ -112,6 +112,13 @@ def test_verbs_refuse_what_the_sweep_refuses(tmp_path: Path, verb: str) -> None:
     words = ("loop.generatons=3", f"storage={tmp_path / 'store'}")
     said = refused(tmp_path, verb, *words, module="ray_selfloop")
     assert said == "loop.generatons: unknown key; did you mean loop.generations?"
+
+
+@pytest.mark.parametrize("verb", ["results", "report", "sync-mlflow"])
+def test_verbs_that_need_results_refuse_an_empty_storage(tmp_path: Path, verb: str) -> None:
+    store = tmp_path / "store"
+    said = refused(tmp_path, verb, f"storage={store}", module="ray_selfloop")
+    assert said.startswith(f"storage: {store} holds nothing of sweep quickstart yet; run it first")
 
 
 @pytest.mark.parametrize(
