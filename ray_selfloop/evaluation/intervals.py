@@ -49,14 +49,15 @@ def chain_variance(draws: Floats) -> tuple[float, float]:
     ``s^2 / m`` of the observed chain values holds all that differs between chains, with m - 1
     degrees of freedom. What all chains share is the test images' common part: from the bootstrap
     variance of the mean V and the mean of the chains' variances W it is ``(m V - W) / (m - 1)``.
-    The degrees of freedom of the sum follow Satterthwaite.
+    The degrees of freedom of the sum follow Satterthwaite. The mean cannot be surer than its test
+    images: where few chains happen to agree, the variance is V.
     """
     m = draws.shape[1]
     between = float(draws[0].var(ddof=1)) / m
     of_mean = float(draws[1:].mean(axis=1).var(ddof=1))
     of_chains = float(draws[1:].var(axis=0, ddof=1).mean())
     common = max((m * of_mean - of_chains) / (m - 1), 0.0)
-    total = between + common
+    total = max(between + common, of_mean)
     freedom = (m - 1) * (total / between) ** 2 if between > 0 else np.inf
     return total, float(freedom)
 

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,13 +76,22 @@ def sheet_png(samples: Sequence[Samples], class_names: Sequence[str]) -> bytes:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for column, name in enumerate(class_names):
         left = margin + column * (wide + gap)
-        draw.text((left, 4), name, "black", font)
+        draw.text((left, 4), _fitted(name, font, wide), "black", font)
         for row, cells in enumerate(rows):
             sheet.paste(Image.fromarray(cells[column]), (left, head + row * (high + gap)))
     for row, of_generation in enumerate(samples):
         place = (4, head + row * (high + gap) + high // 2 - 8)
         draw.text(place, label(of_generation.generation), "black", font)
     return _encode(sheet)
+
+
+def _fitted(text: str, font: Any, width: float) -> str:
+    """``text``, cut where it would run into the next column."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
 
 
 def label(generation: int) -> str:

@@ -105,3 +105,13 @@ def test_intervals_of_a_mean_disparity_over_classes_cover_it_at_cifar_counts(hal
         low, high = reverse_percentile(plain, 0.95)
         if half == 0.03:
             assert ((low <= truth) & (truth <= high)).mean() < 0.65
+
+
+def test_chains_that_agree_by_chance_are_no_surer_than_their_images():
+    rng = np.random.default_rng(0)
+    draws = np.concatenate([np.full((1, 3), 0.1), rng.normal(0.1, 0.02, (400, 3))])
+    variance, freedom = chain_variance(draws)
+    assert variance == pytest.approx(draws[1:].mean(axis=1).var(ddof=1))
+    assert np.isinf(freedom)
+    _, low, high = over_chains(draws, 0.95)
+    assert high - low == pytest.approx(2 * 1.96 * variance**0.5, rel=0.05)
