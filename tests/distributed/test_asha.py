@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import torch
+from safetensors.torch import save_file
 
 from ray_selfloop.distributed import search
 from ray_selfloop.distributed.cluster import SLOT, Cluster
@@ -160,8 +162,8 @@ def test_a_search_runs_beside_an_idle_experiment_on_two_cpus(
 def test_a_failed_search_takes_along_its_own_trials_alone(
     micro: list[str], two_cpus: None, tmp_path: Any
 ) -> None:
-    path = tmp_path / "weights.pth"
-    path.write_bytes(b"not weights")
+    path = tmp_path / "weights.safetensors"
+    save_file({"nothing": torch.zeros(3)}, path)  # can be read, and fits no network
     words = [
         *micro,
         *SHORT,
@@ -173,7 +175,7 @@ def test_a_failed_search_takes_along_its_own_trials_alone(
     progress = scheduled(plan, 2)
     (error,) = progress.failed.values()
     assert "search: a candidate failed: DataError: " in error
-    assert "no readable state dict" in error
+    assert "does not fit mobilenet_v3_small" in error
     assert [node.stage.config["network"] for node in progress.blocked()] == ["mobilenet_v3_small"]
     trained = {node.stage.config.get("network") for node in plan.graph.of_kind("classifier")
                if node.stage.key in progress.done}  # fmt: skip

@@ -112,6 +112,6 @@ def test_chains_that_agree_by_chance_are_no_surer_than_their_images():
     draws = np.concatenate([np.full((1, 3), 0.1), rng.normal(0.1, 0.02, (400, 3))])
     variance, freedom = chain_variance(draws)
     assert variance == pytest.approx(draws[1:].mean(axis=1).var(ddof=1))
-    assert np.isinf(freedom)
+    assert freedom > 1e6
     _, low, high = over_chains(draws, 0.95)
     assert high - low == pytest.approx(2 * 1.96 * variance**0.5, rel=0.05)
