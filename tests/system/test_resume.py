@@ -57,7 +57,10 @@ def test_another_storage_folder_and_other_resources_change_no_key(
 @pytest.mark.parametrize(
     ("change", "computed"),
     [
-        ("loop.classifier_seeds=[0, 1]", {"classifier": 3, "fairness": 1, "dynamics": 1}),
+        (
+            "loop.classifier_seeds=[0, 1]",
+            {"classifier": 3, "fairness": 1, "dynamics": 1, "claims": 1},
+        ),
         (
             "loop.generations=3",
             {
@@ -68,6 +71,7 @@ def test_another_storage_folder_and_other_resources_change_no_key(
                 "generator_metrics": 1,
                 "fairness": 1,
                 "dynamics": 1,
+                "claims": 1,
             },
         ),
     ],
