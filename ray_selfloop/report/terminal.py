@@ -154,7 +154,8 @@ def _print_scenario(
 ) -> None:
     console.rule(f"[bold]{escape(scenario.title)}", align="left", style="dim")
     console.print(_curves(table, scenario))
-    for claim in answer.hypothesis(view.claims):
+    tested = (c for c in answer.hypothesis(view.claims) if c.verdict != answer.NOT_TESTED)
+    for claim in tested:  # why others are not stands in the answer
         if claim.scenario_group in (scenario.name, scenario.group):
             console.print(_claim(claim))
     for verdict in view.verdicts:
