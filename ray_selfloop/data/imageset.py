@@ -3,13 +3,67 @@
 Knows nothing of where images come from nor of who trains on them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]
 Ids = NDArray[np.int64]
+
+
+class ImageSource(Protocol):
+    """Images that are read by row: an array, or pictures that are decoded when asked for.
+
+    Reads as uint8 ``(n, C, H, W)``; ``source[rows]`` is an array of those rows.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, C, H, W)``."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+class Joined:
+    """Rows of several sources as one: part ``p`` gives its ``rows``, one part after another."""
+
+    def __init__(self, parts: Sequence[tuple[ImageSource, Ids]]) -> None:
+        self.parts = [(source, np.asarray(rows, np.int64)) for source, rows in parts]
+        self._ends = np.cumsum([len(rows) for _, rows in self.parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n, C, H, W)``."""
+        return (len(self), *self.parts[0][0].shape[1:])
+
+    def __getitem__(self, rows: Any) -> Images:
+        """uint8 ``(b, C, H, W)``; of a single row ``(C, H, W)``."""
+        chosen = np.arange(len(self))[rows]
+        flat = np.atleast_1d(chosen)
+        images = np.empty((len(flat), *self.shape[1:]), np.uint8)
+        of = np.searchsorted(self._ends, flat, side="right")
+        for p in np.unique(of):
+            source, own = self.parts[p]
+            here = np.flatnonzero(of == p)
+            first = self._ends[p] - len(own)
+            images[here] = source[own[flat[here] - first]]
+        return images if chosen.ndim else images[0]
+
+
+def join(parts: Sequence[tuple[ImageSource, Ids]]) -> ImageSource:
+    """Rows of several sources as one source: an array where all are arrays, else by need."""
+    if all(isinstance(source, np.ndarray) for source, _ in parts):
+        return np.concatenate([source[rows] for source, rows in parts])
+    return Joined(parts)
 
 
 @dataclass(frozen=True)
@@ -23,7 +77,7 @@ class ImageSet:
         together (a test digit shown in three colours is one unit).
     """
 
-    images: Images
+    images: ImageSource
     labels: Ids
     subgroups: Ids
     units: Ids
@@ -32,8 +86,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         n = len(self.images)
-        assert self.images.dtype == np.uint8
-        assert self.images.ndim == 4
+        assert len(self.images.shape) == 4
         assert len(self.labels) == len(self.subgroups) == len(self.units) == n
 
     def __len__(self) -> int:
@@ -49,7 +102,7 @@ class ImageSet:
         """The rows in the order given, with repetition where a row is named twice."""
         return replace(
             self,
-            images=self.images[rows],
+            images=join([(self.images, rows)]),
             labels=self.labels[rows],
             subgroups=self.subgroups[rows],
             units=self.units[rows],
