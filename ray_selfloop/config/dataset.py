@@ -1,9 +1,10 @@
 """Which data, and how its subgroups are made.
 
-`root` and `download` say where files are; what is in the files enters a key by content.
+`PLACES` say where files are; what is in the files enters a key, never where they lie.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -223,4 +224,254 @@ class Cifar(Settings):
         return self.superclasses or get_args(Superclass)
 
 
-Dataset = Annotated[ColorizedDigits | ColorizedMnist | Cifar, Field(discriminator="name")]
+class ImageNetPictures(Settings):
+    """What the datasets cut from ImageNet have in common: pictures of any size, decoded by need."""
+
+    root: str | None = Field(
+        default=None,
+        description="ImageNet's folder: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, val sorted into "
+        "wnids; null: ./data. In a Ray job: absolute.",
+    )
+    side: int = Field(
+        default=224,
+        ge=8,
+        le=1024,
+        description="Pixels of a picture as classifiers and filter see it: the centre of `frame`.",
+    )
+    frame: int = Field(
+        default=256,
+        ge=8,
+        le=1024,
+        description="Pixels that a picture is resized to (bilinear) before its centre is cut out.",
+    )
+    fit: Literal["stretch", "crop"] = Field(
+        default="crop",
+        description="`stretch`: to frame x frame whatever the picture's shape. `crop`: its shorter "
+        "side to frame.",
+    )
+    reserve: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training images set apart for the held_out_real control.",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="Of the limits and the cuts: one dataset for all chains of a sweep.",
+    )
+    limit_train: int | None = Field(
+        default=None,
+        ge=10,
+        description="Use only this many of the training images (stratified, seeded); a tenth of "
+        "them is held out.",
+    )
+    limit_test: int | None = Field(
+        default=None, ge=10, description="Use only this many test images (stratified, seeded)."
+    )
+
+    @model_validator(mode="after")
+    def _side_within_frame(self) -> Self:
+        if self.side > self.frame:
+            raise ValueError(f"side must be at most frame ({self.frame}), not {self.side}")
+        return self
+
+    def _require_limits(self, train: int, test: int, cells: str, count: int) -> None:
+        """Raise where a limit is under what each of ``count`` cells needs."""
+        for name, each in {"limit_train": train, "limit_test": test}.items():
+            found = getattr(self, name)
+            if found is not None and found < each * count:
+                raise ValueError(
+                    f"{name} must be at least {each * count} here, {each} for each of {count} "
+                    f"{cells} (found {found})"
+                )
+
+
+HardClass = Literal[
+    "dog sled",
+    "howler monkey",
+    "seat belt",
+    "ski",
+    "sunglasses",
+    "swimming cap",
+    "balance beam",
+    "horizontal bar",
+    "patio",
+    "hockey puck",
+    "miniskirt",
+    "keyboard space bar",
+    "volleyball",
+    "baseball player",
+    "snorkel",
+]
+
+
+class HardImageNet(ImageNetPictures):
+    """Hard ImageNet: 15 ImageNet classes with strong spurious cues, and a mask of every object.
+
+    It has no subgroups. The test images are ImageNet's validation pictures that have a mask.
+    """
+
+    name: Literal["hard_imagenet"] = "hard_imagenet"
+    masks: str | None = Field(
+        default=None,
+        description="Hard ImageNet's own folder: train/ and val/ with one mask per picture, and "
+        "meta/; null: hardImageNet inside `root`. In a Ray job: absolute.",
+    )
+    fit: Literal["stretch", "crop"] = Field(
+        default="stretch",
+        description="`stretch` (as the reference code): to frame x frame whatever the picture's "
+        "shape. `crop`: its shorter side to frame.",
+    )
+    classes: tuple[HardClass, ...] | None = Field(
+        default=None,
+        min_length=2,
+        description="Only these classes; always in the official order. null: all 15.",
+    )
+    subset: Literal["all", "balanced"] = Field(
+        default="all",
+        description="Training images. `all`: every one that has a mask. `balanced`: of each class "
+        "the first and last 100 in the official ranking by the strength of its spurious cues.",
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, names: tuple[HardClass, ...] | None) -> tuple[HardClass, ...] | None:
+        if names is None:
+            return None
+        if len(set(names)) != len(names):
+            raise ValueError("a class is listed twice")
+        return tuple(name for name in get_args(HardClass) if name in names)
+
+    @model_validator(mode="after")
+    def _limits_reach_every_class(self) -> Self:
+        self._require_limits(2, 1, "classes", len(self.class_names))
+        return self
+
+    @property
+    def class_names(self) -> tuple[HardClass, ...]:
+        """The classes used, in the official order."""
+        return self.classes or get_args(HardClass)
+
+
+LivingSuperclass = Literal[
+    "salamander",
+    "turtle",
+    "lizard",
+    "snake",
+    "spider",
+    "grouse",
+    "parrot",
+    "crab",
+    "dog",
+    "wolf",
+    "fox",
+    "domestic cat",
+    "bear",
+    "beetle",
+    "butterfly",
+    "ape",
+    "monkey",
+]
+
+NonlivingSuperclass = Literal[
+    "bag",
+    "ball",
+    "boat",
+    "body armor",
+    "bottle",
+    "bus",
+    "car",
+    "chair",
+    "coat",
+    "digital computer",
+    "dwelling",
+    "fence",
+    "hat",
+    "keyboard instrument",
+    "mercantile establishment",
+    "outbuilding",
+    "percussion instrument",
+    "pot",
+    "roof",
+    "ship",
+    "skirt",
+    "stringed instrument",
+    "timepiece",
+    "truck",
+    "wind instrument",
+    "squash",
+]
+
+BreedsSuperclass = Literal[LivingSuperclass, NonlivingSuperclass]
+
+BREEDS_SUPERCLASSES: Mapping[str, tuple[str, ...]] = {
+    "living17": get_args(LivingSuperclass),
+    "nonliving26": get_args(NonlivingSuperclass),
+}
+"""`benchmark` -> its superclasses in the official order, which is that of their WordNet ids."""
+
+
+class Breeds(ImageNetPictures):
+    """Breeds: superclasses of ImageNet's hierarchy, each with four ImageNet classes as subgroups.
+
+    Subgroup g of a class is the g-th of its four subclasses in the order of their WordNet ids,
+    "subclass 1" to "subclass 4" in the results; which those are stands in the dataset record's
+    `fine_names`. Source and target domain are not told apart: all four are in training and test.
+    """
+
+    name: Literal["breeds"] = "breeds"
+    benchmark: Literal["living17", "nonliving26"] = Field(
+        default="living17",
+        description="`living17`: 17 superclasses of animals. `nonliving26`: 26 of things.",
+    )
+    hierarchy: str | None = Field(
+        default=None,
+        description="Folder with class_hierarchy.txt, dataset_class_info.json and node_names.txt, "
+        "the BREEDS authors' edited hierarchy; null: "
+        "BREEDS-Benchmarks/imagenet_class_hierarchy/modified inside `root`. In a Ray job: "
+        "absolute.",
+    )
+    superclasses: tuple[BreedsSuperclass, ...] | None = Field(
+        default=None,
+        min_length=2,
+        description="Only these superclasses; always in the official order. null: all.",
+    )
+
+    @field_validator("superclasses")
+    @classmethod
+    def _each_once(
+        cls, names: tuple[BreedsSuperclass, ...] | None
+    ) -> tuple[BreedsSuperclass, ...] | None:
+        if names is None:
+            return None
+        if len(set(names)) != len(names):
+            raise ValueError("a superclass is listed twice")
+        return tuple(name for name in get_args(BreedsSuperclass) if name in names)
+
+    @model_validator(mode="after")
+    def _superclasses_of_the_benchmark(self) -> Self:
+        known = BREEDS_SUPERCLASSES[self.benchmark]
+        strange = [name for name in self.superclasses or () if name not in known]
+        if strange:
+            raise ValueError(f"{strange[0]} is none of {self.benchmark}: {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_reach_every_subclass(self) -> Self:
+        # so that the held-out tenth has an image of each, which the subgroup probe needs
+        self._require_limits(10, 1, "subclasses", 4 * len(self.class_names))
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The superclasses used, in the official order."""
+        return self.superclasses or BREEDS_SUPERCLASSES[self.benchmark]
+
+
+PLACES = frozenset({"root", "download", "masks", "hierarchy"})
+"""The fields of a dataset that say where files are; what is in the files enters a key."""
+
+Dataset = Annotated[
+    ColorizedDigits | ColorizedMnist | Cifar | HardImageNet | Breeds, Field(discriminator="name")
+]

@@ -87,13 +87,19 @@ class ImageSet:
     def __post_init__(self) -> None:
         n = len(self.images)
         assert len(self.images.shape) == 4
+        assert getattr(self.images, "dtype", np.uint8) == np.uint8
         assert len(self.labels) == len(self.subgroups) == len(self.units) == n
 
     def __len__(self) -> int:
         return len(self.images)
 
     def subgroup_shares(self) -> NDArray[np.float64]:
-        """Subgroup shares within each class, ``(C, G)``; NaN for a class without images."""
+        """Subgroup shares within each class, ``(C, G)``; NaN for a class without images.
+
+        ``(C, 0)`` where there are no subgroups.
+        """
+        if not self.subgroup_names:
+            return np.empty((len(self.class_names), 0))
         counts = np.zeros((len(self.class_names), len(self.subgroup_names)))
         np.add.at(counts, (self.labels, self.subgroups), 1)
         return np.asarray(counts / counts.sum(axis=1, keepdims=True))

@@ -6,21 +6,27 @@ nothing of datasets, of stages or of what the pictures show.
 
 import io
 import os
+import weakref
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import Ids, Images, ImageSource, Joined
 from ray_selfloop.errors import DataError
 
 Fit = Literal["stretch", "crop"]
 Format = Literal["jpeg", "png", "webp"]
-MOST_PIXELS = 100_000_000  # a picture with more is refused before it is decoded
+MOST_PIXELS = 80_000_000  # a picture with more is refused before it is decoded
+TOO_LARGE = Image.DecompressionBombError, Image.DecompressionBombWarning  # PIL's own, above that
+END_OF_JPEG = b"\xff\xd9"
 
 
 class View(NamedTuple):
@@ -28,6 +34,7 @@ class View(NamedTuple):
 
     side: of the square, in pixels. frame: what the picture is resized to before, at least ``side``.
     fit: ``stretch`` to frame x frame whatever its shape; ``crop``: its shorter side to frame.
+    Equal to torchvision's ``Resize((frame, frame))`` or ``Resize(frame)``, then ``CenterCrop``.
     """
 
     side: int
@@ -36,15 +43,18 @@ class View(NamedTuple):
 
     def __call__(self, picture: Image.Image) -> Image.Image:
         """The square, in the picture's own mode."""
-        width, height = picture.size
-        size = self.frame, self.frame
-        if self.fit == "crop":
-            scale = self.frame / min(width, height)
-            size = max(self.frame, round(width * scale)), max(self.frame, round(height * scale))
-        if size != (width, height):
+        size = self.resized(picture.size)
+        if size != picture.size:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
-        left, top = ((length - self.side) // 2 for length in size)
+        left, top = (round((length - self.side) / 2) for length in size)
         return picture.crop((left, top, left + self.side, top + self.side))
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height that a picture of ``size`` (width, height) has before its crop."""
+        if self.fit == "stretch":
+            return self.frame, self.frame
+        width, height = (int(self.frame * length / min(size)) for length in size)
+        return width, height
 
     @property
     def uncropped(self) -> "View":
@@ -57,41 +67,78 @@ def opened(encoded: bytes, name: str) -> Image.Image:
 
     Only JPEG, PNG and WebP are tried, and a picture of more than ``MOST_PIXELS`` is refused.
     """
+    picture = _header(encoded, name)
+    try:
+        picture.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(name, error) from error
+    return picture
+
+
+def _header(encoded: bytes, name: str) -> Image.Image:
+    """A picture of which only the header is read."""
     try:
         picture = Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG", "WEBP"))
-        if picture.width * picture.height > MOST_PIXELS:
-            raise DataError(f"{name}: {picture.width} x {picture.height} pixels are too many")
-        picture.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} is no readable JPEG, PNG or WebP picture: {error}") from error
+    except (OSError, ValueError, SyntaxError, *TOO_LARGE) as error:
+        raise _unreadable(name, error) from error
+    if picture.width * picture.height > MOST_PIXELS:
+        raise DataError(
+            f"{name}: {picture.width} x {picture.height} pixels are more than {MOST_PIXELS:,}"
+        )
     return picture
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
+    # PIL names the buffer that it reads from, which tells nobody anything
+    why = "of another form" if isinstance(error, UnidentifiedImageError) else error
+    return DataError(f"{name} is no readable JPEG, PNG or WebP picture: {why}")
+
+
+def checked(encoded: bytes, name: str) -> tuple[int, int]:
+    """Width and height of a picture that can be decoded; raises DataError for any other.
+
+    Looks at its header, and at its end where it is a JPEG; decodes it only where that cannot tell.
+    Damage between the two that leaves the end in place is not seen.
+    """
+    if encoded.startswith(b"\xff\xd8") and encoded.endswith(END_OF_JPEG):
+        return _header(encoded, name).size
+    return opened(encoded, name).size
+
+
+def rgb(picture: Image.Image) -> Image.Image:
+    """Gray, CMYK, palette: all as RGB; what is transparent keeps its colour."""
+    if "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    return picture.convert("RGB")
 
 
 def encode(image: Images, form: Format) -> bytes:
     """uint8 ``(3, H, W)`` -> a file's bytes; JPEG at quality 95 without chroma subsampling,
     WebP lossless."""
     file = io.BytesIO()
-    options: dict[str, Any] = {
+    options: dict[Format, dict[str, Any]] = {
         "jpeg": {"quality": 95, "subsampling": 0},
         "png": {},
         "webp": {"lossless": True},
-    }[form]
-    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(file, form, **options)
+    }
+    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    picture.save(file, form, **options[form])
     return file.getvalue()
 
 
 class Pictures:
     """``n`` encoded pictures as an image source: ``pictures[rows]`` decodes those rows.
 
-    encoded: one file's bytes for each picture (a list, an `EncodedFile`, ...).
+    encoded: one file's bytes for each picture (a list, an `EncodedFile`, ...). threads: how many
+    decode side by side; changes no pixel.
     Reads as uint8 ``(n, 3, side, side)`` RGB; indexing raises DataError for an unreadable picture.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, encoded: Sequence[bytes], view: View) -> None:
-        self.encoded, self.view = encoded, view
+    def __init__(self, encoded: Sequence[bytes], view: View, threads: int = 1) -> None:
+        self.encoded, self.view, self.threads = encoded, view, threads
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -103,7 +150,11 @@ class Pictures:
 
     def seen(self, view: View) -> "Pictures":
         """The same pictures at another size."""
-        return Pictures(self.encoded, view)
+        return Pictures(self.encoded, view, self.threads)
+
+    def take(self, rows: Ids) -> "Pictures":
+        """The rows as pictures of their own, encoded as they are."""
+        return Pictures([self.encoded[int(row)] for row in rows], self.view, self.threads)
 
     @overload
     def __getitem__(self, rows: int | np.integer[Any]) -> Images: ...
@@ -115,13 +166,41 @@ class Pictures:
             return self._decoded(int(rows))
         chosen = np.arange(len(self))[rows]
         images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-        for i, row in enumerate(chosen):
-            images[i] = self._decoded(int(row))
+
+        def decode(i: int) -> None:
+            images[i] = self._decoded(int(chosen[i]))
+
+        if self.threads > 1:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(decode, range(len(chosen))))
+        else:
+            for i in range(len(chosen)):
+                decode(i)
         return images
 
     def _decoded(self, row: int) -> Images:
-        picture = opened(self.encoded[row], f"picture {row}").convert("RGB")
+        picture = rgb(opened(self.encoded[row], f"picture {row}"))
         return np.asarray(self.view(picture)).transpose(2, 0, 1)
+
+
+def selected(images: ImageSource, rows: Ids) -> ImageSource:
+    """Rows of ``images`` in memory: of an array an array, of pictures pictures, never decoded."""
+    return images.take(rows) if isinstance(images, Pictures) else np.asarray(images[rows])
+
+
+def seen(images: ImageSource, view: View) -> ImageSource:
+    """Pictures, single or joined, in another view."""
+    if isinstance(images, Joined):
+        return Joined([(seen(source, view), rows) for source, rows in images.parts])
+    assert isinstance(images, Pictures), "an array has one size"
+    return images.seen(view)
+
+
+def view_of(images: ImageSource) -> View | None:
+    """The view that pictures are read in; None for an array."""
+    if isinstance(images, Joined):
+        return view_of(images.parts[0][0])
+    return images.view if isinstance(images, Pictures) else None
 
 
 class EncodedFile(Sequence[bytes]):
@@ -144,13 +223,48 @@ class EncodedFile(Sequence[bytes]):
     def __getitem__(self, row: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
+        row = range(len(self))[row]
         first, end = int(self.offsets[row]), int(self.offsets[row + 1])
         if self._file is None:
             self._file = self.path.open("rb")
+            weakref.finalize(self, self._file.close)
         return os.pread(self._file.fileno(), end - first, first)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
+
+
+class EncodedParts(Sequence[bytes]):
+    """The binary ``column`` of parquet files as one sequence; one file is held at a time.
+
+    Reading in order opens each file once.
+    """
+
+    def __init__(self, paths: Sequence[Path], column: str) -> None:
+        self.paths, self.column = list(paths), column
+        counts = [pq.read_metadata(path).num_rows for path in self.paths]
+        self._ends = np.cumsum(counts)
+        self._held: tuple[int, pa.ChunkedArray] = (-1, pa.chunked_array([], pa.binary()))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @overload
+    def __getitem__(self, row: int) -> bytes: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, row: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        if part == len(self.paths):
+            raise IndexError(row)
+        held, column = self._held  # one step: another thread may be reading another part
+        if held != part:
+            column = pq.read_table(self.paths[part], columns=[self.column])[self.column]
+            self._held = part, column
+        first = int(self._ends[part - 1]) if part else 0
+        return bytes(column[row - first].as_py())
 
 
 class EncodedWriter:
