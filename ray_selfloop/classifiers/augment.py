@@ -1,4 +1,4 @@
-"""Augmentation as tensor code: random crop after padding, and horizontal flip.
+"""Augmentation as tensor code: a random crop, and a horizontal flip.
 
 Draws on the CPU whatever the images' device, so that the draw does not depend on it.
 """
@@ -7,25 +7,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-AUGMENTATIONS = ("none", "crop_flip")
+AUGMENTATIONS = ("none", "crop_flip", "frame_crop_flip")
 
 
-def augmented(images: Tensor, augment: str, draw: torch.Generator) -> Tensor:
-    """uint8 ``(n, C, H, W)`` -> the same, each image cropped and flipped by its own draw.
+def augmented(images: Tensor, augment: str, draw: torch.Generator, side: int) -> Tensor:
+    """uint8 ``(n, C, H, W)`` -> ``(n, C, side, side)``, each image by its own draw.
 
     ``crop_flip``: zero padding of an eighth of the side (4 pixels at 32), a random crop of the
-    original size, a flip with probability 1/2. ``none``: the images as they are.
+    original size, a flip with probability 1/2. ``frame_crop_flip``: a random crop out of the larger
+    frame that pictures are given with, and the flip. ``none``: the images as they are.
     """
     if augment == "none":
         return images
     assert augment in AUGMENTATIONS, augment
-    n, _, height, width = images.shape
-    pad = max(1, height // 8)
-    corners = torch.randint(0, 2 * pad + 1, (n, 2), generator=draw)
+    n = len(images)
+    pad = max(1, side // 8) if augment == "crop_flip" else 0
+    room = images.shape[-1] + 2 * pad - side
+    corners = torch.randint(0, room + 1, (n, 2), generator=draw)
     flip = torch.rand(n, generator=draw) < 0.5
-    columns = torch.arange(width).repeat(n, 1)
+    columns = torch.arange(side).repeat(n, 1)
     columns[flip] = columns[flip].flip(1)
-    rows = (torch.arange(height) + corners[:, :1]).to(images.device)  # (n, H)
+    rows = (torch.arange(side) + corners[:, :1]).to(images.device)  # (n, H)
     columns = (columns + corners[:, 1:]).to(images.device)  # (n, W)
     padded = F.pad(images, (pad, pad, pad, pad))
     which = torch.arange(n, device=images.device)[:, None, None]

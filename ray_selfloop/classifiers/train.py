@@ -6,6 +6,7 @@ images come from, of subgroups or of the loop. At one thread the result is bit-i
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ from ray_selfloop import seeding
 from ray_selfloop.classifiers import weights, zoo
 from ray_selfloop.classifiers.augment import augmented
 from ray_selfloop.config.training import Training
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import Ids, Images, ImageSource
+from ray_selfloop.data.pictures import seen, view_of
 
 CHANCE_LEVEL = 1e-3  # one-sided level of the test against the best constant guess
 Floats = NDArray[np.float32]
@@ -30,9 +32,9 @@ OnLook = Callable[[Look], bool]
 
 
 class LabeledImages(NamedTuple):
-    """uint8 ``(n, C, H, W)`` and int64 ``(n,)``."""
+    """uint8 ``(n, C, H, W)``, in memory or decoded by the batch, and int64 ``(n,)``."""
 
-    images: Images
+    images: ImageSource
     labels: Ids
 
 
@@ -40,13 +42,18 @@ class Examples(NamedTuple):
     """What a classifier learns from.
 
     train: what it is fitted to. held_out: real images for early stopping and the best weights.
-    augment: ``none`` or ``crop_flip``.
+    augment: one of `augment.AUGMENTATIONS`.
     """
 
     train: LabeledImages
     held_out: LabeledImages
     num_classes: int
     augment: str
+
+    @property
+    def side(self) -> int:
+        """The side in pixels that a network sees."""
+        return self.held_out.images.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def _tensor(images: Images, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def in_batches(
-    function: Callable[[Tensor], Tensor], images: Images, batch_size: int, device: torch.device
+    function: Callable[[Tensor], Tensor], images: ImageSource, batch_size: int, device: torch.device
 ) -> Floats:
     """``function`` of normalised batches of one fixed shape, joined: float32 ``(n, ...)``.
 
@@ -92,22 +99,22 @@ def in_batches(
     """
     parts: list[Floats] = []
     for start in range(0, len(images), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(images)))
-        filled = np.concatenate([rows, np.full(batch_size - len(rows), start)])
-        out = function(zoo.normalised(_tensor(images[filled], device)))
-        parts.append(out[: len(rows)].float().cpu().numpy())
+        batch = images[np.arange(start, min(start + batch_size, len(images)))]
+        missing = np.repeat(batch[:1], batch_size - len(batch), axis=0)
+        out = function(zoo.normalised(_tensor(np.concatenate([batch, missing]), device)))
+        parts.append(out[: len(batch)].float().cpu().numpy())
     return np.concatenate(parts)
 
 
 def logits(
-    network: zoo.Classifier, images: Images, batch_size: int, device: torch.device
+    network: zoo.Classifier, images: ImageSource, batch_size: int, device: torch.device
 ) -> Floats:
     """Logits float32 ``(n, L)`` of uint8 ``(n, 3, H, W)``; the network must be in eval mode."""
     return in_batches(network, images, batch_size, device)
 
 
 def features(
-    network: zoo.Classifier, images: Images, batch_size: int, device: torch.device
+    network: zoo.Classifier, images: ImageSource, batch_size: int, device: torch.device
 ) -> Floats:
     """Penultimate features float32 ``(n, d)`` of uint8 ``(n, 3, H, W)``, eval mode."""
     return in_batches(network.features, images, batch_size, device)
@@ -160,7 +167,7 @@ def _optimiser(
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
     """Adam with the recipe's schedule: cosine to zero over ``steps``, or constant (``paper``)."""
     adam = torch.optim.Adam(
-        network.parameters(),
+        [weight for weight in network.parameters() if weight.requires_grad],
         lr=training.initial_learning_rate,
         weight_decay=training.weight_decay,
         fused=True,
@@ -196,24 +203,72 @@ class _Best:
         return step >= self.training.min_steps and step - self.step >= patience
 
 
+class _OnDevice:
+    """Batches of images that all lie on the device: ``next(rows)``."""
+
+    def __init__(self, images: Images, rows: Iterator[Tensor], device: torch.device) -> None:
+        self.images, self.rows = _tensor(images, device), rows
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Rows ``(b,)`` and their images, uint8, both on the device."""
+        rows = next(self.rows).to(self.images.device)
+        return rows, self.images[rows]
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+class _Decoded:
+    """Batches of pictures that are decoded as they are asked for, one batch ahead."""
+
+    def __init__(self, images: ImageSource, rows: Iterator[Tensor], device: torch.device) -> None:
+        self.images, self.rows, self.device = images, rows, device
+        self._ahead = ThreadPoolExecutor(1, "decoding")
+        self._coming = self._ahead.submit(self._read)
+
+    def _read(self) -> tuple[Tensor, Images]:
+        rows = next(self.rows)
+        return rows, self.images[rows.numpy()]
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Rows ``(b,)`` and their images, uint8, both on the device."""
+        rows, images = self._coming.result()
+        self._coming = self._ahead.submit(self._read)
+        return rows.to(self.device), _tensor(images, self.device)
+
+    def close(self) -> None:
+        """Give up the batch under way."""
+        self._ahead.shutdown(cancel_futures=True)
+
+
 class _Batches:
     """Training batches on the device, without end: shuffled, augmented, normalised."""
 
     def __init__(
         self, examples: Examples, batch_size: int, seed: int, device: torch.device
     ) -> None:
-        self.images = _tensor(examples.train.images, device)
         self.labels = torch.tensor(examples.train.labels, device=device)
-        self.augment = examples.augment
-        order = seeding.derive(seed, "order")
-        self.rows = _rows(len(examples.train.labels), batch_size, order)
+        self.augment, self.side = examples.augment, examples.side
+        rows = _rows(len(self.labels), batch_size, seeding.derive(seed, "order"))
+        images = _framed(examples.train.images, examples.augment)
+        self.source = (
+            _OnDevice(images, rows, device)
+            if isinstance(images, np.ndarray)
+            else _Decoded(images, rows, device)
+        )
         self.draw = torch.Generator().manual_seed(seeding.derive(seed, "augmentation"))
 
     def next(self) -> tuple[Tensor, Tensor]:
         """float32 ``(b, 3, H, W)`` and labels ``(b,)``."""
-        rows = next(self.rows).to(self.images.device)
-        images = augmented(self.images[rows], self.augment, self.draw)
+        rows, images = self.source.next()
+        images = augmented(images, self.augment, self.draw, self.side)
         return zoo.normalised(images), self.labels[rows]
+
+
+def _framed(images: ImageSource, augment: str) -> ImageSource:
+    """Pictures with the frame that a random crop is cut from; arrays as they are."""
+    view = view_of(images)
+    return seen(images, view.uncropped) if view and augment == "frame_crop_flip" else images
 
 
 def _held_out(
@@ -313,14 +368,19 @@ def train(
     network = zoo.build(
         name,
         examples.num_classes,
-        training.seen_size(examples.train.images.shape[-1]),
+        training.seen_size(examples.side),
         training.pretrained,
         training.batchnorm_momentum if scratch else None,
         seed,
     ).to(device)
+    if training.backbone == "frozen":
+        network.freeze()
     fit = _Fit(network, examples, training, seed, device)
-    with zoo.drawing_from(seeding.derive(seed, "dropout"), device):
-        outcome = fit.run(on_look)
+    try:
+        with zoo.drawing_from(seeding.derive(seed, "dropout"), device):
+            outcome = fit.run(on_look)
+    finally:
+        fit.batches.source.close()
     if fit.best.state is not None:
         network.load_state_dict(fit.best.state)
     network.eval()

@@ -49,6 +49,19 @@ class Classifier(nn.Module):
     def __init__(self, trunk: nn.Module, tail: nn.Sequential, side: int) -> None:
         super().__init__()
         self.trunk, self.tail, self.side = trunk, tail, side
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Leave only the last layer to be trained: all before it stays in evaluation mode."""
+        self.frozen = True
+        for weight in [*self.trunk.parameters(), *self.tail[:-1].parameters()]:
+            weight.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As torch's; of a frozen network the last layer alone."""
+        super().train(mode and not self.frozen)
+        self.tail[-1].train(mode)
+        return self
 
     def normalised(self, images: Tensor) -> Tensor:
         """uint8 ``(n, 3, H, W)`` -> what this network reads, see ``normalised``."""

@@ -49,6 +49,12 @@ class Training(Settings):
         "or downloaded; LeNet has none. A text: path of a state dict, .safetensors or .pth; its "
         "content enters the keys, and eight hex digits of sha256 in its name are checked.",
     )
+    backbone: Literal["full", "frozen"] = Field(
+        default="full",
+        description="`full`: every weight is trained. `frozen`: the last layer alone, on features "
+        "of the pretrained network, which stays as it is (dropout off, BatchNorm's statistics "
+        "kept).",
+    )
     image_size: int | None = Field(
         default=None,
         ge=16,
@@ -103,6 +109,15 @@ class Training(Settings):
             raise ValueError("pretrained: an empty text is no path; give false, true or a path")
         return self
 
+    @model_validator(mode="after")
+    def _frozen_is_pretrained(self) -> Self:
+        if self.backbone == "frozen" and self.pretrained is False:
+            raise ValueError(
+                "backbone frozen needs pretrained weights: features of random weights stay random; "
+                "set pretrained, or backbone full"
+            )
+        return self
+
     def seen_size(self, image_size: int) -> int:
         """The side in pixels at which a network is built for images of ``image_size`` pixels."""
         return max(self.image_size or 0, image_size)
@@ -111,10 +126,12 @@ class Training(Settings):
         """What a result depends on, as JSON values, but for what is decided elsewhere.
 
         That is ``searched``, which a search stage decides, and the weights, which count by content.
-        ``image_size`` is there where it is set, so that the keys of others are what they were.
+        ``image_size`` and ``backbone`` are there where they are set, so that the keys of others are
+        what they were.
         """
         unset = () if self.image_size else ("image_size",)
-        return self.model_dump(mode="json", exclude={"pretrained", *unset, *searched})
+        full = ("backbone",) if self.backbone == "full" else ()
+        return self.model_dump(mode="json", exclude={"pretrained", *unset, *full, *searched})
 
     @property
     def initial_learning_rate(self) -> float:

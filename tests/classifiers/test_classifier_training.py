@@ -225,7 +225,7 @@ def test_one_predicted_class_or_a_nan_is_a_collapse() -> None:
 
 def test_crop_and_flip_is_some_crop_of_the_padded_image_or_its_mirror() -> None:
     images = torch.randint(1, 256, (40, 3, 8, 8), dtype=torch.uint8)
-    out = augmented(images, "crop_flip", torch.Generator().manual_seed(0))
+    out = augmented(images, "crop_flip", torch.Generator().manual_seed(0), 8)
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
     seen = set()
     for i in range(40):
@@ -239,7 +239,21 @@ def test_crop_and_flip_is_some_crop_of_the_padded_image_or_its_mirror() -> None:
         assert len(found) == 1
         seen.add(found[0])
     assert len(seen) > 10  # of 18
-    assert augmented(images, "none", torch.Generator()) is images
+    assert augmented(images, "none", torch.Generator(), 8) is images
+
+
+def test_a_crop_from_the_frame_adds_no_border() -> None:
+    frames = torch.randint(0, 256, (30, 3, 10, 10), dtype=torch.uint8)
+    out = augmented(frames, "frame_crop_flip", torch.Generator().manual_seed(0), 8)
+    assert out.shape == (30, 3, 8, 8)
+    for frame, cropped in zip(frames, out, strict=True):
+        crops = [
+            _crop(frame, top, left, flip)
+            for top in range(3)
+            for left in range(3)
+            for flip in (False, True)
+        ]
+        assert sum(torch.equal(cropped, crop) for crop in crops) == 1
 
 
 def _crop(padded: torch.Tensor, top: int, left: int, flip: bool) -> torch.Tensor:
