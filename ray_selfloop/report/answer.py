@@ -79,9 +79,7 @@ def answer(view: ReportView) -> Answer:
     claims, laws = hypothesis(view.claims), of_treatment(view)
     tested = [c for c in claims if _head(c.verdict) != NOT_TESTED]
     if not tested and not laws:
-        why = _common(c.reason for c in claims)
-        rest = f"no claim was tested{f' ({why})' if why else ''} and no fit was made"
-        return Answer("No answer yet", rest, "undecided")
+        return Answer("No answer yet", _untested(view, claims), "undecided")
     deciding = [] if tested else laws  # eq. 6 has no control in it: claims come first
     lead, kind = _lead(tested, deciding)
     parts = [*_where(view, tested, deciding), f"over {chains(view.scenarios)}"]
@@ -100,6 +98,16 @@ def answer(view: ReportView) -> Answer:
         )
     parts.append(_open(tested, laws))
     return Answer(lead, "; ".join(parts), kind)
+
+
+def _untested(view: ReportView, claims: Sequence[Claim]) -> str:
+    """Why there is no answer, and what the other claims say, where any of them was tested."""
+    why = _common(c.reason for c in claims)
+    others = [(n, verdict) for verdict, n in counts(view.claims) if verdict != NOT_TESTED]
+    what = "the hypothesis was not tested" if others else "no claim was tested"
+    told = ", ".join(f"{n} {verdict}" for n, verdict in others)
+    rest = f"{what}{f' ({why})' if why else ''} and no fit was made"
+    return f"{rest}; of the paper's other claims {told}" if others else rest
 
 
 def _in_controls(view: ReportView) -> str:

@@ -12,7 +12,8 @@ from ray_selfloop.report.view import FilterAudit, ScenarioView
 def maps(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
     """Per chain owner: keep rates by generation (all, subgroups, classes), and by cell at the end.
 
-    Means over loop seeds; a row without numbers is left out.
+    Without subgroups the classes stand in their place (``by`` says which). Means over loop seeds;
+    a row without numbers is left out.
     """
     return [_map(table, scenario, chain) for chain in table.chains(scenario.name)]
 
@@ -29,8 +30,11 @@ def _map(table: Table, scenario: ScenarioView, chain: str) -> dict[str, Any]:
     rows = [row("all", "", "")]
     rows += [row(name, "", name) for name in scenario.subgroup_names]
     classes = [row(name, name, "") for name in scenario.class_names]
+    if not scenario.subgroup_names:
+        rows, classes = rows + classes, []
     return {
         "title": of_chain("Keep rate", chain),
+        "by": "subgroup" if scenario.subgroup_names else "class",
         "rows": [r for r in rows if r["cells"]],
         "classes": [r for r in classes if r["cells"]],
         "by_cell": _by_cell(table, scenario, chain, generations[-1]) if generations else [],

@@ -28,6 +28,14 @@ def at(curve: Curve, generation: int) -> Cell:
     return Cell(numbers.number(value), numbers.interval(low, high))
 
 
+def signed(curve: Curve, generation: int) -> Cell:
+    """A change at a generation, with its sign and the digits that a small one needs."""
+    if generation not in curve.generations:
+        return Cell(numbers.NO_RESULT)
+    value, low, high = curve.at(generation)
+    return Cell(numbers.signed(value), numbers.small_interval(low, high))
+
+
 def heat(curve: Curve, overall: Curve, generation: int) -> Cell:
     """The same with two decimals, coloured by its distance from the overall rate."""
     value, low, high = curve.at(generation)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ray_selfloop.evaluation import names
-from ray_selfloop.report import style
+from ray_selfloop.report import ablations, style
 from ray_selfloop.report.groups import Group
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import SOFT, STYLE, Inks, Key
@@ -47,20 +47,37 @@ ARM_INKS = (
 )
 STEP = 0.35  # between the intervals at the right, in generations
 PARTS = ("total", "volume", "imbalance", "artefact", "filter")
-SHORT = {"accuracy": "Acc", "meo": "MEO", "di": "DI", "md": "MD"}
+SHORT = {
+    "accuracy": "Acc", "meo": "MEO", "di": "DI", "md": "MD",
+    "ablation_drop": "Drop", "ablation_drop_relative": "Rel. drop",
+}  # fmt: skip
+
+
+def compared(table: Table, scenario: ScenarioView) -> tuple[tuple[str, str, str], ...]:
+    """``(metric, title, unit)`` of what arms are compared by: without subgroups no fairness, and
+    the drop under the first ablation where there is one."""
+    if scenario.subgroup_names:
+        return COMPARED
+    kinds = ablations.kinds(table, scenario)[:1]
+    drops = [
+        (f"{metric}/{kind}", f"{SHORT[metric]}, {ablations.KINDS[kind]}", unit)
+        for kind in kinds
+        for metric, _, unit in ablations.MEASURES[1:]
+    ]
+    return (COMPARED[0], *drops)
 
 
 def arms(table: Table, group: Group, inks: Inks) -> Figure:
-    """Treatment beside each control: rows = classifiers, columns = Acc, MEO, MD.
+    """Treatment beside each control: rows = classifiers, columns = what `compared` names.
 
     The treatment has its band; each arm's interval at the last generation stands at the right.
     """
-    owners = group.main.classifiers
+    owners, shown = group.main.classifiers, compared(table, group.main)
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 2.3 * len(owners) + 0.7), layout="constrained")
-        panels = figure.subplots(len(owners), len(COMPARED), squeeze=False, sharex=True)
+        panels = figure.subplots(len(owners), len(shown), squeeze=False, sharex=True)
         for (row, name), (column, (metric, title, unit)) in product(
-            enumerate(owners), enumerate(COMPARED)
+            enumerate(owners), enumerate(shown)
         ):
             axes = panels[row, column]
             _draw_arms(axes, table, group, (name, metric), inks[name])
@@ -104,7 +121,8 @@ def _arm_keys(group: Group) -> list[Key]:
         )  # fmt: skip
     bar = Line2D([], [], color=SOFT, marker="|", ms=8, mew=1.6, lw=0,
                  label="at the right: intervals at the last generation")  # fmt: skip
-    return [*keys, style.floor_key(), bar]
+    floor = [style.floor_key()] if group.main.subgroup_names else []
+    return [*keys, *floor, bar]
 
 
 def decomposition(parts: Sequence[Part], inks: Inks) -> Figure:
@@ -123,10 +141,17 @@ def decomposition(parts: Sequence[Part], inks: Inks) -> Figure:
             axes = panels[row, column]
             found = {p.part: p for p in parts if (p.metric, p.classifier) == (metric, name)}
             _draw_parts(axes, found, inks.get(name, (SOFT, "o"))[0])
-            axes.set_title(f"{name or 'all classifiers'}: {SHORT.get(metric, metric)}")
-            unit = names.describe(metric).unit if metric in names.METRICS else "its unit"
-            axes.set_xlabel(f"effect on {SHORT.get(metric, metric)} ({unit})")
+            short = SHORT.get(metric, ablations.title(metric))
+            axes.set_title(f"{name or 'all classifiers'}: {short}")
+            axes.set_xlabel(f"effect on {short} ({_unit(metric)})")
     return figure
+
+
+def _unit(metric: str) -> str:
+    try:
+        return names.describe(metric).unit
+    except KeyError:
+        return "its unit"
 
 
 def _draw_parts(axes: Axes, found: dict[str, Part], colour: str) -> None:

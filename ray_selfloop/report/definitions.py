@@ -56,7 +56,7 @@ def ordered(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def listed(key: str) -> bool:
     """Whether the page's table of all numbers shows a key: no floors, no second readings."""
-    return _base(key) == key.removesuffix("_change")
+    return _base(key).split("/")[0] == key.split("/")[0].removesuffix("_change")
 
 
 def _base(key: str) -> str:

@@ -1,4 +1,4 @@
-"""The curves, laid out as the paper's figures 3 to 6. Draws; computes nothing."""
+"""The curves, laid out as the paper's figures 3 to 7 and 9. Draws; computes nothing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ray_selfloop.report import style
+from ray_selfloop.report import slopes, style
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import CROSS_FITTED, SOFT, STYLE, Inks, Key
 from ray_selfloop.report.view import ScenarioView
@@ -21,10 +21,13 @@ OVERALL = (
     ("di", "DI", "ratio, 1 = equal"),
     ("md", "MD", "fraction, 0 = equal"),
 )
+BETWEEN = "#9aa0a6"  # ranks that are neither the worst nor the best
 
 
 def overall(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
-    """Part (a): accuracy, MEO, DI and MD, one line per classifier."""
+    """Part (a): accuracy, MEO, DI and MD, one line per classifier; figure 9 without subgroups."""
+    if not scenario.subgroup_names:
+        return accuracy(table, scenario, inks)
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 3.4), layout="constrained")
         for axes, (metric, title, unit) in zip(
@@ -35,6 +38,29 @@ def overall(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
             axes.set_ylabel(unit)
             style.generation_axis(axes, table.generations)
         style.legend(figure, _classifier_keys(scenario, inks))
+    return figure
+
+
+def accuracy(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
+    """Accuracy, and beside it its change since generation 0, paired by image; with intervals."""
+    names = scenario.classifiers
+    panels = [("accuracy", "Accuracy", "fraction correct")]
+    if any(len(table.mean(scenario.name, name, "accuracy_change")) for name in names):
+        panels.append(("accuracy_change", "Change of accuracy since generation 0", "difference"))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(4.6 * len(panels), 6.4), 3.3), layout="constrained")
+        for axes, (metric, title, unit) in zip(
+            figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True
+        ):
+            if metric == "accuracy_change":
+                style.zero(axes)
+            curves = [table.mean(scenario.name, name, metric) for name in names]
+            style.dodged(axes, curves, [inks[name] for name in names])
+            axes.set_title(title)
+            axes.set_ylabel(unit)
+            style.generation_axis(axes, table.generations)
+        keys = [style.classifier_key(name, inks[name]) for name in names]
+        style.legend(figure, [*keys, style.interval_key()], columns=4 * len(panels))
     return figure
 
 
@@ -64,9 +90,14 @@ def ranked(table: Table, scenario: ScenarioView) -> Figure:
     """Part (b): accuracy by rank of the subgroup, one panel per classifier.
 
     Solid: re-sorted at each generation (eq. 5). Dashed: ranks from generation 0, cross-fitted.
+    Figure 7 sets the worst against the best: the ranks between are thin, and the slopes of both
+    ends stand over each panel where the table has them.
     """
     ranks = table.subgroups(scenario.name, "ranked_accuracy")
     colours = style.ramp(len(ranks))[: len(ranks)]  # no ranks where every trial collapsed
+    ends_alone = scenario.dataset == "breeds"
+    if ends_alone:
+        colours[1:-1] = [BETWEEN] * len(colours[1:-1])
     columns = min(5, max(1, len(scenario.classifiers)))
     rows = -(-len(scenario.classifiers) // columns)
     with rc_context(STYLE):
@@ -77,12 +108,16 @@ def ranked(table: Table, scenario: ScenarioView) -> Figure:
             _draw_ranks(
                 axes, table, scenario.name, classifier, dict(zip(ranks, colours, strict=True))
             )
+            if ends_alone:
+                _write_slopes(axes, table, scenario.name, classifier)
             style.generation_axis(axes, table.generations)
         for axes in panels.flat[len(scenario.classifiers) :]:
             axes.set_visible(False)
         for axes in panels[:, 0]:
             axes.set_ylabel("accuracy (fraction correct)")
-        style.legend(figure, _rank_keys(ranks, colours), columns=max(3, len(ranks)))
+        keys = _rank_keys(ranks, colours)
+        wide = ends_alone and columns > 2
+        style.legend(figure, keys, columns=len(keys) if wide else max(3, len(ranks)))
     return figure
 
 
@@ -92,16 +127,36 @@ def _draw_ranks(
     axes.set_title(classifier)
     shown = False
     for i, (rank, colour) in enumerate(colours.items()):
-        style.floor(axes, table.mean(scenario, classifier, "ranked_accuracy_floor", rank))
         solid = table.mean(scenario, classifier, "ranked_accuracy", rank)
+        shown |= bool(np.isfinite(solid.value).any())
+        if colour == BETWEEN:
+            axes.plot(solid.generations, solid.value, color=BETWEEN, lw=1.0, zorder=1.5)
+            continue
+        style.floor(axes, table.mean(scenario, classifier, "ranked_accuracy_floor", rank))
         aside = 0.006 * len(solid) * (i - (len(colours) - 1) / 2)  # so that none hides another
         axes.vlines(solid.generations + aside, solid.low, solid.high, color=colour, lw=1.3)
         style.line(axes, solid, (colour, "o"), 0.0)
         dashed = table.mean(scenario, classifier, "ranked_cross_fitted", rank)
         axes.plot(dashed.generations, dashed.value, color=colour, lw=1.1, ls=CROSS_FITTED)
-        shown |= bool(np.isfinite(solid.value).any())
     if not shown:
         style.say(axes, "not defined")
+
+
+def _write_slopes(axes: Axes, table: Table, scenario: str, classifier: str) -> None:
+    """``worst −0.012 [−0.020, −0.004] / generation`` under the panel's title, for both ends."""
+    found = [
+        f"{name}: {cell.value} {cell.interval}"
+        for rank, name in slopes.ends(table, scenario)
+        if (cell := slopes.slope(table, scenario, classifier, rank))
+    ]
+    if not found:
+        return
+    axes.set_title(classifier, pad=10 + 9 * (len(found) + 1))
+    text = "\n".join(["slope per generation", *found])
+    axes.text(
+        0, 1.02, text, transform=axes.transAxes, color=SOFT, fontsize=7, linespacing=1.25,
+        va="bottom",
+    )  # fmt: skip
 
 
 def _classifier_keys(scenario: ScenarioView, inks: Inks) -> list[Key]:
@@ -117,11 +172,16 @@ def _classifier_keys(scenario: ScenarioView, inks: Inks) -> list[Key]:
 
 def _rank_keys(ranks: Sequence[str], colours: Sequence[str]) -> list[Key]:
     ends = {0: " (worst)", len(ranks) - 1: " (best)"} if len(ranks) > 1 else {}
-    named = [_rank(rank) + ends.get(i, "") for i, rank in enumerate(ranks)]
+    named = [
+        "ranks between" if colour == BETWEEN else _rank(rank) + ends.get(i, "")
+        for i, (rank, colour) in enumerate(zip(ranks, colours, strict=True))
+    ]
     return [
         *(
-            Line2D([], [], color=colour, marker="o", lw=1.8, ms=4.5, label=label)
-            for colour, label in zip(colours, named, strict=True)
+            Line2D([], [], color=BETWEEN, lw=1.0, label=label)
+            if colour == BETWEEN
+            else Line2D([], [], color=colour, marker="o", lw=1.8, ms=4.5, label=label)
+            for label, colour in dict(zip(named, colours, strict=True)).items()
         ),
         Line2D([], [], color=SOFT, lw=1.8, label="re-sorted each generation (eq. 5)"),
         Line2D([], [], color=SOFT, lw=1.1, ls=CROSS_FITTED, label="cross-fitted ranks"),

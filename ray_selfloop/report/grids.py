@@ -1,4 +1,8 @@
-"""Sample grids: rows = generations, columns = classes (figures 10 to 12). Pixels only."""
+"""Sample grids: rows = generations, columns = classes (figures 10 to 12). Pixels only.
+
+Small images are shown pixel by pixel. Photographs are shrunk by area and stored as JPEG, within a
+number of bytes: a page holds a few hundred of them.
+"""
 
 import io
 import math
@@ -16,6 +20,22 @@ Pixels = NDArray[np.uint8]
 GRID_WIDTH = 900  # pixels that a row of cells may fill
 WIDEST_CELL = 100
 GAP = 2
+LARGEST_PIXEL_ART = 48  # wider images than this are photographs
+# How a row of photographs is made to fit its bytes, best first: samples of each class, pixels of
+# one, JPEG quality.
+STEPS = (
+    (2, 112, 82),
+    (2, 112, 72),
+    (2, 96, 70),
+    (2, 80, 65),
+    (1, 96, 65),
+    (1, 80, 55),
+    (1, 64, 45),
+)
+MOST_BYTES = 1_400_000  # of all photographs of a page; base64 adds a third
+MOST_BYTES_PER_ROW = 160_000
+SHEET_QUALITY = 85
+MOST_COLUMNS = 17  # classes side by side; with more, photographs go into bands one under another
 
 
 def cell_width(classes: int) -> int:
@@ -63,8 +83,59 @@ def row_png(samples: Samples, width: int) -> bytes:
     return _encode(Image.fromarray(np.concatenate(parts, axis=1)))
 
 
-def sheet_png(samples: Sequence[Samples], class_names: Sequence[str]) -> bytes:
-    """The whole grid of one chain as one labelled PNG."""
+def photographs(samples: Samples) -> bool:
+    """Whether the images are too large to be shown pixel by pixel."""
+    return samples.images.shape[-1] > LARGEST_PIXEL_ART
+
+
+def bands(classes: int) -> list[slice]:
+    """The classes of each band of a grid of photographs, all bands about equally wide."""
+    count = max(1, -(-classes // MOST_COLUMNS))
+    width = max(1, -(-classes // count))
+    return [slice(first, min(first + width, classes)) for first in range(0, classes, width)]
+
+
+def bytes_per_row(rows: int) -> int:
+    """What one of a page's ``rows`` of photographs may take, all its bands together."""
+    return min(MOST_BYTES_PER_ROW, MOST_BYTES // max(rows, 1))
+
+
+def rows_jpeg(rows: Sequence[Samples], band: slice, most: int) -> list[bytes]:
+    """The rows of a band as JPEG, of at most ``most`` bytes together.
+
+    All rows are made alike, by the first of `STEPS` that fits; by the last if none does. Under each
+    class stand its samples, one above another.
+    """
+    for k, width, quality in STEPS:
+        pictures = [_row_of_photographs(row.images[band, :k], width) for row in rows]
+        encoded = [_encode(picture, quality) for picture in pictures]
+        if sum(map(len, encoded)) <= most:
+            break
+    return encoded
+
+
+def _row_of_photographs(images: Pixels, width: int) -> Image.Image:
+    """``(classes, k, C, h, w)`` as one picture, white between."""
+    if images.shape[-1] > width:
+        images = np.stack([[_shrunk(image, width) for image in of_class] for of_class in images])
+    classes, k, _, high, wide = images.shape
+    size = (classes * (wide + 2 * GAP), k * (high + GAP) - GAP)
+    row = Image.new("RGB", size, "white")
+    for column, of_class in enumerate(images):
+        for i, image in enumerate(of_class):
+            rgb = np.broadcast_to(image, (3, high, wide)).transpose(1, 2, 0)
+            place = (column * (wide + 2 * GAP) + GAP, i * (high + GAP))
+            row.paste(Image.fromarray(np.ascontiguousarray(rgb)), place)
+    return row
+
+
+def sheet(samples: Sequence[Samples], class_names: Sequence[str]) -> bytes:
+    """The whole grid of one chain, labelled: as JPEG where it holds photographs, else as PNG."""
+    quality = SHEET_QUALITY if any(map(photographs, samples)) else None
+    return _encode(_sheet(samples, class_names), quality)
+
+
+def _sheet(samples: Sequence[Samples], class_names: Sequence[str]) -> Image.Image:
     rows = [
         [cell(fitting(of_class, WIDEST_CELL), WIDEST_CELL) for of_class in row.images]
         for row in samples
@@ -72,17 +143,17 @@ def sheet_png(samples: Sequence[Samples], class_names: Sequence[str]) -> bytes:
     high, wide = rows[0][0].shape[:2]
     margin, head, gap = 110, 24, 8
     size = (margin + len(class_names) * (wide + gap), head + len(rows) * (high + gap))
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    drawn = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(13)
     for column, name in enumerate(class_names):
         left = margin + column * (wide + gap)
         draw.text((left, 4), _fitted(name, font, wide), "black", font)
         for row, cells in enumerate(rows):
-            sheet.paste(Image.fromarray(cells[column]), (left, head + row * (high + gap)))
+            drawn.paste(Image.fromarray(cells[column]), (left, head + row * (high + gap)))
     for row, of_generation in enumerate(samples):
         place = (4, head + row * (high + gap) + high // 2 - 8)
         draw.text(place, label(of_generation.generation), "black", font)
-    return _encode(sheet)
+    return drawn
 
 
 def _fitted(text: str, font: Any, width: float) -> str:
@@ -99,7 +170,11 @@ def label(generation: int) -> str:
     return f"generation {generation}" if generation else "real images"
 
 
-def _encode(image: Image.Image) -> bytes:
+def _encode(image: Image.Image, quality: int | None = None) -> bytes:
+    """As PNG, or with a quality as JPEG."""
     out = io.BytesIO()
-    image.save(out, format="PNG", optimize=True)
+    if quality is None:
+        image.save(out, format="PNG", optimize=True)
+    else:
+        image.save(out, format="JPEG", quality=quality, optimize=True)
     return out.getvalue()

@@ -4,6 +4,7 @@ import base64
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ray_selfloop.arms import DESCRIPTIONS, TREATMENT
 from ray_selfloop.report import (
+    ablations,
     answer,
     audit,
     cells,
@@ -22,17 +24,19 @@ from ray_selfloop.report import (
     grids,
     numbers,
     quality,
+    slopes,
     style,
     verdicts,
 )
-from ray_selfloop.report.groups import Group, groups
+from ray_selfloop.report.groups import Group, groups, labels
 from ray_selfloop.report.groups import titles as group_titles
 from ray_selfloop.report.notices import notices
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.view import ReportView, Samples, ScenarioView, StageUse
 
 TEMPLATE = "page.html.jinja"
-KEY_METRICS = ("accuracy", "meo", "di", "md")
+TITLES = {"accuracy": "Accuracy", "meo": "MEO", "di": "DI", "md": "MD"}
+KEY_METRICS = tuple(TITLES)  # of a dataset without subgroups the first alone
 
 
 def write(view: ReportView, out: Path) -> Path:
@@ -92,6 +96,7 @@ def _content(view: ReportView) -> dict[str, Any]:
         "amplification": _amplification(table, view, inks),
         "notices": notices(view),
         "groups": [_group(table, view, group, inks) for group in found],
+        "law_of_cues": verdicts.of_cues(view),
         "quality": _quality(table, view, found),
         "stages": _stages(view.stages),
         "total": sum(use.core_seconds for use in view.stages),
@@ -127,12 +132,20 @@ def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:
 def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> dict[str, Any]:
     parts = [part for part in view.decomposition if part.scenario_group == group.name]
     known = {part.part for part in parts if part.value == part.value}
+    most = grids.bytes_per_row(_rows_of_photographs(view))
+    main, controls = group.main, group.controls
     return {
         "of": group,
-        "main": _scenario(table, group.main, inks),
-        "controls": [_scenario(table, scenario, inks) for scenario in group.controls],
+        "main": _scenario(table, main, inks)
+        | {"labels": labels(main, group.paper), "grids": _grids(main, most)},
+        "controls": [
+            _scenario(table, scenario, inks)
+            | {"labels": labels(scenario), "grids": _grids(scenario, most)}
+            for scenario in controls
+        ],
         "about": [(s.arm, DESCRIPTIONS.get(s.arm, "")) for s in group.scenarios],
         "arms": _drawing(comparisons.arms(table, group, inks)) if _has_arms(table, group) else "",
+        "compared": [title for _, title, _ in comparisons.compared(table, main)],
         "parts": verdicts.parts(parts),
         "part_names": [name for name in comparisons.PARTS if name in known],
         "decomposition": _drawing(comparisons.decomposition(parts, inks)) if len(known) > 1 else "",
@@ -144,15 +157,21 @@ def _has_arms(table: Table, group: Group) -> bool:
 
 
 def _scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> dict[str, Any]:
+    kinds = ablations.kinds(table, scenario)
     return {
         "of": scenario,
         "overall": _drawing(figures.overall(table, scenario, inks)),
         "ranked": _drawing(figures.ranked(table, scenario))
         if table.subgroups(scenario.name, "ranked_accuracy")
         else "",
+        "slopes": slopes.rows(table, scenario) if scenario.dataset == "breeds" else [],
+        "ablations": _drawing(ablations.figure(table, scenario, inks)) if kinds else "",
+        "columns": ablations.columns(kinds) if kinds else [],
+        "ablated": ablations.rows(table, scenario) if kinds else [],
+        "undefined": ablations.undefined(table, scenario),
+        "heads": [TITLES[metric] for metric in _key_metrics(scenario)],
         "ends": _ends(table, scenario),
         "numbers": [_all_numbers(table, scenario.name, c) for c in scenario.classifiers],
-        "grids": _grids(scenario),
         "audits": audit.rows(table, scenario),
         "maps": audit.maps(table, scenario),
         "thresholds": audit.thresholds(scenario),
@@ -180,19 +199,24 @@ def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
                     "quiet": suffix.endswith("_floor"),
                     "cells": [
                         cells.at(table.mean(scenario.name, classifier, metric + suffix), generation)
-                        for metric in KEY_METRICS
+                        for metric in _key_metrics(scenario)
                     ],
                 }
                 for label, suffix, generation in asked
-                if _any(table, scenario.name, classifier, suffix)
+                if _any(table, scenario, classifier, suffix)
             ],
         }
         for classifier in scenario.classifiers
     ]
 
 
-def _any(table: Table, scenario: str, classifier: str, suffix: str) -> bool:
-    return any(len(table.mean(scenario, classifier, m + suffix)) for m in KEY_METRICS)
+def _key_metrics(scenario: ScenarioView) -> tuple[str, ...]:
+    return KEY_METRICS if scenario.subgroup_names else KEY_METRICS[:1]
+
+
+def _any(table: Table, scenario: ScenarioView, classifier: str, suffix: str) -> bool:
+    metrics = _key_metrics(scenario)
+    return any(len(table.mean(scenario.name, classifier, m + suffix)) for m in metrics)
 
 
 def _all_numbers(table: Table, scenario: str, classifier: str) -> dict[str, Any]:
@@ -201,26 +225,56 @@ def _all_numbers(table: Table, scenario: str, classifier: str) -> dict[str, Any]
         if not definitions.listed(metric):
             continue
         curve = table.mean(scenario, classifier, metric, subgroup)
+        if not len(curve):
+            continue  # of no generation, as a slope
         shown = [cells.at(curve, generation) for generation in table.generations]
         rows.append({"metric": metric, "subgroup": subgroup, "cells": shown})
     return {"classifier": classifier, "rows": rows}
 
 
-def _grids(scenario: ScenarioView) -> list[dict[str, Any]]:
-    """One grid per chain: a picture for each generation, 0 first; of a control the two ends."""
-    width = grids.cell_width(len(scenario.class_names))
+def _grids(scenario: ScenarioView, most: int) -> list[dict[str, Any]]:
+    """One grid per chain, a row for each generation; most: bytes of one row of photographs."""
     return [
         {
             "title": quality.of_chain(f"loop seed {loop_seed}", chain),
+            "photographs": any(map(grids.photographs, rows)),
+            "bands": _bands(scenario.class_names, rows, most),
+        }
+        for (loop_seed, chain), rows in _shown(scenario).items()
+    ]
+
+
+def _shown(scenario: ScenarioView) -> dict[tuple[int, str], list[Samples]]:
+    """The rows of each chain's grid: generation 0 first; of a control the two ends."""
+    found = _by_chain(scenario)
+    if scenario.arm == TREATMENT:
+        return found
+    return {chain: [rows[0], *rows[1:][-1:]] for chain, rows in found.items()}
+
+
+def _rows_of_photographs(view: ReportView) -> int:
+    chains = (rows for scenario in view.scenarios for rows in _shown(scenario).values())
+    return sum(sum(map(grids.photographs, rows)) for rows in chains)
+
+
+def _bands(names: tuple[str, ...], rows: list[Samples], most: int) -> list[dict[str, Any]]:
+    """Parts of a grid that stand one under another, each with some of the classes."""
+    if any(map(grids.photographs, rows)):
+        cut = grids.bands(len(names))
+        kind, most = "image/jpeg", most * len(rows) // len(cut)
+        drawn = [(names[band], grids.rows_jpeg(rows, band, most)) for band in cut]
+    else:
+        width, kind = grids.cell_width(len(names)), "image/png"
+        drawn = [(names, [grids.row_png(row, width) for row in rows])]
+    return [
+        {
+            "classes": classes,
             "rows": [
-                {
-                    "label": grids.label(samples.generation),
-                    "src": _data_uri("image/png", grids.row_png(samples, width)),
-                }
-                for samples in (rows if scenario.arm == TREATMENT else [rows[0], *rows[1:][-1:]])
+                {"label": grids.label(row.generation), "src": _data_uri(kind, picture)}
+                for row, picture in zip(rows, pictures, strict=True)
             ],
         }
-        for (loop_seed, chain), rows in _by_chain(scenario).items()
+        for classes, pictures in drawn
     ]
 
 
@@ -287,17 +341,16 @@ Pictures = dict[str, Callable[[], bytes]]
 
 
 def _pictures(table: Table, scenario: ScenarioView, inks: style.Inks) -> Pictures:
-    def grid(samples: list[Samples]) -> Callable[[], bytes]:
-        return lambda: grids.sheet_png(samples, scenario.class_names)
-
-    return {
-        "overall.png": lambda: style.png(figures.overall(table, scenario, inks)),
-        "ranked_subgroups.png": lambda: style.png(figures.ranked(table, scenario)),
-        **{
-            f"samples{f'_{chain}' if chain else ''}_loop_seed_{loop_seed}.png": grid(samples)
-            for (loop_seed, chain), samples in _by_chain(scenario).items()
-        },
-    }
+    drawn: Pictures = {"overall.png": lambda: style.png(figures.overall(table, scenario, inks))}
+    if scenario.subgroup_names:
+        drawn["ranked_subgroups.png"] = lambda: style.png(figures.ranked(table, scenario))
+    if ablations.kinds(table, scenario):
+        drawn["ablations.png"] = lambda: style.png(ablations.figure(table, scenario, inks))
+    for (loop_seed, chain), samples in _by_chain(scenario).items():
+        name = f"samples{f'_{chain}' if chain else ''}_loop_seed_{loop_seed}"
+        kind = "jpg" if any(map(grids.photographs, samples)) else "png"
+        drawn[f"{name}.{kind}"] = partial(grids.sheet, samples, scenario.class_names)
+    return drawn
 
 
 def _group_pictures(table: Table, view: ReportView, group: Group, inks: style.Inks) -> Pictures:

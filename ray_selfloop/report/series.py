@@ -61,6 +61,22 @@ class Table:
         """Mean over seeds and chains, with its interval."""
         return self._curve(self._means.get((scenario, classifier, metric, cls, subgroup, "test")))
 
+    def over_generations(
+        self, scenario: str, classifier: str, metric: str, subgroup: str = ""
+    ) -> tuple[float, float, float]:
+        """``(value, low, high)`` of a mean that belongs to no generation, such as a slope."""
+        part = self._means.get((scenario, classifier, metric, "", subgroup, "test"), NOBODY)
+        part = part[np.isnan(self._columns["generation"][part])]
+        if not len(part):
+            return float("nan"), float("nan"), float("nan")
+        value, low, high = (float(self._columns[end][part[0]]) for end in ("value", "low", "high"))
+        return value, low, high
+
+    def count(self, scenario: str, metric: str) -> float:
+        """A number of the test images themselves, of no classifier; NaN where there is none."""
+        part = self._generator.get((scenario, "", metric, "", "", "test"), NOBODY)
+        return float(self._columns["value"][part[0]]) if len(part) else float("nan")
+
     def trials(self, scenario: str, classifier: str, metric: str) -> pd.DataFrame:
         """One row per trial that did not collapse: generation, loop_seed, seed, value."""
         columns = ["generation", "loop_seed", "seed", "value"]

@@ -70,6 +70,20 @@ def line(axes: Axes, curve: Curve, ink: tuple[str, str], band: float) -> None:
     )  # fmt: skip
 
 
+def dodged(axes: Axes, curves: Sequence[Curve], inks: Sequence[tuple[str, str]]) -> None:
+    """Several lines in one panel, set aside so that no interval hides another."""
+    for i, (curve, ink) in enumerate(zip(curves, inks, strict=True)):
+        aside = 0.012 * len(curve) * (i - (len(curves) - 1) / 2)
+        at = curve.generations + aside
+        axes.vlines(at, curve.low, curve.high, color=ink[0], lw=1.3, alpha=0.75, zorder=2)
+        axes.plot(
+            at, curve.value, color=ink[0], marker=ink[1], lw=1.5, ms=4.5, mec="white", mew=0.7,
+            zorder=3,
+        )  # fmt: skip
+    if not any(np.isfinite(curve.value).any() for curve in curves):
+        say(axes, "not defined")
+
+
 def floor(axes: Axes, curve: Curve) -> None:
     """The noise floor as a gray band with a dashed edge; nothing for a metric without one."""
     if not len(curve):
@@ -78,6 +92,11 @@ def floor(axes: Axes, curve: Curve) -> None:
         curve.generations, curve.low, curve.high, facecolor=FLOOR, edgecolor=FLOOR_EDGE,
         linestyle=(0, (2, 2)), lw=0.8, zorder=0.5,
     )  # fmt: skip
+
+
+def zero(axes: Axes) -> None:
+    """A dashed line at 0: no change, no drop."""
+    axes.axhline(0.0, color="#202124", lw=0.9, ls=(0, (2, 2)), zorder=1)
 
 
 def say(axes: Axes, text: str) -> None:
@@ -97,6 +116,11 @@ def classifier_key(name: str, ink: tuple[str, str]) -> Key:
     """A legend entry for one classifier."""
     return Line2D([], [], color=ink[0], marker=ink[1], lw=1.8, ms=5, mec="white", mew=0.7,
                   label=name)  # fmt: skip
+
+
+def interval_key() -> Key:
+    """A legend entry for intervals that are drawn as vertical lines."""
+    return Line2D([], [], color=SOFT, marker="|", ms=9, mew=1.3, lw=0, label="interval of the mean")
 
 
 def floor_key() -> Key:

@@ -5,6 +5,7 @@ Shows plain values; must not know Ray, the store or MLflow.
 
 import math
 import shlex
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ray_selfloop.report import answer
+from ray_selfloop.report import ablations, answer
+from ray_selfloop.report.groups import Group as PaperGroup
 from ray_selfloop.report.groups import groups
 from ray_selfloop.report.notices import Notice, notices
 from ray_selfloop.report.numbers import NO_RESULT, NOT_DEFINED, interval, number, seconds, signed
@@ -25,6 +27,8 @@ from ray_selfloop.report.series import Curve, Table
 from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
 METRICS = (("accuracy", "accuracy"), ("meo", "MEO"), ("md", "MD"))
+DROPS = {"object_gray": "drop, gray object", "box_gray": "drop, gray box",
+         "box_neighbour": "drop, neighbour"}  # fmt: skip
 GENERATIONS_PER_BLOCK = 6  # 6 columns of a mean and a spread fit in 100 characters
 COLOUR_OF = {"failed": "red", "warning": "yellow", "note": "blue"}
 COLOUR_OF_VERDICT = {
@@ -137,8 +141,9 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
         for scenario in view.scenarios:
             _print_scenario(console, table, scenario, view)
     else:
-        console.print(_overview(table, view))
-        console.print()
+        for part in _alike(table, view):
+            console.print(_overview(table, view, part))
+            console.print()
     _print_answer(console, view)
     for line_of_fidelity in _fidelity(table, view):
         console.print(line_of_fidelity)
@@ -164,24 +169,45 @@ def _print_scenario(
     console.print()
 
 
-def _overview(table: Table, view: ReportView) -> RenderableType:
-    """One line per classifier of every group's treatment: first -> last generation, verdicts."""
+def metrics(table: Table, scenario: ScenarioView) -> tuple[tuple[str, str], ...]:
+    """``(metric, title)``: accuracy and fairness; without subgroups the drops under ablation."""
+    if scenario.subgroup_names:
+        return METRICS
+    kinds = ablations.kinds(table, scenario)
+    return (METRICS[0], *((f"ablation_drop/{kind}", DROPS[kind]) for kind in kinds))
+
+
+def _alike(table: Table, view: ReportView) -> list[list[PaperGroup]]:
+    """The groups in parts that show the same metrics."""
+    parts: dict[tuple[tuple[str, str], ...], list[PaperGroup]] = defaultdict(list)
+    for group in groups(view.scenarios):
+        parts[metrics(table, group.main)].append(group)
+    return list(parts.values())
+
+
+def _overview(table: Table, view: ReportView, part: Sequence[PaperGroup]) -> RenderableType:
+    """One line per classifier of every group's treatment: first -> last generation, verdicts.
+
+    The hypothesis speaks of subgroups: where there are none, its column is left out.
+    """
     shown = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
     shown.add_column("setting, classifier")
-    for title in (*(title for _, title in METRICS), "eq. 6", "bias amplifies"):
+    measured = metrics(table, part[0].main)
+    hypothesis = ["bias amplifies"] if part[0].main.subgroup_names else []
+    for title in (*(title for _, title in measured), "eq. 6", *hypothesis):
         shown.add_column(title, justify="right")
     ends = table.generations[:1] + table.generations[1:][-1:]
     laws = {(v.scenario, v.classifier): v for v in view.verdicts}
-    for group in groups(view.scenarios):
+    for group in part:
         shown.add_row(Text(group.title, "bold"))
         for name in group.main.classifiers:
-            curves = [table.mean(group.main.name, name, metric) for metric, _ in METRICS]
+            curves = [table.mean(group.main.name, name, metric) for metric, _ in measured]
             claims = answer.of_classifier(view, group.name, name)
             shown.add_row(
                 f"  {name}",
                 *(_first_to_last(curve, ends) for curve in curves),
                 _law(laws.get((group.main.name, name))),
-                _held(claims),
+                *([_held(claims)] if hypothesis else []),
             )
     span = f"generation {' → '.join(map(str, ends))}; control arms and reasons: see the report"
     return Group(shown, Text(span, "dim"))
@@ -246,7 +272,7 @@ def _curves(table: Table, scenario: ScenarioView) -> RenderableType:
         block.add_column("generation")
         for generation in shown:
             block.add_column(str(generation), justify="right")
-        for metric, title in METRICS:
+        for metric, title in metrics(table, scenario):
             block.add_row(Text(title, "bold"))
             for classifier in scenario.classifiers:
                 cells = _cells(table, scenario.name, classifier, metric, shown)

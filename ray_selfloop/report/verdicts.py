@@ -38,6 +38,12 @@ def _row(verdict: Verdict, axis: Axis, title: str) -> dict[str, Any]:
     }
 
 
+def of_cues(view: ReportView) -> bool:
+    """Whether an A of eq. 6 is about reliance on spurious cues and not about subgroups."""
+    cued = {s.name for s in view.scenarios if s.dataset == "hard_imagenet"}
+    return any(v.scenario in cued and not math.isnan(v.a) for v in view.verdicts)
+
+
 def hypothesis(view: ReportView, titles: Mapping[str, str]) -> dict[str, Any]:
     """The hypothesis' claims: rows = setting and classifier, columns = metric and estimand."""
     found = answer.hypothesis(view.claims)

@@ -75,7 +75,8 @@ class Failure:
 class Samples:
     """Images of one generation, for the sample grid; generation 0 = original training images.
 
-    images: uint8 ``(classes, k, C, H, W)``, RGB or grey, 0..255; kept samples of each class.
+    images: uint8 ``(classes, k, C, H, W)``, RGB or grey, 0..255; kept samples of each class. Of
+        photographs the page shows two of each class, about 110 pixels wide: more is not needed.
     classifier: whose chain this is where each classifier has its own; "" in a shared chain.
     """
 
@@ -132,7 +133,10 @@ class ScenarioView:
     expert: the classifier whose bias can act on the next generation in a shared chain; "" if none.
     group: the same for scenarios that differ in ``arm`` alone; "" = a group of its own.
     arm: ``loop.arm``. dataset, initialization, pretrained: as in the config; they choose the
-        paper's figure and the row of table 1.
+        paper's figure and the row of table 1. initialization of Breeds: its benchmark.
+    clip: the filter's CLIP score by its name, ``clip_score`` or ``domain_clip_score``; "" where the
+        filter uses none.
+    base: what Stable Diffusion starts from, a hub id or a folder; "" for any other generator.
     """
 
     name: str
@@ -151,6 +155,8 @@ class ScenarioView:
     dataset: str = ""
     initialization: str = ""
     pretrained: bool = False
+    clip: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def test_gray_images_are_shown_gray():
 def test_a_sheet_has_a_row_for_each_generation():
     samples = [Samples(0, n, synthetic_sweep.images(n)) for n in range(3)]
     heights = [
-        Image.open(io.BytesIO(grids.sheet_png(samples[:rows], synthetic_sweep.CLASSES))).height
+        Image.open(io.BytesIO(grids.sheet(samples[:rows], synthetic_sweep.CLASSES))).height
         for rows in (1, 2, 3)
     ]
     assert heights[2] - heights[1] == heights[1] - heights[0] > 0

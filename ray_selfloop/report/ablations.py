@@ -1,0 +1,109 @@
+"""Figure 8 and its table: what removing the object does to accuracy. Computes nothing.
+
+A large drop means that a classifier needs the object; one that reads spurious cues hardly notices.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from ray_selfloop.report import cells, style
+from ray_selfloop.report.series import Table
+from ray_selfloop.report.style import STYLE, Inks
+from ray_selfloop.report.view import ScenarioView
+
+KINDS = {
+    "object_gray": "object gray",
+    "box_gray": "box gray",
+    "box_neighbour": "box from neighbour",
+}
+# metric, title, unit
+MEASURES = (
+    ("ablation_accuracy", "Accuracy under ablation", "fraction correct"),
+    ("ablation_drop", "Drop", "clean minus ablated"),
+    ("ablation_drop_relative", "Relative drop", "drop / (clean − chance)"),
+)
+SENSITIVITY = "relative_foreground_sensitivity"
+
+
+def kinds(table: Table, scenario: ScenarioView) -> list[str]:
+    """The ablations that the scenario's table has; empty for a dataset without masks."""
+    names = scenario.classifiers
+    found = {metric for name in names for metric, _ in table.measured(scenario.name, name)}
+    return [kind for kind in KINDS if f"ablation_drop/{kind}" in found]
+
+
+def undefined(table: Table, scenario: ScenarioView) -> str:
+    """``box from neighbour 12``: in how many test images ablations mean nothing; "" for none."""
+    found = kinds(table, scenario)
+    counts = {kind: table.count(scenario.name, f"ablation_undefined/{kind}") for kind in found}
+    return ", ".join(f"{KINDS[kind]} {count:.0f}" for kind, count in counts.items() if count > 0)
+
+
+def title(metric: str) -> str:
+    """``drop, object gray`` for ``ablation_drop/object_gray``; other keys as they are."""
+    stem, _, kind = metric.partition("/")
+    named = {name: words for name, words, _ in MEASURES}
+    if stem not in named:
+        return metric
+    return f"{named[stem]}, {KINDS.get(kind, kind)}" if kind else named[stem]
+
+
+def figure(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
+    """Rows: kinds of ablation; columns: accuracy, drop, relative drop; one line per classifier."""
+    found, names = kinds(table, scenario), scenario.classifiers
+    with rc_context(STYLE):
+        drawn = Figure(figsize=(11, 2.15 * len(found) + 0.7), layout="constrained")
+        panels = drawn.subplots(len(found), len(MEASURES), squeeze=False, sharex=True)
+        for row, kind in enumerate(found):
+            for axes, (metric, measure, unit) in zip(panels[row], MEASURES, strict=True):
+                key = f"{metric}/{kind}"
+                curves = [table.mean(scenario.name, name, key) for name in names]
+                style.dodged(axes, curves, [inks[name] for name in names])
+                axes.set_title(f"{measure}: {KINDS[kind]}")
+                axes.set_ylabel(unit)
+                style.generation_axis(axes, table.generations)
+                axes.set_xlabel(style.X_LABEL if row == len(found) - 1 else "")
+        keys = [style.classifier_key(name, inks[name]) for name in names]
+        style.legend(drawn, [*keys, style.interval_key()])
+    return drawn
+
+
+def columns(found: list[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Heads of the table: ``(group, [(metric key, name under it), ...])``."""
+    heads: list[tuple[str, list[tuple[str, str]]]] = [("clean", [("accuracy", "accuracy")])]
+    heads += [
+        (measure.lower(), [(f"{metric}/{kind}", KINDS[kind]) for kind in found])
+        for metric, measure, _ in MEASURES
+    ]
+    return [*heads, ("relative foreground", [(SENSITIVITY, "sensitivity")])]
+
+
+def rows(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
+    """Per classifier: every column at the first and last generation, and the change between."""
+    keys = [key for _, members in columns(kinds(table, scenario)) for key, _ in members]
+    return [
+        {"classifier": name, "lines": list(_lines(table, scenario.name, name, keys))}
+        for name in scenario.classifiers
+    ]
+
+
+def _lines(
+    table: Table, scenario: str, classifier: str, keys: list[str]
+) -> Iterator[dict[str, Any]]:
+    first, last = table.generations[0], table.generations[-1]
+    asked = [(f"generation {first}", "", first)]
+    if last > first:
+        asked += [(f"generation {last}", "", last), ("change", "_change", last)]
+    for label, suffix, generation in asked:
+        write = cells.signed if suffix else cells.at
+        curves = (table.mean(scenario, classifier, _with(key, suffix)) for key in keys)
+        yield {"label": label, "cells": [write(curve, generation) for curve in curves]}
+
+
+def _with(key: str, suffix: str) -> str:
+    """``ablation_drop_change/object_gray``: a suffix stands before the slash."""
+    stem, slash, kind = key.partition("/")
+    return f"{stem}{suffix}{slash}{kind}"
