@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop import seeding
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import Ids, ImageSource
+from ray_selfloop.data.pictures import selected
 from ray_selfloop.data.split import apportion
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.generators import TrainingImages
@@ -23,7 +24,7 @@ class DuplicateReal:
         self.counts = np.bincount(data.labels)
         self.starts = np.cumsum(self.counts) - self.counts
 
-    def sample(self, ids: Ids, labels: Ids, seed: int) -> Images:
+    def sample(self, ids: Ids, labels: Ids, seed: int) -> ImageSource:
         """Image ``i`` is a uniform draw from the stream ``(seed, "duplicate", i)``."""
         places = np.array(
             [
@@ -31,7 +32,7 @@ class DuplicateReal:
                 for i, label in zip(ids, labels, strict=True)
             ]
         )
-        return self.data.images[self.order[self.starts[labels] + places]]
+        return selected(self.data.images, self.order[self.starts[labels] + places])
 
 
 class HeldOutReal:
@@ -55,10 +56,10 @@ class HeldOutReal:
             )
             self.rows[mine] = order[(generation - 1) * len(mine) : generation * len(mine)]
 
-    def sample(self, ids: Ids, labels: Ids, seed: int) -> Images:
+    def sample(self, ids: Ids, labels: Ids, seed: int) -> ImageSource:
         """Image ``i`` is the row that the plan gave to id ``i``; ``seed`` has no part in it."""
         assert np.array_equal(self.plan[ids], labels), "labels are the plan's"
-        return self.reserve.images[self.rows[ids]]
+        return selected(self.reserve.images, self.rows[ids])
 
 
 class SkewedReal:
@@ -100,10 +101,10 @@ class SkewedReal:
                 self.repeated += min(count, max(past + count - len(rows), 0))
             self.rows[mine] = np.concatenate(parts)
 
-    def sample(self, ids: Ids, labels: Ids, seed: int) -> Images:
+    def sample(self, ids: Ids, labels: Ids, seed: int) -> ImageSource:
         """Image ``i`` is the row that the plan gave to id ``i``; ``seed`` has no part in it."""
         assert np.array_equal(self.plan[ids], labels), "labels are the plan's"
-        return self.reserve.images[self.rows[ids]]
+        return selected(self.reserve.images, self.rows[ids])
 
 
 def _possible(shares: NDArray[np.float64], have: Ids) -> NDArray[np.float64]:

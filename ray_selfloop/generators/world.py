@@ -1,0 +1,32 @@
+"""The processes that share one fine-tune, as one of them sees them.
+
+Whoever calls has initialised torch.distributed where there is more than one.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class World(NamedTuple):
+    """This process's number, 0..size-1, and how many there are."""
+
+    rank: int
+    size: int
+
+    def sum_(self, values: Tensor) -> None:
+        """Add up ``values`` of all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+
+    def first_ones(self, content: bytes | None, device: torch.device) -> bytes | None:
+        """What process 0 gave, in every process."""
+        box = [content]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0, device=device)
+        return box[0]
+
+
+ALONE = World(rank=0, size=1)
