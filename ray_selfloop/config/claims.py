@@ -24,11 +24,24 @@ class Claims(Settings):
         default=0.8, gt=0.5, lt=1.0, description="power behind a minimum detectable effect"
     )
     accuracy: dict[str, float] = Field(
-        default={"colorized_mnist": 0.98, "colorized_digits": 0.93, "cifar20_100": 0.6},
+        default={
+            "colorized_mnist": 0.98,
+            "colorized_digits": 0.93,
+            "cifar20_100": 0.6,
+            "hard_imagenet": 0.9,
+            "breeds": 0.9,
+        },
         description="assumed accuracy by dataset, for `plan` before any classifier is published",
     )
     other_accuracy: float = Field(
         default=0.8, gt=0, lt=1, description="the same for a dataset that is not listed"
+    )
+    ablated_accuracy: float = Field(
+        default=0.7,
+        gt=0,
+        lt=1,
+        description="assumed accuracy on test pictures without their object, for `plan`; the "
+        "nearer to 0.5, the noisier is the drop",
     )
     chain_sd: float = Field(
         default=0.01,

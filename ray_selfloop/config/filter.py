@@ -55,6 +55,13 @@ class DomainClip(Settings):
         ge=2,
         description="Patches along one side: 4 cuts an 8x8 image into 2x2 pixels each.",
     )
+    picture_side: int = Field(
+        default=64,
+        ge=8,
+        le=1024,
+        description="Side in pixels at which pictures (Hard ImageNet, Breeds) are seen; datasets "
+        "of small images are seen as they are.",
+    )
     text_width: int = Field(default=32, ge=16, description="Width of the text transformer.")
     text_layers: int = Field(default=1, ge=1, description="Layers of the text transformer.")
     steps: int = Field(default=400, ge=1, description="Optimiser steps.")

@@ -17,6 +17,7 @@ from ray_selfloop.config.training import Network, Training
 from ray_selfloop.config.tune import Tune
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+PICTURES = ("hard_imagenet", "breeds")  # datasets of encoded pictures of any size
 NOT_IN_A_SCENARIO = ("name", "storage", "axes", "tracking", "resources")
 
 
@@ -29,7 +30,21 @@ class Resources(Settings):
         description="CPU cores to use; null: all of this machine, or of the cluster.",
     )
     gpus_per_trial: float = Field(default=0.0, ge=0, description="GPUs of one classifier trial.")
-    gpus_per_generator: float = Field(default=0.0, ge=0, description="GPUs of generator training.")
+    gpus_per_generator: float = Field(
+        default=0.0,
+        ge=0,
+        description="GPUs of generator training (of each worker where it has several) and of one "
+        "pair of drawing and scoring workers.",
+    )
+    sampling_workers: int = Field(
+        default=1, ge=1, description="Pairs of workers that draw and score the samples of a chain."
+    )
+    decoding_threads: int = Field(
+        default=1,
+        ge=1,
+        description="Threads of one stage that decode pictures (Hard ImageNet, Breeds); decoding "
+        "runs beside the GPU, one batch ahead.",
+    )
 
 
 class Compute(Settings):
@@ -161,11 +176,23 @@ class Sweep(Settings):
     @model_validator(mode="after")
     def _arm_has_a_treatment(self) -> Self:
         arm, name = self.loop.arm, self.generator.name
-        if arm != "treatment" and name != "conditional_gan":
+        if arm != "treatment" and name in ("duplicate_real", "held_out_real"):
             raise ValueError(
                 f"loop.arm: {arm} is a control of a treatment with a generator, and "
                 f"generator.name is {name}, itself a control; give conditional_gan, or the arm "
                 "treatment"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _generator_draws_such_images(self) -> Self:
+        pictures, name = self.dataset.name in PICTURES, self.generator.name
+        fitting = {"stable_diffusion": pictures, "conditional_gan": not pictures}
+        if not fitting.get(name, True):
+            wanted = "stable_diffusion" if pictures else "conditional_gan"
+            raise ValueError(
+                f"generator.name: {name} does not draw the images of dataset {self.dataset.name}; "
+                f"give {wanted}, or a control (duplicate_real, held_out_real)"
             )
         return self
 

@@ -3,6 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ray_selfloop.evaluation.outcomes import KINDS
+
+LOG_ODDS_RANKS = "ranked_cross_fitted_log_odds"  # add-half log odds in place of accuracies
+DROP, RELATIVE = "ablation_drop/", "ablation_drop_relative/"  # and the kind of ablation
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -14,14 +19,17 @@ class Choice:
     ranks: str = "ranked_cross_fitted"
     without_last: bool = False
     log_odds: bool = False
+    relative: bool = False
 
     def key(self, metric: str, applies: str, stored_ordered: bool) -> tuple[str, float]:
         """Metric of a statement -> key of the stored reading and the factor that it is taken by."""
         reading = self.rates or applies
         if metric == "gap_variance":
             return "gap_variance_per_class", 1.0  # a within-class number by definition
+        if self.relative:
+            return metric.replace(DROP, RELATIVE), 1.0
         if metric.startswith("ranked"):
-            return self.ranks, 1.0
+            return LOG_ODDS_RANKS if self.log_odds else self.ranks, 1.0
         if self.log_odds and metric in ("meo", "md"):
             gap, sign = ("log_odds_gap_mean", -1.0) if metric == "meo" else ("log_odds_gap", 1.0)
             return f"{gap}_{reading}", sign
@@ -69,5 +77,11 @@ def definitions(ordered: bool) -> Iterator[Definition]:
         replace(used, without_last=True),
     )  # fmt: skip
     yield Definition(
-        "scale of gaps", "rates", "log odds", ("meo", "md"), replace(used, log_odds=True)
-    )
+        "scale of gaps", "rates", "log odds", ("meo", "md", "ranked_cross_fitted"),
+        replace(used, log_odds=True),
+    )  # fmt: skip
+    yield Definition(
+        "performance drop under ablation", "clean minus ablated accuracy",
+        "the same over clean accuracy less chance", tuple(f"{DROP}{kind}" for kind in KINDS),
+        replace(used, relative=True),
+    )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.cases import Case, Group, cases_of, groups_of
-from ray_selfloop.dynamics.choices import Choice, Definition, definitions
+from ray_selfloop.dynamics.choices import RELATIVE, Choice, Definition, definitions
 from ray_selfloop.dynamics.contrasts import (
     ESTIMANDS,
     NAN,
@@ -31,7 +31,7 @@ from ray_selfloop.dynamics.contrasts import (
 )
 from ray_selfloop.dynamics.decomposition import Part, decomposed
 from ray_selfloop.dynamics.paired import CONTROL, TREATMENT, Arm, Measured, measure
-from ray_selfloop.dynamics.statements import SAME, UP
+from ray_selfloop.dynamics.statements import RANK_MEAN, SAME, UP
 from ray_selfloop.evaluation.intervals import band
 from ray_selfloop.evaluation.outcomes import Floats
 
@@ -120,6 +120,7 @@ class _Tested:
     """A case under one estimand. effect: None where it is not tested. level, rest: the parts of the
     effect that the accuracy of each class explains and the rest; None where there is no split.
     accuracy: the same contrast of accuracy; None for a statement about accuracy or a generator.
+    mean: of the best and the worst subgroup, for a statement on which slope is steeper, else None.
     gate: why a statement about bias gets no verdict whatever the effect."""
 
     case: Case
@@ -129,6 +130,7 @@ class _Tested:
     level: Effect | None = None
     rest: Effect | None = None
     accuracy: Effect | None = None
+    mean: Effect | None = None
     gate: str = ""
 
 
@@ -215,17 +217,34 @@ def _test(sweep: _Sweep, case: Case, choice: Choice, estimand: str) -> _Tested:
     contrast = contrast.scaled(factor)
     floor = contrast if contrast.null is not None else _declared(sweep, case, estimand)
     margin = _margin(sweep, case, key, estimand, floor.null)
-    level, rest = [
-        None if split is None else effect(split.scaled(factor).draws, settings.level)
-        for split in (
-            sweep.contrast(case, f"{key}_change_{name}", estimand, case.statement.subgroup)
-            for name in ("level", "distribution")
-        )
-    ]
-    found = effect(contrast.draws, settings.level)
-    plain = None if case.metric == "accuracy" else sweep.contrast(case, "accuracy", estimand)
-    accuracy = None if plain is None else effect(plain.draws, settings.level)
-    return _Tested(case, estimand, found, margin, level, rest, accuracy, sweep.gate(case))
+
+    def effect_of(key: str, of: str, scale: float) -> Effect | None:
+        found = sweep.contrast(case, key, estimand, of)
+        return None if found is None else effect(found.scaled(scale).draws, settings.level)
+
+    return _Tested(
+        case,
+        estimand,
+        effect(contrast.draws, settings.level),
+        margin,
+        effect_of(_change_part(key, "level"), case.statement.subgroup, factor),
+        effect_of(_change_part(key, "distribution"), case.statement.subgroup, factor),
+        None if _is_of_accuracy(case, key) else effect_of("accuracy", "", 1.0),
+        effect_of(key, RANK_MEAN, factor) if case.statement.steeper else None,
+        sweep.gate(case),
+    )
+
+
+def _change_part(key: str, part: str) -> str:
+    """The key of one part of a reading's change; a suffix stands before the slash."""
+    stem, slash, kind = key.partition("/")
+    return f"{stem}_change_{part}{slash}{kind}"
+
+
+def _is_of_accuracy(case: Case, key: str) -> bool:
+    """Whether accuracy is no other explanation: the statement is about accuracies themselves, or
+    the reading is relative to clean accuracy already."""
+    return case.metric == "accuracy" or case.statement.steeper or key.startswith(RELATIVE)
 
 
 def _declared(sweep: _Sweep, case: Case, estimand: str) -> Contrast:
@@ -254,6 +273,8 @@ def _p(tested: _Tested) -> tuple[float, float]:
         return NAN, NAN
     if tested.case.statement.direction == SAME:
         return found.p_inside(tested.margin), found.p_outside(tested.margin)
+    if tested.mean is not None:  # |worst| > |best| is about (worst - best) (worst + best)
+        return (max(found.p_change(), tested.mean.p_change()),) * 2
     return found.p_change(), found.p_change()
 
 
@@ -284,14 +305,28 @@ def _judged(tested: _Tested, p_for: float, p_against: float, level: float) -> tu
     if tested.case.statement.direction == SAME:
         verdict = _unchanged(p_for <= alpha, p_against <= alpha, level)
     elif p_for > alpha:
-        raw = found.p_change() <= alpha
+        raw = _p(tested)[0] <= alpha
         return UNDECIDED, "beyond zero only before Holm's adjustment" if raw else "interval holds 0"
-    elif (found.value > 0) != (tested.case.statement.direction == UP):
+    elif (_signed(tested, found) > 0) != (tested.case.statement.direction == UP):
         verdict = CONTRADICTED, "the opposite change is established"
     else:
         verdict = SUPPORTED, f"{100 * level:g} % interval beyond zero, after Holm's adjustment"
     moved = verdict[0] == CONTRADICTED or tested.case.statement.direction != SAME
     return (_by_accuracy(tested, level) if moved else None) or verdict
+
+
+def _signed(tested: _Tested, found: Effect) -> float:
+    """The effect, for a statement on slopes positive where the worst subgroup's is the steeper."""
+    return found.value if tested.mean is None else -found.value * tested.mean.value
+
+
+def _slopes(tested: _Tested) -> str:
+    """Both ends of a gap, which is the best subgroup's effect less the worst's."""
+    if tested.mean is None or tested.effect is None:
+        return ""
+    mean, half = tested.mean.value, tested.effect.value / 2
+    unit = " per generation" if tested.estimand == SLOPE else ""
+    return f"; worst {mean - half:+.4f}, best {mean + half:+.4f}{unit}"
 
 
 def _by_accuracy(tested: _Tested, level: float) -> tuple[str, str] | None:
@@ -398,7 +433,7 @@ def _verdict(tested: _Tested, numbers: tuple[float, float, float], settings: Eva
         p=p,
         p_holm=p_holm,
         verdict=verdict,
-        reason=reason,
+        reason=reason + _slopes(tested),
     )
 
 

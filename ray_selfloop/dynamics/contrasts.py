@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from ray_selfloop.evaluation.intervals import chain_variance, reverse_percentile
 from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.evaluation.trends import slope_weights
 
 Mask = NDArray[np.bool_]
 NAN = float("nan")
@@ -74,17 +75,13 @@ def mean_of(parts: Sequence[Contrast]) -> Contrast:
 def time_weights(times: Sequence[int], last: int, estimand: str) -> Floats | None:
     """Weights of the generations ``times`` in the estimand; None where these do not carry it.
 
-    slope: ordinary least squares per generation, ``(t - mean t) / sum (t - mean t)^2``; needs at
-    least half of the generations 0..last. last_minus_first: -1 at generation 0, +1 at ``last``.
+    slope: `slope_weights`. last_minus_first: -1 at generation 0, +1 at ``last``.
     """
-    t = np.asarray(times, np.float64)
     if estimand == LAST_MINUS_FIRST:
+        t = np.asarray(times, np.float64)
         has_both = last > 0 and 0 in times and last in times
         return (t == last).astype(np.float64) - (t == 0) if has_both else None
-    if len(t) < max(2, (last + 1) / 2):
-        return None
-    centred = t - t.mean()
-    return np.asarray(centred / (centred**2).sum())
+    return slope_weights(times, last)
 
 
 def usable_in_all(trials: Sequence[Trial], usable: Mask, arms: Sequence[str]) -> Mask:

@@ -7,6 +7,7 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.cases import Group
 from ray_selfloop.dynamics.contrasts import LAST_MINUS_FIRST, NAN, effect
 from ray_selfloop.dynamics.paired import CONTROL, TREATMENT, Measured
+from ray_selfloop.evaluation.outcomes import KINDS
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "total": (TREATMENT, CONTROL),
@@ -18,6 +19,7 @@ PARTS: Mapping[str, tuple[str, str]] = {
 """Part of the total effect -> the two arms whose difference it is; the last four add up to it."""
 REAL = ("volume", "imbalance")  # parts whose arms train on real images alone
 PART_METRICS = ("accuracy", "meo", "md", "worst_subgroup")
+DROPS = tuple(f"ablation_drop/{kind}" for kind in KINDS)  # where there are masks
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def decomposed(
     """The parts on the runs that are usable in every arm that is there, so that they add up."""
     needed = {arm for pair in PARTS.values() for arm in pair}
     present = sorted(needed & {trial.arm for trial in measured.trials})
-    for metric in PART_METRICS:
-        key = metric if metric == "accuracy" else f"{metric}_{group.reading}"
+    for metric in (*PART_METRICS, *DROPS):
+        key = metric if metric in ("accuracy", *DROPS) else f"{metric}_{group.reading}"
         if (key, "") not in measured.values:
             continue
         for part, pair in PARTS.items():

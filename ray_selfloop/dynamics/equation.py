@@ -5,7 +5,8 @@
 One gauge freedom per connected component of the model x dataset graph: multiplying every 1 - g_M by
 c and dividing 1 + d_D, d_Q and d_U by c changes no A_t. So only ratios are reported. A component is
 fitted in the gauge where 1 - g_M = 1 for its first model; what the rank check of the design finds
-not identified is named and has no number. Knows nothing of how B, q and u were measured.
+not identified is named and has no number. Where B is read without subgroups there is no u term.
+Knows nothing of how B, q and u were measured.
 
 Intervals are by chain: a chain is a loop seed over all scenarios, whose errors may be dependent in
 any way (cluster-robust), plus the test images' part that all chains share. Below ten chains the t
@@ -26,6 +27,7 @@ from ray_selfloop.evaluation.outcomes import Floats
 
 TINY = 1e-8  # relative singular value below which a direction counts as lost
 THIS_CHAIN = "this chain only"
+NO_U = "not defined: no subgroups"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Number:
 class _Step:
     """One observed step: ``y = log B(t+1) - log B(t)`` of one chain.
 
-    draws: ``(R,)``, its error under the image resamples, to first order. x = 1 - q.
+    draws: ``(R,)``, its error under the image resamples, to first order. x = 1 - q. subgroups:
+    whether there is a u term.
     """
 
     model: str
@@ -55,6 +58,7 @@ class _Step:
     weight: float
     x: float
     u: float
+    subgroups: bool
 
 
 def _observed(series: Sequence[BiasSeries], factors: Steps, labels: Labels) -> list[_Step]:
@@ -93,7 +97,7 @@ def _step(
     training = (one.training / (4.0 * pair**2)).sum()
     weight = 1.0 / (float(draws.var()) + float(training) + 1e-4)  # 1e-4: no step counts alone
     y = 0.5 * float(np.log(pair[1] / pair[0]))
-    return _Step(*cell, chain, y, draws, weight, 1.0 - step.q, step.u)
+    return _Step(*cell, chain, y, draws, weight, 1.0 - step.q, step.u, one.subgroups)
 
 
 def components(pairs: set[tuple[str, str]]) -> list[tuple[list[str], list[str]]]:
@@ -149,12 +153,18 @@ class _Design:
 
 def _design(steps: list[_Step], models: list[str], datasets: list[str]) -> _Design:
     """The design of one component, with the parameters that its rank check finds lost."""
-    reasons = {}
-    factors = {"d_Q": np.array([s.x for s in steps]), "d_U": np.array([s.u for s in steps])}
-    for name, letter in (("d_Q", "q"), ("d_U", "u")):
-        if np.isnan(factors[name]).any():
+    terms = {  # of each factor: its values, and the steps that have such a term
+        "d_Q": ("q", np.array([s.x for s in steps]), np.ones(len(steps), np.bool_)),
+        "d_U": ("u", np.array([s.u for s in steps]), np.array([s.subgroups for s in steps])),
+    }
+    reasons, factors = {}, {}
+    for name, (letter, values, there) in terms.items():
+        factors[name] = np.where(there, values, 0.0)
+        if not there.any():
+            reasons[name] = NO_U
+        elif np.isnan(factors[name]).any():
             reasons[name] = f"{letter} is not known for every observed step"
-            factors[name] = np.ones(len(steps))  # as a constant: it also hides in d_D
+            factors[name] = there.astype(np.float64)  # as a constant: it also hides in d_D
         elif not _varies(factors[name], [s.dataset for s in steps]):
             reasons[name] = f"{letter} is constant over the observed steps"
     columns = np.column_stack(
@@ -169,7 +179,8 @@ def _design(steps: list[_Step], models: list[str], datasets: list[str]) -> _Desi
     if len(steps) <= np.linalg.matrix_rank(columns):
         lost = dict.fromkeys(design.names, "there are no more observed steps than parameters")
     else:
-        why = "; ".join(reasons.values()) or "q and u do not vary independently"
+        shared = [reason for reason in reasons.values() if reason != NO_U]
+        why = "; ".join(shared) or "q and u do not vary independently"
         lost = {name: reasons.get(name, why) for name in _null(columns, design.names)}
     return _Design(steps, models, datasets, columns, lost)
 
@@ -310,6 +321,8 @@ def _relative(
     """d_Q/(1+d_D) or d_U/(1+d_D) of one dataset, by the delta method."""
     nan, level = float("nan"), f"d_D {dataset}"
     quantity, refused = f"{name}/(1+d_D)", _refused(design, [name, level])
+    if name == "d_U" and not any(s.subgroups for s in design.steps if s.dataset == dataset):
+        refused = NO_U
     if refused:
         return Number(dataset, quantity, nan, nan, nan, refused)
     value = float(fit.parameters[index[name]] * np.exp(-fit.parameters[index[level]]))

@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ray_selfloop.config.evaluation import Dynamics, Evaluation
+from ray_selfloop.dynamics import cues
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.fairness import mean_defined
 from ray_selfloop.evaluation.intervals import band
-from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet
+from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet, without_subgroups
 from ray_selfloop.evaluation.readings import gap_variances
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
 
@@ -34,6 +35,7 @@ class BiasSeries:
     floor: ``(N + 1,)``, upper end of the noise floor of the chains' mean B^2.
     square: ``(R, m, N + 1)``, the part of ``squared[1:]`` that is quadratic in the resampled error.
     inflated: B is no unbiased reading (1 - MEO, MD): true gap + noise, which shrinks any A to 1.
+    subgroups: B is a gap between subgroups; else the u term of eq. 6 is not defined (`cues`).
     """
 
     scenario: str
@@ -45,6 +47,7 @@ class BiasSeries:
     floor: Floats
     square: Floats
     inflated: bool = False
+    subgroups: bool = True
 
     def between(self, start: int, stop: int) -> "BiasSeries":
         """The generations start..stop - 1 alone."""
@@ -76,47 +79,92 @@ class BiasSeries:
 def bias_series(
     scenario: str, outcomes: list[Outcome], test: TestSet, settings: Evaluation
 ) -> list[BiasSeries]:
-    """One series for each classifier, in alphabetical order; collapsed trials are left out."""
+    """One series for each classifier, in alphabetical order; collapsed trials are left out.
+
+    Without subgroups B is read from ablated predictions (`cues`); a classifier that has neither has
+    no series.
+    """
     found = []
     for classifier in sorted({o.classifier for o in outcomes}):
         chosen = sorted(
             (o for o in outcomes if o.classifier == classifier and not o.collapsed),
             key=lambda o: (o.loop_seed, o.generation, o.seed),
         )
-        if chosen:
-            found.append(_series(scenario, classifier, chosen, test, settings))
+        by_cues = not test.groups or settings.dynamics.bias == "without_object"
+        measure = _by_cues if by_cues else _by_subgroups
+        measured = measure(chosen, test, settings) if chosen else None
+        if measured is not None:
+            found.append(_series(scenario, classifier, measured, settings))
     return found
 
 
-def _series(
-    scenario: str, classifier: str, trials: list[Outcome], test: TestSet, settings: Evaluation
-) -> BiasSeries:
+@dataclass(frozen=True)
+class _Measured:
+    """B^2 of trials: draws ``(1 + R, T)``, square ``(R, T)`` and null ``(P, T)``, see BiasSeries.
+
+    signed: ``(T,)``, B itself, where it can be below zero; None where it cannot.
+    """
+
+    trials: list[Outcome]
+    draws: Floats
+    square: Floats
+    null: Floats
+    signed: Floats | None
+    length: int
+
+
+def _length(trials: list[Outcome]) -> int:
+    """N + 1 generations."""
+    return max(o.generation for o in trials) + 1
+
+
+def _by_subgroups(trials: list[Outcome], test: TestSet, settings: Evaluation) -> _Measured:
     correct = np.stack([np.asarray(o.predictions) == test.labels for o in trials])
     tally = resampled(correct, test, settings.resamples, settings.seed)
     draws, square = _bias(tally, test, settings.dynamics.bias)
     null = _null(
         permuted(correct, test, settings.permutations, settings.seed), test, settings.dynamics.bias
     )
+    return _Measured(trials, draws, square, null, None, _length(trials))
+
+
+def _by_cues(trials: list[Outcome], test: TestSet, settings: Evaluation) -> _Measured | None:
+    """None without ablated predictions, or without a trial that is above chance."""
+    sure = cues.above_chance(trials, test) if cues.measured(trials) else []
+    if not sure:
+        return None
+    test = test if test.groups else without_subgroups(test)
+    signed, draws, square = cues.squared(sure, test, settings)
+    null = cues.null(sure, test, settings)
+    return _Measured(sure, draws, square, null, signed, _length(trials))
+
+
+def _series(
+    scenario: str, classifier: str, measured: _Measured, settings: Evaluation
+) -> BiasSeries:
+    trials = measured.trials
     chains = tuple(sorted({o.loop_seed for o in trials}))
-    length = max(o.generation for o in trials) + 1
-    place = np.array([chains.index(o.loop_seed) * length + o.generation for o in trials])
-    squared, seeds = _over_seeds(draws, place, len(chains) * length)
-    shape = (len(chains), length)
-    floors, squares = (
-        _over_seeds(part, place, len(chains) * length)[0].reshape(-1, *shape)
-        for part in (null, square)
-    )
-    floor = band(mean_defined(np.swapaxes(floors, 1, 2)), settings.level)[2]
+    shape = (len(chains), measured.length)
+    place = np.array([chains.index(o.loop_seed) * shape[1] + o.generation for o in trials])
+
+    def by_place(values: Floats) -> Floats:
+        return _over_seeds(values, place, shape[0] * shape[1])[0].reshape(-1, *shape)
+
+    floor = band(mean_defined(np.swapaxes(by_place(measured.null), 1, 2)), settings.level)[2]
+    floor = np.where(np.isnan(floor), np.inf, floor)
+    if measured.signed is not None:  # below chance is no bias, however large its square
+        floor[mean_defined(by_place(measured.signed[None])[0].T) <= 0] = np.inf
     return BiasSeries(
         scenario,
         classifier,
         chains,
-        squared.reshape(-1, *shape),
-        _training_variance(draws, place),
-        seeds.reshape(shape),
-        np.where(np.isnan(floor), np.inf, floor),
-        squares,
-        settings.dynamics.bias in INFLATED,
+        by_place(measured.draws),
+        _training_variance(measured.draws, place),
+        _over_seeds(measured.draws[:1], place, shape[0] * shape[1])[1].reshape(shape),
+        floor,
+        by_place(measured.square),
+        settings.dynamics.bias in INFLATED and measured.signed is None,
+        measured.signed is None,
     )
 
 

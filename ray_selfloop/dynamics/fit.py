@@ -20,6 +20,7 @@ from ray_selfloop.dynamics.laws import Law, compare
 from ray_selfloop.evaluation.rows import Rows, Where, typed
 
 NOT_CONVERGED = "undecided: generator not converged"
+CUES = "B: accuracy without the object over clean accuracy; no subgroups, so no u term"
 FILLED = "A over filled-queue steps"
 
 
@@ -115,6 +116,8 @@ def _note(series: BiasSeries, found: Amplification, labels: Labels) -> str:
     notes = [_open(found)] if _open(found) else []
     if series.inflated:
         notes.append("floor-inflated: this B holds true gap + noise, which draws A towards 1")
+    if not series.subgroups:
+        notes.append(CUES)
     if len(series.chains) == 1 and found.verdict != NO_BIAS:
         notes.append("interval of this chain only")
     expert = labels.experts.get(series.scenario, "")

@@ -93,12 +93,17 @@ def _constant(y: Floats, h: int) -> _Fitted:
     return _Fitted({"A": float(np.exp(found[0]))}, path[:, -h:])
 
 
-def _eq6(y: Floats, h: int, x: Floats, u: Floats) -> _Fitted:
-    """x = 1 - q and u of every step, ``(m, N)``; a factor that does not move is left out."""
+def _eq6(y: Floats, h: int, x: Floats, u: Floats | None) -> _Fitted:
+    """x = 1 - q and u of every step, ``(m, N)``; a factor that does not move is left out.
+
+    u is None where it is not defined.
+    """
     fitted, last = slice(0, y.shape[1] - 1), y.shape[1] - 1 + h
     columns, lost = {}, []
     for name, letter, values in (("d_Q/(1+d_D)", "q", x), ("d_U/(1+d_D)", "u", u)):
-        if np.isnan(values[:, :last]).any():
+        if values is None:
+            lost.append(f"{letter} is not defined: no subgroups")
+        elif np.isnan(values[:, :last]).any():
             lost.append(f"{letter} is not known for every step")
         elif np.ptp(values[:, fitted]) <= 1e-9:
             lost.append(f"{letter} is constant: {name} is lost")
@@ -232,7 +237,7 @@ def compare(series: BiasSeries, factors: Steps, settings: Evaluation) -> list[La
         return _nothing(series, "no chain has enough generations")
     seen, target = y[used, :-h], y[used, -h:]
     laws = {
-        "eq6": _eq6(seen, h, x[used], u[used]),
+        "eq6": _eq6(seen, h, x[used], u[used] if series.subgroups else None),
         "constant": _constant(seen, h),
         "affine": _affine(seen, h),
         "persistence": _persistence(seen, h),

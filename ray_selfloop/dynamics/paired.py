@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.dynamics.choices import LOG_ODDS_RANKS
 from ray_selfloop.dynamics.contrasts import (
     Contrast,
     Mask,
@@ -18,19 +19,22 @@ from ray_selfloop.dynamics.contrasts import (
     usable_in_all,
     weights,
 )
-from ray_selfloop.dynamics.statements import RANK_GAP
+from ray_selfloop.dynamics.statements import RANK_GAP, RANK_MEAN
 from ray_selfloop.evaluation import fairness
-from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet
+from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet, without_subgroups
 from ray_selfloop.evaluation.readings import (
     Plan,
     all_readings,
+    cross_fitted,
     di_classes,
     rate_readings,
     subgroup_readings,
 )
+from ray_selfloop.evaluation.reliance import reliance_readings
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
 
 PAIR = TREATMENT, CONTROL = "treatment", "no_synthetic"
+RANKED_METRICS = ("ranked_accuracy", "ranked_cross_fitted", LOG_ODDS_RANKS)
 Key = tuple[str, str]  # metric key of the results table, subgroup or ""
 Quality = Mapping[str, Mapping[tuple[str, int, int], float]]
 
@@ -116,9 +120,13 @@ def _read(tally: Tally, plan: Plan, observed: bool) -> dict[Key, Floats]:
         for r in found
         if not r.cls and not r.metric.startswith("tpr")
     }
-    for metric in ("ranked_accuracy", "ranked_cross_fitted"):
-        best = read[metric, f"rank {plan.test.groups}"]
-        read[metric, RANK_GAP] = best - read[metric, "rank 1"]
+    if observed:
+        logits = cross_fitted(tally, plan, fairness.log_odds)
+        ranks = (np.ascontiguousarray(logits[..., k]) for k in range(plan.test.groups))
+        read |= {(LOG_ODDS_RANKS, f"rank {k + 1}"): values for k, values in enumerate(ranks)}
+    for metric in RANKED_METRICS if observed else RANKED_METRICS[:2]:
+        best, worst = read[metric, f"rank {plan.test.groups}"], read[metric, "rank 1"]
+        read[metric, RANK_GAP], read[metric, RANK_MEAN] = best - worst, 0.5 * (best + worst)
     if plan.test.groups > 2:
         read |= dict(_without_last(tally, plan))
     return read
@@ -167,7 +175,8 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
     chosen = list(_chosen(classifier, arms, last))
     outcomes = [outcome for _, outcome in chosen]
     trials = tuple(Trial(arm, o.loop_seed, o.seed, o.generation) for arm, o in chosen)
-    test = _with_subgroups(arms[TREATMENT].test)
+    test = arms[TREATMENT].test
+    test = test if test.groups else without_subgroups(test)
     correct: Mask = np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
     classes = _di_classes(correct, outcomes, test, settings.seed)
     sound: Mask = np.array([not o.collapsed for o in outcomes])
@@ -178,7 +187,9 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
         bases = _bases([trials[t] for t in rows], sound[rows])
         plan = Plan(test, settings.ordered, bases, classes[rows])
         tally = resampled(correct[rows], test, settings.resamples, settings.seed)
-        values.append((rows, _read(tally, plan, observed=True)))
+        reliance = reliance_readings([outcomes[t] for t in rows], plan, settings)
+        removed = {(r.metric, ""): r.values for r in reliance}
+        values.append((rows, _read(tally, plan, observed=True) | removed))
         if arm in PAIR:
             tally = permuted(correct[rows], test, settings.permutations, settings.seed)
             null.append((rows, _read(tally, plan, observed=False)))
@@ -201,11 +212,3 @@ def _joined(arms: Sequence[_ArmReadings], shape: tuple[int, int]) -> dict[Key, F
         for key, values in found.items():
             joined.setdefault(key, np.full(shape, np.nan))[:, rows] = values
     return joined
-
-
-def _with_subgroups(test: TestSet) -> TestSet:
-    """A dataset without subgroups, as one with a single nameless one."""
-    if test.groups:
-        return test
-    zeros, ones = np.zeros(len(test.labels), np.int64), np.ones((test.classes, 1))
-    return replace(test, subgroups=zeros, subgroup_names=("",), train_shares=ones, crossed=False)

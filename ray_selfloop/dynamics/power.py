@@ -1,13 +1,16 @@
 """The minimum detectable effect of a sweep, before anything is spent.
 
-Of the change of accuracy, MD and MEO: treatment minus control, last minus first generation. Both
-arms share generation 0 and the test images, so that what the images have in common cancels; left
-are the classifiers' own noise on the images and what differs between chains:
+Of the change of accuracy, MD, MEO and the drop under an ablation: treatment minus control, last
+minus first generation. Both arms share generation 0 and the test images, so that what the images
+have in common cancels; left are the classifiers' own noise on the images and what differs between
+chains:
     error^2 = (chain_sd^2 + v) / m,  freedom = m - 1,
     MDE = (t_{1 - alpha/2} + t_{power}) * error
 with m chains and v the image part of one chain. For accuracy a and correlation r between two
-classifiers' correctness on an image, ``v = 2 (1 - r) a (1 - a) / (n * seeds)``; for MD and MEO v is
-simulated at that correlation. Knows sizes and assumptions, no data.
+classifiers' correctness on an image, ``v = 2 (1 - r) a (1 - a) / (n * seeds)``. For the drop, with
+a' the ablated accuracy, ``a (1 - a) + a' (1 - a')`` stands for ``a (1 - a)``: a classifier's own
+noise on a picture and on its ablation counts as independent, the cautious choice. For MD and MEO v
+is simulated at that correlation. Knows sizes and assumptions, no data.
 """
 
 from collections.abc import Mapping
@@ -18,7 +21,13 @@ from scipy.stats import norm
 
 from ray_selfloop import seeding
 from ray_selfloop.config.claims import Claims
-from ray_selfloop.config.dataset import Cifar, ColorizedDigits, ColorizedMnist
+from ray_selfloop.config.dataset import (
+    Breeds,
+    Cifar,
+    ColorizedDigits,
+    ColorizedMnist,
+    HardImageNet,
+)
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.contrasts import detectable
 from ray_selfloop.evaluation import fairness
@@ -27,6 +36,9 @@ from ray_selfloop.evaluation.outcomes import Floats
 MNIST_TEST = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)  # images by digit
 DIGITS_TEST = (36,) * 10  # a fifth of scikit-learn's scans, to within one image
 CIFAR_TEST = 100  # images of each fine class
+IMAGENET_TEST = 50  # ImageNet's validation images of each class
+BREEDS_SUBCLASSES = 4
+DROP = "ablation drop"
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class TestSize:
     """Test images per class and subgroup, ``(C, G)``.
 
     crossed: each image is shown in every subgroup (``counts`` then has equal columns). pooled:
-    rates are pooled over the classes, else taken per class.
+    rates are pooled over the classes, else taken per class. masked: there are ablations.
     """
 
     __test__ = False  # not a test case
@@ -42,6 +54,7 @@ class TestSize:
     counts: Floats
     crossed: bool
     pooled: bool
+    masked: bool = False
 
     @property
     def images(self) -> float:
@@ -66,6 +79,11 @@ def known_size(dataset: object) -> TestSize | None:
         classes = len(dataset.superclasses or range(20))
         whole = np.full((classes, 5), float(CIFAR_TEST))
         return TestSize(_limited(whole, dataset.limit_test), False, False)
+    if isinstance(dataset, HardImageNet | Breeds):
+        masked = isinstance(dataset, HardImageNet)
+        groups = 1 if masked else BREEDS_SUBCLASSES
+        whole = np.full((len(dataset.class_names), groups), float(IMAGENET_TEST))
+        return TestSize(_limited(whole, dataset.limit_test), False, False, masked)
     if not isinstance(dataset, ColorizedDigits):
         return None
     mnist = isinstance(dataset, ColorizedMnist)
@@ -95,8 +113,11 @@ def image_variance(
     Crossed images: one classifier's correctness on the same image in two colours counts as the same
     for accuracy and as independent for gaps, the cautious choice in both.
     """
-    noise = (1 - settings.image_correlation) * accuracy * (1 - accuracy)
-    variance = {"accuracy": 2 * noise / (size.images * seeds)}
+    own, ablated = 1 - settings.image_correlation, settings.ablated_accuracy
+    noise = {"accuracy": own * accuracy * (1 - accuracy)}
+    if size.masked:
+        noise[DROP] = noise["accuracy"] + own * ablated * (1 - ablated)
+    variance = {metric: 2 * value / (size.images * seeds) for metric, value in noise.items()}
     if size.counts.shape[1] > 1:
         rates = _simulated_rates(size, accuracy, seeds, settings, seed)
         for metric, gap in (("md", fairness.md), ("meo", fairness.mean_gap)):
@@ -154,7 +175,7 @@ def mde(v: float, chains: int, settings: Evaluation) -> float:
 
 def _margin(metric: str, v: float, chains: int, settings: Evaluation) -> float:
     """The margin of `claims`: the floor's expected width, from the image part alone."""
-    if metric == "accuracy":
+    if metric in ("accuracy", DROP):  # which have no floor
         return settings.claims.margin
     width = 2 * float(norm.ppf(0.5 + settings.level / 2)) * (v / chains) ** 0.5
     return max(settings.claims.margin, width)
@@ -176,10 +197,16 @@ def sentences(
         f"minimum detectable effect ({chain}; treatment - no_synthetic, last - first generation, "
         f"two-sided {alpha:.3g} %, power {power:.3g} %): {_listed(effects)}",
         f"chains needed for the smallest effect of interest: {_listed(needed)}",
-        f"assumed: accuracy {accuracy:.3f}, sd between chains {settings.claims.chain_sd:g}, "
+        f"assumed: accuracy {accuracy:.3f}, {_ablated(size, settings)}"
+        f"sd between chains {settings.claims.chain_sd:g}, "
         f"correlation of two classifiers on an image {settings.claims.image_correlation:g}, "
         f"{size.images:.0f} test images, {seeds} classifier seeds; one test, no Holm adjustment",
     ]
+
+
+def _ablated(size: TestSize, settings: Evaluation) -> str:
+    ablated = settings.claims.ablated_accuracy
+    return f"without the object {ablated:.3f}, " if size.masked else ""
 
 
 def _needed(found: Detectable, most: int) -> str:

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Literal
 
 from ray_selfloop.dynamics.contrasts import LAST_MINUS_FIRST, SLOPE
+from ray_selfloop.evaluation.names import GAP
+from ray_selfloop.evaluation.outcomes import KINDS
 
 Direction = Literal["increases", "decreases", "does not change"]
 Compare = Literal["", "initialization", "pretrained", "size", "generator"]
@@ -22,7 +24,8 @@ MOBILENET = ("mobilenet_v3_small", "mobilenet_v3_large")
 LARGE = ("vgg19", "resnet50")
 SMALL = ("lenet", "alexnet")
 WORST = "rank 1"  # of eq. 5
-RANK_GAP = "best minus worst"  # the last rank less the first
+RANK_GAP = GAP  # the last rank less the first
+RANK_MEAN = "mean of best and worst"
 DISTANCE = "fid"
 KIN = ("fid", "kid", "frechet_distance/", "kernel_distance/")  # each tested under its own name
 FAIRER: tuple[tuple[str, Direction], ...] = (("meo", UP), ("di", UP), ("md", DOWN))
@@ -38,6 +41,8 @@ class Statement:
     are always tested. compare: difference of two contrasts, first minus second: biased - unbiased,
     pretrained - scratch, mean of the large - mean of the small networks; ``generator``: change of
     the treatment's generator since generation 1, without a control.
+    steeper: of `RANK_GAP`: says that the worst subgroup's slope is the steeper one, whichever way
+        both go. Both falling, the gap grows; both rising, it shrinks.
     untestable: why no change over generations tests it; "" otherwise.
     """
 
@@ -55,6 +60,7 @@ class Statement:
     subgroup: str = ""
     estimand: str = SLOPE
     compare: Compare = ""
+    steeper: bool = False
     untestable: str = ""
 
 
@@ -297,10 +303,12 @@ def _imagenet() -> Iterator[Statement]:
         "hard imagenet", "accuracy", UP, classifiers=("alexnet", *MOBILENET),
         estimand=LAST_MINUS_FIRST,
     )  # fmt: skip
-    yield said(
-        "hard-spurious", section, "All models tend to rely less on spurious correlations",
-        "hard imagenet", "ablation_drop", UP,
-    )  # fmt: skip
+    for kind in KINDS:  # "the performance drop caused by masking the image": clean minus ablated
+        yield said(
+            f"hard-spurious-{kind}", section,
+            "All models tend to rely less on spurious correlations (a larger drop when masked)",
+            "hard imagenet: spurious cues", f"ablation_drop/{kind}", UP,
+        )  # fmt: skip
     yield said(
         "hard-fid", "appendix B", "Quality decreases significantly for Hard ImageNet",
         "generators", DISTANCE, UP, compare="generator",
@@ -308,7 +316,7 @@ def _imagenet() -> Iterator[Statement]:
     yield Statement(
         "breeds-ranks", "appendix A",
         "Greater impact on the worst-performing subgroups: a steeper slope than the best's",
-        "breeds subgroups", RANKED, UP, "breeds", subgroup=RANK_GAP,
+        "breeds subgroups", RANKED, UP, "breeds", subgroup=RANK_GAP, steeper=True,
     )  # fmt: skip
     for dataset in (MNIST, "cifar"):
         yield Statement(

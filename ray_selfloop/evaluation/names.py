@@ -1,17 +1,22 @@
 """Every metric key of the results table: its unit, ideal value, range and definition.
 
 How keys are put together, in this order:
-    ``<metric>[_<reading>][_<change>][_floor]`` or ``<metric>/<features>``
+    ``<metric>[_<reading>][_<change>][_floor]``, ``<metric>/<features>`` or
+    ``<metric>[_<change>]/<ablation>``
 reading: ``pooled`` (rates over all classes together) or ``per_class`` (within each class, then the
     mean over classes); without a reading: the one that applies to the dataset. ``by_share_rank``:
     subgroups of all classes pooled by the rank of their training share (rotated colours).
 change: ``change`` (since generation 0, within chain, seed and image), ``change_level`` (the part
-    that the accuracy of each class explains) and ``change_distribution`` (the rest).
+    that the accuracy of each class explains; of ``ablation_drop`` the part that clean accuracy
+    explains: the change at generation 0's relative drop) and ``change_distribution`` (the rest).
 floor: the same number with subgroup labels permuted: value = mean, low and high = band.
 
 Feature metrics (distances, precision to coverage, copies, q) move with the number of images. They
 use ``evaluation.samples`` images of split ``generated``; of ``kept`` and ``queue`` at most as many
 as one generation keeps, so that a filling queue moves none of them. ``samples`` says how many.
+
+``ranked_cross_fitted_slope`` belongs to no generation. Its subgroup, beside the ranks, is `GAP` for
+their difference.
 
 Rows with an empty ``seed`` are means over seeds, then over chains. Their interval covers chains and
 test images where there are several chains. **With one chain it covers the test images alone: it
@@ -25,6 +30,7 @@ from math import inf
 
 READINGS = ("pooled", "per_class", "by_share_rank")
 CHANGES = ("change_level", "change_distribution", "change")
+GAP = "best minus worst"  # subgroup of the last rank less the first
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,12 @@ METRICS: dict[str, Metric] = {
         "eq. 5 with ranks from one half of the test images at generation 0, accuracy on the "
         "other, halves swapped and averaged",
     ),
+    "ranked_cross_fitted_slope": Metric(
+        "fraction per generation",
+        None,
+        (-1.0, 1.0),
+        "least-squares slope of ranked_cross_fitted over generations, within chain and seed",
+    ),
     "worst_subgroup": _rate(1.0, "smallest subgroup TPR"),
     "log_odds_gap": Metric(
         "logit", 0.0, (0.0, inf), "largest minus smallest subgroup log((s + 1/2)/(n - s + 1/2))"
@@ -83,6 +95,32 @@ METRICS: dict[str, Metric] = {
         (0.0, 1.0),
         "standard deviation of the true subgroup TPR within a class, "
         "by variance components; root of the mean variance",
+    ),
+    "ablation_accuracy": _rate(
+        None, "accuracy with the object taken out of the test images, over those where it can be"
+    ),
+    "ablation_drop": Metric(
+        "fraction",
+        None,
+        (-1.0, 1.0),
+        "clean minus ablated accuracy on the same images; the larger, the less a classifier relies "
+        "on spurious cues, but a lower clean accuracy alone shrinks it",
+    ),
+    "ablation_drop_relative": Metric(
+        "ratio",
+        None,
+        (-inf, inf),
+        "ablation_drop over clean accuracy less chance 1/C; 1: at chance without the object",
+    ),
+    "ablation_undefined": Metric(
+        "test rows", None, (0.0, inf), "test images in which an ablation is not defined"
+    ),
+    "relative_foreground_sensitivity": Metric(
+        "ratio",
+        1.0,
+        (-1.0, 1.0),
+        "accuracy with noise beside the object minus with noise on it, over the largest such "
+        "difference at their mean",
     ),
     "flips_lost": _rate(None, "share of test rows correct at generation 0 and wrong now"),
     "flips_gained": _rate(None, "share of test rows wrong at generation 0 and correct now"),

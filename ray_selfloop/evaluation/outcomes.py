@@ -3,13 +3,19 @@
 Knows nothing of images, networks or files.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+KINDS = ("object_gray", "box_gray", "box_neighbour")
+"""The ablations of sec. 4.4: what becomes of the object in a test picture."""
+NOISES = ("noise_foreground", "noise_background")
+"""Where noise is added for relative foreground sensitivity: on the object, and beside it."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +66,20 @@ class TestSet:
         return len(self.subgroup_names)
 
 
+def without_subgroups(test: TestSet) -> TestSet:
+    """A dataset without subgroups, as one with a single nameless one."""
+    zeros, ones = np.zeros(len(test.labels), np.int64), np.ones((test.classes, 1))
+    return replace(test, subgroups=zeros, subgroup_names=("",), train_shares=ones, crossed=False)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The stored result of one trial on the test set.
 
     predictions: int ``(n,)``, predicted class of each test row, in the test set's order.
     collapsed: the classifier is no better than chance; it never enters a mean.
+    ablated: kind (of `KINDS` and `NOISES`) -> int ``(n,)``, predicted class of each test row under
+        that ablation, -1 where it is not defined; empty for test images without masks.
     """
 
     loop_seed: int
@@ -74,3 +88,4 @@ class Outcome:
     seed: int
     predictions: NDArray[np.integer]
     collapsed: bool = False
+    ablated: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)

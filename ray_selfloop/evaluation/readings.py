@@ -4,7 +4,7 @@ Decides which readings exist (pooled, per class, by share rank). Knows nothing o
 or rows: a reading is an array over draws and trials, reduced elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -151,18 +151,28 @@ def _by_share_rank(tally: Tally, plan: Plan) -> Iterator[Reading]:
         yield Reading("tpr_by_share_rank", rates[..., k], subgroup=name, floored=False, rows=rows)
 
 
-def _ranks(tally: Tally, plan: Plan) -> Iterator[Reading]:
-    rates = fairness.ratio(tally.hits, tally.support)
-    in_sample = fairness.ranked(rates)
-    first = fairness.ratio(tally.half_hits, tally.half_support[:, None])
-    second = fairness.ratio(
-        tally.hits - tally.half_hits, tally.support - tally.half_support[:, None]
+def cross_fitted(tally: Tally, plan: Plan, scale: Callable[[Floats, Floats], Floats]) -> Floats:
+    """Eq. 5 with ranks from one half of the test images at generation 0 and values on the other,
+    halves swapped and averaged: ``(B, T, G)``; NaN for a trial without a generation 0.
+
+    scale: (hits, support) -> the values, `ratio` for the accuracy of eq. 5.
+    """
+    halves = (
+        (tally.half_hits, tally.half_support[:, None]),
+        (tally.hits - tally.half_hits, tally.support - tally.half_support[:, None]),
     )
+    first, second = (fairness.ratio(*half) for half in halves)
+    on_first, on_second = (scale(*half) for half in halves)
     crossed = 0.5 * (
-        fairness.ranked_by(first[:, plan.base], second)
-        + fairness.ranked_by(second[:, plan.base], first)
+        fairness.ranked_by(first[:, plan.base], on_second)
+        + fairness.ranked_by(second[:, plan.base], on_first)
     )
-    crossed = np.where((plan.base >= 0)[:, None], crossed, np.nan)
+    return np.where((plan.base >= 0)[:, None], crossed, np.nan)
+
+
+def _ranks(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    in_sample = fairness.ranked(fairness.ratio(tally.hits, tally.support))
+    crossed = cross_fitted(tally, plan, fairness.ratio)
     for k in range(plan.test.groups):
         yield Reading("ranked_accuracy", in_sample[..., k], subgroup=f"rank {k + 1}")
         yield Reading("ranked_cross_fitted", crossed[..., k], subgroup=f"rank {k + 1}")

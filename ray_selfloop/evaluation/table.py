@@ -14,19 +14,24 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation import names
+from ray_selfloop.evaluation.fairness import ratio
 from ray_selfloop.evaluation.fidelity import wilson
 from ray_selfloop.evaluation.intervals import band, over_chains, reverse_percentile
-from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet
+from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet, without_subgroups
 from ray_selfloop.evaluation.readings import (
     Plan,
     Reading,
     all_readings,
+    cross_fitted,
     di_classes,
     rate_readings,
     subgroup_readings,
 )
+from ray_selfloop.evaluation.reliance import defined, kinds_of, reliance_readings
 from ray_selfloop.evaluation.rows import Rows, Where
-from ray_selfloop.evaluation.tallies import permuted, resampled
+from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
+from ray_selfloop.evaluation.trends import slope_weights
 
 Mask = NDArray[np.bool_]
 
@@ -96,7 +101,8 @@ def _keys(metric: str, test: TestSet, suffix: str) -> list[str]:
     gap_rms is a within-class number by definition: its pooled reading never applies.
     """
     pooled = test.pooled and not metric.startswith("gap_")
-    key = metric + suffix
+    stem, slash, kind = metric.partition("/")
+    key = f"{stem}{suffix}{slash}{kind}"
     plain = re.sub(f"_{'pooled' if pooled else 'per_class'}(?=_|$)", "", key)
     return [key] if plain == key else [key, plain]
 
@@ -247,6 +253,46 @@ def _flip_rows(rows: Rows, trials: _Trials, correct: Mask) -> None:
                 rows.add(key, [value], trials.where(int(t)), ("", subgroup))
 
 
+def _slope_rows(rows: Rows, trials: _Trials, tally: Tally) -> None:
+    """Slopes of the cross-fitted ranks and of best minus worst: a mean over seeds, then chains."""
+    ranks = cross_fitted(tally, trials.plan, ratio)
+    chains = _slopes_by_chain(trials, _used(trials, "ranked_cross_fitted"))
+    groups = trials.plan.test.groups
+    if not chains or groups < 2:
+        return
+    series = {f"rank {k + 1}": ranks[..., k] for k in range(groups)}
+    series[names.GAP] = ranks[..., -1] - ranks[..., 0]
+    for subgroup, values in series.items():
+        draws = np.column_stack([values[:, w != 0] @ w[w != 0] for w in chains])
+        ends = over_chains(draws, trials.settings.level)
+        where = Where(classifier=trials.classifier)
+        rows.add("ranked_cross_fitted_slope", ends, where, ("", subgroup))
+
+
+def _slopes_by_chain(trials: _Trials, used: Mask) -> list[Floats]:
+    """Of each chain the weights ``(T,)`` of the mean slope of its seeds."""
+    last = max(o.generation for o in trials.outcomes)
+    runs: dict[tuple[int, int], list[int]] = {}
+    for t in np.flatnonzero(used):
+        outcome = trials.outcomes[t]
+        runs.setdefault((outcome.loop_seed, outcome.seed), []).append(int(t))
+    chains: dict[int, list[Floats]] = {}
+    for (chain, _), members in runs.items():
+        slope = slope_weights([trials.outcomes[t].generation for t in members], last)
+        if slope is not None:
+            weights = np.zeros(len(trials.outcomes))
+            weights[members] = slope
+            chains.setdefault(chain, []).append(weights)
+    return [np.mean(seeds, axis=0) for seeds in chains.values()]
+
+
+def _undefined_rows(rows: Rows, outcomes: Sequence[Outcome]) -> None:
+    """Test images in which an ablation is not defined: a fact of the images, not of a trial."""
+    for kind in kinds_of(outcomes):
+        count = float((~defined(outcomes, [kind])).any(axis=0).sum())
+        rows.add(f"ablation_undefined/{kind}", [count], Where())
+
+
 def _support_rows(rows: Rows, test: TestSet) -> None:
     for g, subgroup in enumerate(test.subgroup_names):
         member = test.subgroups == g
@@ -256,26 +302,23 @@ def _support_rows(rows: Rows, test: TestSet) -> None:
             rows.add("support", [count], Where(), (name, subgroup))
 
 
-def _without_subgroups(test: TestSet) -> TestSet:
-    """A dataset without subgroups, as one with a single nameless one."""
-    zeros, ones = np.zeros(len(test.labels), np.int64), np.ones((test.classes, 1))
-    return replace(test, subgroups=zeros, subgroup_names=("",), train_shares=ones, crossed=False)
-
-
 def _classifier_rows(
     rows: Rows, outcomes: list[Outcome], test: TestSet, settings: Evaluation
 ) -> None:
     correct: Mask = np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
     plain = test.groups == 0
-    subgrouped = _without_subgroups(test) if plain else test
+    subgrouped = without_subgroups(test) if plain else test
     tally = resampled(correct, subgrouped, settings.resamples, settings.seed)
     trials = _trials(outcomes, tally.hits[0], tally.support, subgrouped, settings)
+    reliance = reliance_readings(outcomes, trials.plan, settings)
+    _reading_rows(rows, trials, reliance, floor=False)
     if plain:
         accuracy = [r for r in rate_readings(tally, trials.plan) if r.metric == "accuracy"]
         _reading_rows(rows, trials, accuracy, floor=False)
         _count_rows(rows, trials, np.zeros(len(outcomes), np.int64))
         return
     _reading_rows(rows, trials, all_readings(tally, trials.plan), floor=False)
+    _slope_rows(rows, trials, tally)
     zero = ((tally.hits[0] == 0) & (tally.support > 0)).any(axis=-1).sum(axis=-1)
     null = permuted(correct, test, settings.permutations, settings.seed)
     _reading_rows(rows, trials, subgroup_readings(null, trials.plan, bootstrap=False), floor=True)
@@ -296,6 +339,7 @@ def fairness_rows(
     ordered = sorted(outcomes, key=lambda o: (o.classifier, o.loop_seed, o.seed, o.generation))
     rows = Rows(scenario, "test")
     _support_rows(rows, test)
+    _undefined_rows(rows, ordered)
     for classifier in sorted({o.classifier for o in ordered}):
         chosen = [o for o in ordered if o.classifier == classifier]
         _classifier_rows(rows, chosen, test, settings)

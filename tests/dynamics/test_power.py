@@ -8,7 +8,13 @@ import pytest
 from scipy.special import expit, logit
 
 from ray_selfloop.config.claims import Claims
-from ray_selfloop.config.dataset import Cifar, ColorizedDigits, ColorizedMnist
+from ray_selfloop.config.dataset import (
+    Breeds,
+    Cifar,
+    ColorizedDigits,
+    ColorizedMnist,
+    HardImageNet,
+)
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics import power
 from ray_selfloop.dynamics.contrasts import effect
@@ -31,6 +37,18 @@ def test_known_test_sets_have_their_sizes():
     assert power.known_size(Cifar(superclasses=("fish", "people"))).counts.shape == (2, 5)
     assert power.known_size(ColorizedDigits()).images == 360
     assert power.known_size(object()) is None
+
+
+def test_the_pictures_of_imagenet_are_fifty_of_each_class_or_subclass():
+    hard = power.known_size(HardImageNet())
+    assert (hard.images, hard.counts.shape, hard.masked) == (750, (15, 1), True)
+    assert power.known_size(HardImageNet(classes=("ski", "patio"))).images == 100
+    assert power.known_size(HardImageNet(limit_test=150)).images == pytest.approx(150)
+    for benchmark, classes in (("living17", 17), ("nonliving26", 26)):
+        breeds = power.known_size(Breeds(benchmark=benchmark))
+        assert (breeds.counts == 50).all()
+        assert (breeds.counts.shape, breeds.pooled, breeds.masked) == ((classes, 4), False, False)
+    assert power.known_size(Breeds(limit_test=340)).images == pytest.approx(340)
 
 
 def test_random_colours_have_the_training_shares():
@@ -59,6 +77,27 @@ def test_the_formula_for_accuracy():
     settings = Claims(image_correlation=0.3)
     found = power.image_variance(size, 0.8, 2, settings)["accuracy"]
     assert found == pytest.approx(2 * 0.7 * 0.8 * 0.2 / (1000 * 2))
+
+
+def test_a_drop_has_the_noise_of_two_accuracies():
+    size = power.known_size(HardImageNet())
+    settings = Claims(image_correlation=0.3, ablated_accuracy=0.6)
+    found = power.image_variance(size, 0.9, 2, settings)
+    assert set(found) == {"accuracy", power.DROP}  # no subgroups, no gaps
+    assert found[power.DROP] == pytest.approx(2 * 0.7 * (0.9 * 0.1 + 0.6 * 0.4) / (750 * 2))
+    assert found["accuracy"] == pytest.approx(2 * 0.7 * 0.9 * 0.1 / (750 * 2))
+
+
+def test_the_sentences_speak_of_the_drop_where_there_are_masks_and_of_gaps_in_subgroups():
+    hard, breeds = (
+        power.sentences(power.known_size(data), 0.9, 3, 1, SETTINGS)
+        for data in (HardImageNet(), Breeds())
+    )
+    assert "ablation drop 0.0" in hard[0]
+    assert "md" not in hard[0]
+    assert "assumed: accuracy 0.900, without the object 0.700, sd between" in hard[2]
+    assert all(f"{metric} 0.0" in breeds[0] for metric in ("accuracy", "md", "meo"))
+    assert "object" not in breeds[2]
 
 
 def test_more_chains_seeds_and_images_detect_less():
@@ -115,6 +154,28 @@ def world():
     correlation = p.var() / (p.mean() * (1 - p.mean()))
     settings = Evaluation(claims=Claims(chain_sd=0.02, image_correlation=correlation))
     return test, power.TestSize(np.full((4, 3), IMAGES / 12), False, True), settings
+
+
+def test_a_drop_of_the_planned_size_is_found_at_the_planned_power_or_better():
+    """Better: a classifier that is right on a picture is rather right on its ablation as well."""
+    rng, n, chains, hits, settings = np.random.default_rng(2), 750, 4, [], SETTINGS
+    size = power.known_size(HardImageNet())
+    planned = {one.metric: one.mde for one in power.plan_effects(size, 0.9, chains, 1, settings)}
+
+    def right(image, accuracy):
+        """Correctness of correlation 1/2 between classifiers: half of it is the image's own."""
+        own = rng.random((chains, n)) < accuracy
+        return np.where(rng.random((chains, n)) < 0.5**0.5, image < accuracy, own)
+
+    for _ in range(400):
+        easy, gone = rng.random(n), rng.random(n)
+        wander = 0.02 * rng.standard_normal((chains, 1))
+        lower = 0.7 - planned[power.DROP] - wander
+        plus, less = (right(easy, 0.9) * 1.0 - right(gone, a) for a in (lower, 0.7))
+        drawn = [np.arange(n), *rng.integers(n, size=(40, n))]
+        draws = np.stack([(plus[:, d] - less[:, d]).mean(axis=1) for d in drawn])
+        hits.append(effect(draws, 0.95).p_change() <= 0.05)
+    assert 0.74 <= np.mean(hits) <= 0.92
 
 
 def experiment(rng, test, shift):

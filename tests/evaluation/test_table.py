@@ -9,30 +9,12 @@ import worlds
 from fairlearn.metrics import MetricFrame
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score
+from worlds import FEW, pick, rows
 
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import names
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
 from ray_selfloop.evaluation.rows import COLUMNS, KEY, NAN, Rows, Where
-from ray_selfloop.evaluation.table import fairness_rows
-
-FEW = Evaluation(resamples=60, permutations=60)
-
-
-def rows(outcomes, test, settings=FEW):
-    return fairness_rows("s", outcomes, test, settings)
-
-
-def pick(table, metric, classifier="a", **keys):
-    """The one row with these keys; ``seed`` and ``chain`` left out mean the mean's row."""
-    names_ = {"chain": "loop_seed", "cls": "class"}
-    wanted = {"class": "", "subgroup": "", "loop_seed": None, "seed": None, "generation": None}
-    wanted |= {names_.get(key, key): value for key, value in keys.items()}
-    match = (table["metric"] == metric) & (table["classifier"] == classifier)
-    for column, value in wanted.items():
-        match &= table[column].isna() if value is None else (table[column] == value).fillna(False)
-    (row,) = table[match].to_dict("records")
-    return row
 
 
 @pytest.fixture(scope="module")
@@ -371,6 +353,41 @@ def test_cell_rates_have_wilsons_interval_and_one_of_exactly_one_has_a_width():
     assert (mean["low"], mean["high"]) == pytest.approx((low, 1.0))
     pooled = pick(table, "tpr", subgroup="g1", **where)
     assert pooled["low"] == pytest.approx(binomtest(40, 40).proportion_ci(0.95, "wilson").low)
+
+
+def test_slopes_of_cross_fitted_ranks_are_those_of_least_squares():
+    rng = np.random.default_rng(11)
+    test = worlds.independent(rng, n=400, pooled=False)
+    outcomes = worlds.outcomes(rng, test, chains=2, generations=5, seeds=2)
+    table, metric = rows(outcomes, test), "ranked_cross_fitted"
+
+    def runs(subgroup):
+        return [
+            [
+                pick(table, metric, subgroup=subgroup, chain=k, seed=s, generation=t)["value"]
+                for t in range(5)
+            ]
+            for k in range(2)
+            for s in range(2)
+        ]
+
+    found = {}
+    for subgroup in ("rank 1", "rank 2", "rank 3"):
+        row = pick(table, f"{metric}_slope", subgroup=subgroup)
+        slopes = [np.polyfit(range(5), run, 1)[0] for run in runs(subgroup)]
+        assert row["value"] == pytest.approx(np.mean(slopes))
+        assert row["low"] <= row["value"] <= row["high"]
+        found[subgroup] = row["value"]
+    gap = pick(table, f"{metric}_slope", subgroup=names.GAP)
+    assert gap["value"] == pytest.approx(found["rank 3"] - found["rank 1"])
+
+
+def test_a_run_without_half_of_the_generations_has_no_slope():
+    rng = np.random.default_rng(12)
+    test = worlds.independent(rng)
+    outcomes = worlds.outcomes(rng, test, generations=6, seeds=1)
+    kept = [replace(o, collapsed=o.generation in (1, 2, 3, 4)) for o in outcomes]
+    assert not (rows(kept, test)["metric"] == "ranked_cross_fitted_slope").any()
 
 
 def test_two_rows_with_one_key_are_an_error():

@@ -1,10 +1,30 @@
-"""Small synthetic test sets and predictions, drawn from a seed."""
+"""Small synthetic test sets and predictions, drawn from a seed, and the rows made of them."""
 
 import numpy as np
 
+from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
+from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import save_array
+
+FEW = Evaluation(resamples=60, permutations=60)
+
+
+def rows(outcomes, test, settings=FEW):
+    return fairness_rows("s", outcomes, test, settings)
+
+
+def pick(table, metric, classifier="a", **keys):
+    """The one row with these keys; ``seed`` and ``chain`` left out mean the mean's row."""
+    names_ = {"chain": "loop_seed", "cls": "class"}
+    wanted = {"class": "", "subgroup": "", "loop_seed": None, "seed": None, "generation": None}
+    wanted |= {names_.get(key, key): value for key, value in keys.items()}
+    match = (table["metric"] == metric) & (table["classifier"] == classifier)
+    for column, value in wanted.items():
+        match &= table[column].isna() if value is None else (table[column] == value).fillna(False)
+    (row,) = table[match].to_dict("records")
+    return row
 
 
 def names(prefix, count):
