@@ -4,6 +4,7 @@ Everything here is derived from the store; it can be made again at any time and 
 that a stage should have computed.
 """
 
+import math
 import tempfile
 import uuid
 from collections import defaultdict
@@ -16,10 +17,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ray_selfloop import __version__, arms, tracking
+from ray_selfloop import __version__, arms, loop, tracking
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import Ids, Images, ImageSource
+from ray_selfloop.data.pictures import View, seen, view_of
 from ray_selfloop.evaluation.rows import COLUMNS
+from ray_selfloop.filtering.cut import CLIP_SCORES
 from ray_selfloop.graph import Node, Place, Stage, line_of
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
@@ -47,6 +50,7 @@ from ray_selfloop.store import Record
 
 RESULTS, REPORT = "results.parquet", "report.html"
 SAMPLES_PER_CLASS = 6
+SHOWN_SIDE = 128  # pixels at which pictures are decoded for a grid
 QUESTION = "Does training on generated data amplify bias across generations?"
 
 
@@ -194,8 +198,10 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         group=arms.group(scenario),
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name,
-        initialization=getattr(sweep.dataset, "initialization", ""),
+        initialization=loop.initialization(sweep),
         pretrained=bool(sweep.training.pretrained),
+        clip=CLIP_SCORES[sweep.filter.clip.kind] if sweep.filter.uses_clip else "",
+        base=getattr(sweep.generator, "base", ""),
     )
 
 
@@ -224,7 +230,7 @@ def _samples(plan: Plan, scenario: Scenario) -> Iterator[Samples]:
             images = _grid(train.images, train.labels, classes)
             yield Samples(first, 0, images, classifier=place.classifier)
         inputs = Inputs(_reader(kept), plan.store)
-        images = _grid(inputs.array("self", "images"), inputs.array("self", "labels"), classes)
+        images = _grid(inputs.images("self"), inputs.array("self", "labels"), classes)
         yield Samples(first, place.generation, images, classifier=place.classifier)
 
 
@@ -233,13 +239,23 @@ def _reader(stage: Stage) -> Stage:
     return Stage("reader", 0, {}, {"self": stage.key})
 
 
-def _grid(images: Images, labels: Ids, classes: int) -> Images:
+def _grid(images: ImageSource, labels: Ids, classes: int) -> Images:
     """The first images of each class, ``(classes, k, C, H, W)``; black where there are fewer."""
+    images = _small(images)
     grid = np.zeros((classes, SAMPLES_PER_CLASS, *images.shape[1:]), np.uint8)
     for label in range(classes):
         rows = np.flatnonzero(labels == label)[:SAMPLES_PER_CLASS]
         grid[label, : len(rows)] = images[rows]
     return grid
+
+
+def _small(images: ImageSource) -> ImageSource:
+    """Pictures as a grid shows them: all of what classifiers see, but smaller."""
+    view = view_of(images)
+    if view is None or view.side <= SHOWN_SIDE:
+        return images
+    frame = math.ceil(SHOWN_SIDE * view.frame / view.side)
+    return seen(images, View(SHOWN_SIDE, frame, view.fit))
 
 
 def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:

@@ -17,6 +17,7 @@ VERSIONS: Mapping[str, int] = {
     "probe": 1,
     "scorer": 1,
     "reference": 1,
+    "latents": 1,
     "generator": 1,
     "samples": 1,
     "kept": 1,

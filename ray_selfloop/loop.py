@@ -4,6 +4,7 @@ The whole loop stands here on one screen. Nothing runs here: every stage is adde
 its key follows from its settings and inputs alone.
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,14 +12,25 @@ from typing import Any
 
 from ray_selfloop import arms, queue, seeding
 from ray_selfloop.classifiers import weights
+from ray_selfloop.config.dataset import PLACES
 from ray_selfloop.config.filter import Filter
+from ray_selfloop.config.generator import Generator, StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
 from ray_selfloop.graph import Graph, Place, Stage
 
 Named = dict[str, Stage]
 DATA = "data"  # where original data lie unless the sweep says otherwise
-AUGMENTATION = {"colorized_digits": "none", "colorized_mnist": "none", "cifar20_100": "crop_flip"}
-PROBED = ("cifar20_100",)  # subgroups of generated images come from a probe, not from pixels
+AUGMENTATION = {
+    "colorized_digits": "none",
+    "colorized_mnist": "none",
+    "cifar20_100": "crop_flip",
+    "hard_imagenet": "frame_crop_flip",
+    "breeds": "frame_crop_flip",
+}
+PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
+MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
+TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
+STREAMED = 64  # least pictures of one row of a stream that a diffusion model draws
 
 
 @dataclass(frozen=True)
@@ -88,9 +100,9 @@ def add_chain(chain: Chain, source: str, graph: Graph) -> None:
     references = _references(chain, data, judges, graph)
     shares = _shares_of_the_unfiltered(chain, data, probe, graph)
     kept: list[Stage] = []
-    generator: Stage | None = None
+    latents, generator = _Latents(chain, graph), None
     for n in range(1, chain.sweep.loop.generations + 1):
-        generator = _generator(chain, n, data, kept, generator, graph)
+        generator = _generator(chain, n, (data, kept), generator, latents, graph)
         experts = _experts(chain, first if chain.sweep.loop.arm == "frozen_expert" else trials)
         drawn_from = {**generator_input(generator), **scorer, **experts, **shares(n)}
         samples = _samples(chain, n, data, drawn_from, graph)
@@ -102,7 +114,10 @@ def add_chain(chain: Chain, source: str, graph: Graph) -> None:
 
 def located_data(chain: Chain) -> dict[str, Any]:
     """Where the original data lie, for a worker in another folder."""
-    return {"root": os.path.abspath(chain.sweep.dataset.root or DATA)}
+    dataset = chain.sweep.dataset
+    places = {name: getattr(dataset, name, None) for name in PLACES - {"download"}}
+    absolute = {name: os.path.abspath(place) for name, place in places.items() if place}
+    return {"root": os.path.abspath(DATA), **absolute}
 
 
 def _shares_of_the_unfiltered(
@@ -118,9 +133,9 @@ def _shares_of_the_unfiltered(
     sweep = chain.sweep.model_copy(update={"loop": loop, "generator": chain.treatment.generator})
     other = replace(chain, scenario=f"{chain.scenario} (its shares)", sweep=sweep)
     kept: list[Stage] = []
-    generator: Stage | None = None
+    latents, generator = _Latents(other, graph), None
     for n in range(1, sweep.loop.generations + 1):
-        generator = _generator(other, n, data, kept, generator, graph)
+        generator = _generator(other, n, (data, kept), generator, latents, graph)
         samples = _samples(other, n, data, generator_input(generator), graph)
         kept.append(_kept(other, n, {"dataset": data, "samples": samples, **probe}, graph))
     return lambda n: {**probe, **{f"shares.{g}": kept[g - 1] for g in range(1, n + 1)}}
@@ -128,7 +143,7 @@ def _shares_of_the_unfiltered(
 
 def dataset_config(sweep: Sweep, source: str) -> dict[str, Any]:
     """What the dataset's content depends on."""
-    settings = sweep.dataset.model_dump(mode="json", exclude={"root", "download"})
+    settings = sweep.dataset.model_dump(mode="json", exclude=set(PLACES))
     return {**settings, "source": source}
 
 
@@ -206,7 +221,8 @@ def _scorer(chain: Chain, data: Stage, graph: Graph) -> Named:
         "seed": chain.seed("scorer"),
         "threads": chain.sweep.compute.threads,
     }
-    return {"scorer": graph.add("scorer", config, {"dataset": data}, chain.place(0))}
+    hints = hints_of(chain.sweep)
+    return {"scorer": graph.add("scorer", config, {"dataset": data}, chain.place(0), hints)}
 
 
 def _probe(chain: Chain, data: Stage, graph: Graph) -> Named:
@@ -220,7 +236,7 @@ def _probe(chain: Chain, data: Stage, graph: Graph) -> Named:
         "seed": seeding.derive(chain.sweep.evaluation.seed, "probe"),
         "threads": chain.sweep.compute.threads,
     }
-    hints = {"pretrained": located(probe.pretrained)}
+    hints = {"pretrained": located(probe.pretrained), **hints_of(chain.sweep)}
     return {"probe": graph.add("probe", config, {"dataset": data}, chain.place(0), hints)}
 
 
@@ -233,7 +249,7 @@ def _references(chain: Chain, data: Stage, judges: Named, graph: Graph) -> Named
         "inception": inception_identity(settings.inception),
         "threads": chain.sweep.compute.threads,
     }
-    hints = inception_hint(settings.inception)
+    hints = inception_hint(settings.inception) | hints_of(chain.sweep)
     place, inputs = chain.place(0), {"dataset": data}
     of_judge = {**config, "inception": None}
     return {
@@ -244,22 +260,79 @@ def _references(chain: Chain, data: Stage, judges: Named, graph: Graph) -> Named
     }
 
 
+class _Latents:
+    """The latents of a chain's picture sets, each set once; nothing for other generators."""
+
+    def __init__(self, chain: Chain, graph: Graph) -> None:
+        self.chain, self.graph = chain, graph
+        settings = chain.sweep.generator
+        self.wanted = isinstance(settings, StableDiffusion) and settings.cache_latents
+
+    def of(self, inputs: Named) -> Named:
+        """``latents.dataset``, ``latents.<g>`` for those sets among ``inputs``."""
+        if not self.wanted:
+            return {}
+        sets = {n: s for n, s in inputs.items() if n == "dataset" or n.startswith("kept.")}
+        return {f"latents.{n.removeprefix('kept.')}": self._stage(n, s) for n, s in sets.items()}
+
+    def _stage(self, name: str, of: Stage) -> Stage:
+        sweep, kept = self.chain.sweep, name.removeprefix("kept.")
+        generator = generator_identity(sweep.generator)
+        what = ("name", "base", "content", "resolution", "flips")
+        config = {
+            "generator": {name: generator[name] for name in what},
+            "threads": sweep.compute.threads,
+        }
+        place = self.chain.place(int(kept) if kept.isdigit() else 0)
+        inputs = {name.partition(".")[0]: of}
+        return self.graph.add("latents", config, inputs, place, hints_of(sweep))
+
+
+def generator_identity(settings: Generator) -> dict[str, Any]:
+    """The settings of a generator that results depend on: a base counts by its content."""
+    found = settings.model_dump(mode="json")
+    if isinstance(settings, StableDiffusion):
+        from ray_selfloop.generators.diffusion_base import identity  # loads torch
+
+        return {**found, "base": "", "revision": "", "content": identity(settings)}
+    return found
+
+
+def hints_of(sweep: Sweep) -> dict[str, Any]:
+    """Where a generator's base lies for a worker in another folder, and how to read pictures."""
+    hints: dict[str, Any] = {}
+    if sweep.resources.decoding_threads > 1:
+        hints["decoders"] = sweep.resources.decoding_threads
+    if isinstance(sweep.generator, StableDiffusion):
+        base, revision = sweep.generator.base, sweep.generator.revision
+        where = os.path.abspath(base) if os.path.isdir(base) else base
+        hints["generator"] = {"base": where, "revision": revision}
+    return hints
+
+
 def _generator(
-    chain: Chain, n: int, data: Stage, kept: list[Stage], previous: Stage | None, graph: Graph
+    chain: Chain,
+    n: int,
+    sets: tuple[Stage, list[Stage]],
+    previous: Stage | None,
+    latents: _Latents,
+    graph: Graph,
 ) -> Stage | None:
+    """Of generation ``n``; ``sets``: the dataset and the kept sets so far."""
     settings = chain.sweep.generator
-    if settings.name != "conditional_gan":
+    if settings.name not in TRAINED:
         return None
-    training_set, inputs = _training_set(chain, n - 1, data, kept)
-    if previous and settings.start == "previous":
+    training_set, inputs = _training_set(chain, n - 1, *sets)
+    inputs |= latents.of(inputs)
+    if previous and getattr(settings, "start", "") == "previous":
         inputs["previous"] = previous
     config = {
-        "generator": settings.model_dump(mode="json"),
+        "generator": generator_identity(settings),
         "training_set": training_set,
         "seed": chain.seed("generator", n),
         "threads": chain.sweep.compute.threads,
     }
-    return graph.add("generator", config, inputs, chain.place(n))
+    return graph.add("generator", config, inputs, chain.place(n), hints_of(chain.sweep))
 
 
 def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> Stage:
@@ -269,7 +342,7 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
     real = sweep.generator.name == "held_out_real"
     skewed = {"skewed": True} if sweep.loop.arm == "real_skewed" else {}
     config = {
-        "generator": sweep.generator.model_dump(mode="json"),
+        "generator": generator_identity(sweep.generator),
         "reserve": {"generation": n, "seed": chain.seed("reserve")} if real else None,
         "volume": sweep.queue.volume or default_volume(sweep),
         "count": sweep.queue.count,
@@ -281,12 +354,21 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
         ),
         "expert": chain.expert[0] if filters.uses_uncertainty else None,
         "seed": chain.seed("samples", n),
-        "batch": sweep.compute.sample_batch,
+        "batch": sample_batch(sweep),
         "threads": sweep.compute.threads,
         **skewed,
     }
     hints = {name: located(value) for name, value in clip.items() if name == "pretrained"}
+    hints |= hints_of(sweep)
     return graph.add("samples", config, {"dataset": data, **inputs}, chain.place(n), hints)
+
+
+def sample_batch(sweep: Sweep) -> int:
+    """Samples of one row of the stream: of a diffusion model whole batches of its own."""
+    if not isinstance(sweep.generator, StableDiffusion):
+        return sweep.compute.sample_batch
+    own = sweep.generator.sample_batch
+    return own * math.ceil(STREAMED / own)
 
 
 def _kept(chain: Chain, n: int, inputs: Named, graph: Graph) -> Stage:
@@ -295,7 +377,7 @@ def _kept(chain: Chain, n: int, inputs: Named, graph: Graph) -> Stage:
     config["clip"] = clip_identity(filters)
     if tilt is not None:
         config["tilt"] = {"tilt": tilt, "seed": chain.seed("tilt", n)}
-    return graph.add("kept", config, inputs, chain.place(n))
+    return graph.add("kept", config, inputs, chain.place(n), hints_of(chain.sweep))
 
 
 def _trials(
@@ -332,7 +414,10 @@ def _trial(
         "weights": expert or judge or (kept and chain.treatment.filter.uses_uncertainty),
         "threads": sweep.compute.threads,
     }
-    place, hints = chain.place(n, name, seed), {"pretrained": located(training.pretrained)}
+    if sweep.dataset.name in MASKED:
+        config["ablation"] = sweep.evaluation.ablation.model_dump(mode="json")
+    place = chain.place(n, name, seed)
+    hints = {"pretrained": located(training.pretrained), **hints_of(sweep)}
     if n and chain.sweep.loop.arm == "no_synthetic":
         config["schedule"] = _schedule(chain.sweep, n)
     inputs = {**training_set[1], **_search(chain, name, training_set[1]["dataset"], graph)}
@@ -363,7 +448,7 @@ def _search(chain: Chain, name: str, data: Stage, graph: Graph) -> Named:
         "seed": seeding.derive(sweep.tune.seed, "search", name),
         "threads": sweep.compute.threads,
     }
-    hints = {"pretrained": located(training.pretrained)}
+    hints = {"pretrained": located(training.pretrained), **hints_of(sweep)}
     return {"search": graph.add("search", config, {"dataset": data}, chain.place(0, name), hints)}
 
 
@@ -397,13 +482,13 @@ def _metrics(chain: Chain, n: int, inputs: Named, kept: list[Stage], graph: Grap
     queued = {f"kept.{g}": kept[g - 1] for g in parts.kept}
     config = {
         "evaluation": measured_with(chain.sweep),
-        "generator": chain.sweep.generator.model_dump(mode="json"),
+        "generator": generator_identity(chain.sweep.generator),
         "generation": n,
         "seed": chain.seed("metrics", n),
         "threads": chain.sweep.compute.threads,
     }
     everything = {**inputs, **queued, "kept": kept[n - 1]}
-    hints = inception_hint(chain.sweep.evaluation.inception)
+    hints = inception_hint(chain.sweep.evaluation.inception) | hints_of(chain.sweep)
     graph.add("generator_metrics", config, everything, chain.place(n), hints)
 
 
@@ -469,16 +554,22 @@ def _described(scenario: Scenario) -> dict[str, Any]:
         "dataset": sweep.dataset.name
         if _as_in_the_paper(sweep)
         else f"other: {sweep.dataset.name}",
-        "initialization": getattr(sweep.dataset, "initialization", ""),
+        "initialization": initialization(sweep),
         "pretrained": bool(sweep.training.pretrained),
         "classifiers": [name for name in sweep.classifiers if _starts_alike(sweep, name)],
     }
 
 
+def initialization(sweep: Sweep) -> str:
+    """What tells scenarios of one dataset apart: how it is coloured, or which benchmark it is."""
+    dataset = sweep.dataset
+    return str(getattr(dataset, "initialization", "") or getattr(dataset, "benchmark", ""))
+
+
 def _as_in_the_paper(sweep: Sweep) -> bool:
     """Whether the loop is the paper's: another one is no evidence on what it says of its own."""
     generator, plain = sweep.generator, sweep.queue.tilt is None
-    trained = generator.name == "conditional_gan" and generator.budget == 1
+    trained = generator.name in TRAINED and getattr(generator, "budget", 1) == 1
     return sweep.loop.regime == "stack" and plain and trained
 
 

@@ -118,10 +118,22 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
         original, reserve = data.original_and_reserve(settings.dataset)
         if control:
             _check_reserve(settings, original, reserve)
+    _check_weights(settings)
+    source = data.source(settings.dataset)
+    for chain in loop.chains(scenario):
+        loop.add_chain(chain, source, graph)
+
+
+def _check_weights(settings: Sweep) -> None:
+    """Raise DataError where weights that the sweep names cannot be meant."""
     if settings.filter.uses_clip and settings.filter.clip.kind == "open_clip":
         from ray_selfloop.filtering.clip import check_source
 
         check_source(settings.filter.clip)
+    if settings.generator.name == "stable_diffusion":
+        from ray_selfloop.generators.diffusion_base import check
+
+        check(settings.generator)
     from ray_selfloop.classifiers import weights
 
     for name in settings.classifiers:
@@ -132,9 +144,6 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
         from ray_selfloop.evaluation import inception
 
         inception.check(settings.evaluation.inception)
-    source = data.source(settings.dataset)
-    for chain in loop.chains(scenario):
-        loop.add_chain(chain, source, graph)
 
 
 def _check_reserve(settings: Sweep, original: Ids, reserve: Ids) -> None:

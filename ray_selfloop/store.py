@@ -131,7 +131,20 @@ class Store:
         sealed = {**values, SEAL: digest(values)}
         text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False)
         _create_if_absent(self.folder(stage.key) / "record.json", text)
+        shutil.rmtree(self._unfinished(stage.key), ignore_errors=True)
         return self.get(stage.key)
+
+    def unfinished(self, key: str) -> Path:
+        """Where a long stage keeps what its next attempt goes on from; gone once it is published.
+
+        What lies there is believed by nobody but that stage, which has to check it.
+        """
+        folder = self._unfinished(key)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _unfinished(self, key: str) -> Path:
+        return self.root / "unfinished" / key
 
     def discard(self, key: str) -> None:
         """Set the record of ``key`` aside, so that the stage counts as missing."""

@@ -314,3 +314,12 @@ def test_an_array_is_read_as_it_was_written(store: Store) -> None:
     assert found.dtype == values.dtype
     found[:] = 0  # a private copy
     assert store.find(STAGE.key, checksums=True)
+
+
+def test_what_a_stage_left_unfinished_goes_once_it_is_published(tmp_path: Path) -> None:
+    store, stage = Store(tmp_path), Stage("generator", 1, {}, {})
+    (store.unfinished(stage.key) / "checkpoint").write_text("step 3")
+    assert (store.unfinished(stage.key) / "checkpoint").read_text() == "step 3"
+    with store.attempt(stage.key) as folder:
+        store.publish(stage, folder, {}, 0.0)
+    assert not list((tmp_path / "unfinished").iterdir())

@@ -19,6 +19,10 @@ from ray_selfloop.config.sweep import Resources
 from ray_selfloop.errors import ResourceError
 
 SLOT = "slot"
+GENERATING = ("latents", "generator", "samples")
+WITH_NETWORKS = (
+    "scorer", "probe", "reference", "kept", "generator_metrics", "search", "classifier",
+)  # fmt: skip
 HEAD = "node:__internal_head__"  # a resource that every cluster's head has
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -33,11 +37,19 @@ class Cluster:
 
     slots: stages of one core that may run at once.
     trial: the Ray resources of one trial. gpus_per_generator: GPUs of generator and stream.
+    sampling_workers: pairs of drawing and scoring workers of one stream.
     """
 
     slots: int
     trial: Mapping[str, float]
     gpus_per_generator: float
+    sampling_workers: int = 1
+
+    def gpus(self, kind: str) -> float:
+        """GPUs of one stage of a kind: generators', or as many as a trial's for other networks."""
+        if kind in GENERATING:
+            return self.gpus_per_generator
+        return self.trial.get("gpu", 0.0) if kind in WITH_NETWORKS else 0.0
 
 
 def connect(resources: Resources) -> Cluster:
@@ -124,7 +136,9 @@ def _cluster(slots: int, trial: Mapping[str, float], resources: Resources) -> Cl
     if slots < 1:
         raise ResourceError("the cluster has no CPU core to run on")
     gpu = {"gpu": resources.gpus_per_trial} if resources.gpus_per_trial else {}
-    return Cluster(slots, {**trial, **gpu}, resources.gpus_per_generator)
+    return Cluster(
+        slots, {**trial, **gpu}, resources.gpus_per_generator, resources.sampling_workers
+    )
 
 
 def device() -> str:

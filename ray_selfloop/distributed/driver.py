@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import ray
 
-from ray_selfloop.distributed import search
+from ray_selfloop.distributed import finetune, search
 from ray_selfloop.distributed.cluster import Cluster, device
 from ray_selfloop.distributed.generate import stream
 from ray_selfloop.distributed.trials import RETRIES, Experiment, Outcome
@@ -23,7 +23,6 @@ from ray_selfloop.store import Store
 
 TICK = 0.05  # s between two looks at what has ended
 GRACE = 15.0  # s that running stages are given after an interruption
-GPU_KINDS = ("generator", "samples", "search")  # besides trials
 CLOSE = 5.0  # s that Tune is given to end
 Watcher = Callable[[Progress], None]
 
@@ -80,7 +79,8 @@ class Scheduler:
         if self._experiment is None or "gpu" not in self.cluster.trial or self._running_trials():
             return
         keys = [*self.progress.running, *(node.stage.key for node in self.progress.ready())]
-        if any(self.progress.graph.nodes[key].stage.kind in GPU_KINDS for key in keys):
+        kinds = {self.progress.graph.nodes[key].stage.kind for key in keys} - {"classifier"}
+        if any(self.cluster.gpus(kind) for kind in kinds):
             self._experiment.close(timeout=CLOSE)
             self._experiment = None
 
@@ -95,10 +95,12 @@ class Scheduler:
             threading.Thread(target=self._stream, args=(stage,), daemon=True).start()
         elif stage.kind == "search":
             task = ray.remote(num_cpus=0.5, max_retries=RETRIES)(search.run)
-            gpus = self.cluster.trial.get("gpu", 0.0)
-            self._tasks[task.remote(stage, self.root, gpus)] = stage.key
+            self._tasks[task.remote(stage, self.root, self.cluster.gpus("search"))] = stage.key
+        elif finetune.workers(stage) > 1:
+            task = ray.remote(num_cpus=0, max_retries=RETRIES)(finetune.run)
+            self._tasks[task.remote(stage, self.root, self.cluster.gpus("generator"))] = stage.key
         else:
-            gpus = self.cluster.gpus_per_generator if stage.kind == "generator" else 0
+            gpus = self.cluster.gpus(stage.kind)
             task = ray.remote(num_cpus=0.5, num_gpus=gpus, max_retries=RETRIES)(_run)
             self._tasks[task.remote(stage, self.root)] = stage.key
 
@@ -114,7 +116,12 @@ class Scheduler:
         error = ""
         for _ in range(RETRIES + 1):
             try:
-                stream(stage, self.root, 1, self.cluster.gpus_per_generator)
+                stream(
+                    stage,
+                    self.root,
+                    self.cluster.sampling_workers,
+                    self.cluster.gpus_per_generator,
+                )
                 error = ""
                 break
             except ray.exceptions.RayActorError as lost:

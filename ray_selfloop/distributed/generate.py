@@ -8,6 +8,7 @@ read task, and so no CPU beside the pools.
 import logging
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
+from ray_selfloop.data.imageset import ImageSource
+from ray_selfloop.data.pictures import Pictures
 from ray_selfloop.distributed.cluster import device
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
@@ -24,6 +27,7 @@ from ray_selfloop.stages.samples import (
     Batch,
     Draw,
     Score,
+    picture_view,
     plan_of,
     samples_summary,
     write_part,
@@ -44,7 +48,7 @@ class DrawPool:
 
     def __call__(self, row: Row) -> Row:
         batch = Batch(int(row["first"][0]), int(row["size"][0]))
-        return {**row, "images": self._draw(batch)[np.newaxis]}
+        return {**row, **_sent(self._draw(batch))}
 
 
 class ScorePool:
@@ -55,12 +59,29 @@ class ScorePool:
         inputs = Inputs(stage, Store(root))
         self._score = Score(stage, inputs, device())
         self._labels, self._folder = plan_of(stage, inputs).labels, Path(folder)
+        self._view, self._decoders = picture_view(inputs), inputs.decoders
 
     def __call__(self, row: Row) -> Row:
         batch = Batch(int(row["first"][0]), int(row["size"][0]))
-        images = np.ascontiguousarray(row["images"][0])
+        images = self._received(row)
         write_part(self._folder, batch, self._labels, images, self._score(batch, images))
         return {"first": row["first"], "size": row["size"]}
+
+    def _received(self, row: Row) -> ImageSource:
+        if "images" in row:
+            return np.ascontiguousarray(row["images"][0])
+        assert self._view is not None, "files are sent of picture datasets alone"
+        whole, ends = bytes(row["encoded"][0]), np.asarray(row["ends"][0]).tolist()
+        parts = [whole[first:end] for first, end in pairwise([0, *ends])]
+        return Pictures(parts, self._view, self._decoders)
+
+
+def _sent(images: ImageSource) -> Row:
+    """One batch as the columns of one row: an array's pixels, or pictures' files end to end."""
+    if not isinstance(images, Pictures):
+        return {"images": np.asarray(images)[np.newaxis]}
+    ends = np.cumsum([len(encoded) for encoded in images.encoded])
+    return {"encoded": np.array([b"".join(images.encoded)], object), "ends": ends[np.newaxis]}
 
 
 def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:

@@ -7,7 +7,7 @@ the cut, and sees no subgroup.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ray_selfloop import seeding
 from ray_selfloop.config.filter import DomainClip as DomainSettings
 from ray_selfloop.config.filter import OpenClip as OpenSettings
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import Ids, Images, ImageSource
 from ray_selfloop.errors import DataError
 from ray_selfloop.filtering.cut import CLIP_SCORES
 
@@ -29,6 +29,7 @@ FIRST, LAST = 32, 126  # printable ASCII: the characters a text may have
 START, UNKNOWN, END = 1, 2, LAST - FIRST + 4  # END is the highest token: open_clip pools there
 STANDARD = "standard."  # prefix of the input statistics among the weights
 MAX_GRADIENT = 1.0  # norm
+STANDARD_OF = 1000  # pictures that the input statistics are measured on
 WARM_UP = 0.1  # share of the steps over which the learning rate rises
 
 
@@ -78,9 +79,13 @@ class Standard(NamedTuple):
     std: Tensor
 
     @classmethod
-    def of(cls, images: Images) -> "Standard":
-        """Measured on uint8 ``(n, 3, H, W)``; a constant channel counts as deviation 1."""
-        values = images.astype(np.float64)
+    def of(cls, images: ImageSource) -> "Standard":
+        """Measured on uint8 ``(n, 3, H, W)``; a constant channel counts as deviation 1.
+
+        Of pictures that are decoded by need, a thousand spread over all of them.
+        """
+        few = np.unique(np.linspace(0, len(images) - 1, STANDARD_OF).astype(np.int64))
+        values = np.asarray(images if isinstance(images, np.ndarray) else images[few], np.float64)
         mean, std = values.mean((0, 2, 3)), np.maximum(values.std((0, 2, 3)), 1.0)
         return cls(*(torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (mean, std)))
 
@@ -123,8 +128,17 @@ def _learning_rate(step: int, settings: DomainSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def _pixels(images: ImageSource, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Row numbers -> uint8 images on the device: from an array there, or decoded by the batch."""
+    if isinstance(images, np.ndarray):
+        writable = np.require(images, requirements=("C", "W"))  # a copy only of a read-only array
+        whole = torch.from_numpy(writable).to(device)
+        return lambda rows: whole[rows.to(device)]
+    return lambda rows: torch.from_numpy(images[rows.numpy()]).to(device)
+
+
 def train_domain_clip(
-    images: Images,
+    images: ImageSource,
     labels: Ids,
     class_names: Sequence[str],
     settings: DomainSettings,
@@ -143,19 +157,18 @@ def train_domain_clip(
     standard, side = Standard.of(images), model.visual.image_size[0]
     adam = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     draw = torch.Generator().manual_seed(seeding.derive(seed, "order"))
-    writable = np.require(images, requirements=("C", "W"))  # a copy only of a read-only array
-    pixels = torch.from_numpy(writable).to(device)
+    pixels = _pixels(images, device)
     classes = torch.tensor(labels, device=device)
     order = torch.empty(0, dtype=torch.int64)
     for step in range(settings.steps):
         while len(order) < settings.batch_size:
             order = torch.cat([order, torch.randperm(len(labels), generator=draw)])
-        rows, order = order[: settings.batch_size].to(device), order[settings.batch_size :]
+        rows, order = order[: settings.batch_size], order[settings.batch_size :]
         for group in adam.param_groups:
             group["lr"] = _learning_rate(step, settings)
-        seen = model.encode_image(standard.inputs(pixels[rows], side), normalize=True)
+        seen = model.encode_image(standard.inputs(pixels(rows), side), normalize=True)
         read = model.encode_text(text, normalize=True)
-        loss = contrastive_loss(seen, read, classes[rows], model.logit_scale.exp())
+        loss = contrastive_loss(seen, read, classes[rows.to(device)], model.logit_scale.exp())
         adam.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
@@ -190,7 +203,7 @@ class DomainClip:
         with torch.no_grad():
             self.texts = self.model.encode_text(text, normalize=True)  # (C, e)
 
-    def score(self, images: Images, labels: Ids) -> Floats:
+    def score(self, images: ImageSource, labels: Ids) -> Floats:
         """Cosine float32 ``(n,)``, -1..1, of each image with the text of its label."""
         side = self.model.visual.image_size[0]
 
@@ -219,7 +232,7 @@ class OpenClip:
         with torch.no_grad():
             self.texts = self.model.encode_text(text, normalize=True)
 
-    def score(self, images: Images, labels: Ids) -> Floats:
+    def score(self, images: ImageSource, labels: Ids) -> Floats:
         """Cosine float32 ``(n,)``, -1..1, of each image with the text of its label."""
         from PIL import Image
 
@@ -232,7 +245,7 @@ class OpenClip:
 
 
 @torch.no_grad()
-def _cosines(embed: Any, texts: Tensor, images: Images, labels: Ids, batch: int) -> Floats:
+def _cosines(embed: Any, texts: Tensor, images: ImageSource, labels: Ids, batch: int) -> Floats:
     """Cosine of each image with its class's text, in batches of one shape."""
     parts, n = [np.empty(0, np.float32)], len(images)
     for start in range(0, n, batch):

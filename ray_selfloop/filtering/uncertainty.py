@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ray_selfloop import seeding
 from ray_selfloop.config.filter import Uncertainty
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import Ids, ImageSource
 
 Floats = NDArray[np.float32]
 Measure = NDArray[np.float64]
@@ -91,7 +91,7 @@ def _passes(
 @torch.no_grad()
 def probabilities(
     networks: Sequence[Network],
-    images: Images,
+    images: ImageSource,
     ids: Ids,
     settings: Uncertainty,
     seed: int,

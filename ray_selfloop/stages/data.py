@@ -4,7 +4,7 @@ Decides which room reads which kind of dataset; what all kinds have in common st
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,19 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ray_selfloop import seeding
-from ray_selfloop.config.dataset import Cifar, ColorizedDigits, ColorizedMnist, Dataset
-from ray_selfloop.data import cifar, colorized, digits, mnist
-from ray_selfloop.data.imageset import Ids, Images, Splits
+from ray_selfloop.config.dataset import (
+    PLACES,
+    Breeds,
+    Cifar,
+    ColorizedDigits,
+    ColorizedMnist,
+    Dataset,
+    HardImageNet,
+    ImageNetPictures,
+)
+from ray_selfloop.data import breeds, cifar, colorized, digits, hard_imagenet, imagenet, mnist
+from ray_selfloop.data.imageset import Ids, Images, ImageSet, Splits
+from ray_selfloop.data.pictures import Pictures, write_encoded
 from ray_selfloop.data.split import cut_rows, stratified_cut
 from ray_selfloop.graph import Stage, digest
 from ray_selfloop.stages.inputs import COLUMNS, SPLITS, Inputs, save_array
@@ -27,18 +37,22 @@ class Prepared(NamedTuple):
 
     facts: must hold ``pooled`` (subgroup i means the same and has the same training share in every
     class), ``crossed`` (every test image is shown in every subgroup) and ``subgroups_from``
-    (``pixels`` or ``probe``: how the subgroup of a generated image is read).
+    (``pixels`` or ``probe``: how the subgroup of a generated image is read; ``none``: there are
+    no subgroups). Of pictures also ``pictures`` (their view) and ``masks`` (whether each test
+    picture has one). test_masks: those masks, encoded; empty where there are none.
     """
 
     splits: Splits
     facts: Mapping[str, Any]
+    test_masks: Sequence[bytes]
 
 
 class Kind(NamedTuple):
     """One kind of dataset.
 
-    source: digest of the original files' content. original_and_reserve: labels of D0 and of the
-    reserve. prepare: the dataset itself. All raise DataError where the files are not there.
+    source: digest of the original files' content, or of the names and sizes of pictures.
+    original_and_reserve: labels of D0 and of the reserve. prepare: the dataset itself. All raise
+    DataError where the files are not there.
     """
 
     source: Callable[[Any], str]
@@ -47,7 +61,11 @@ class Kind(NamedTuple):
 
 
 def source(settings: Dataset) -> str:
-    """Digest of the original files' content; raises DataError when they are not there."""
+    """Digest of the original files; raises DataError when they are not there.
+
+    Of their content. Of pictures only names and sizes: hashing 20,000 of them before every command
+    would take minutes, and the run works on a copy in the store that is checksummed.
+    """
     return KINDS[settings.name].source(settings)
 
 
@@ -57,19 +75,33 @@ def original_and_reserve(settings: Dataset) -> tuple[Ids, Ids]:
 
 
 def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Cut, colour where that is asked for, and write the dataset's four parts."""
+    """Cut, colour where that is asked for, and write the dataset's four parts.
+
+    Pictures are copied as the files that they are, one at a time.
+    """
     config = {name: value for name, value in stage.config.items() if name != "source"}
-    settings: Dataset = TypeAdapter(Dataset).validate_python({**config, **stage.hints})
-    splits, facts = KINDS[settings.name].prepare(settings)
+    places = {name: value for name, value in stage.hints.items() if name in PLACES}
+    settings: Dataset = TypeAdapter(Dataset).validate_python({**config, **places})
+    splits, facts, test_masks = KINDS[settings.name].prepare(settings)
     for part in SPLITS:
-        for column in COLUMNS:
-            save_array(folder, f"{part}_{column}", getattr(getattr(splits, part), column))
+        _save(folder, part, getattr(splits, part))
+    if test_masks:
+        write_encoded(folder, "test_masks", test_masks)
     return {
         "class_names": list(splits.train.class_names),
         "subgroup_names": list(splits.train.subgroup_names),
         "sizes": {part: len(getattr(splits, part)) for part in SPLITS},
         **facts,
     }
+
+
+def _save(folder: Path, part: str, images: ImageSet) -> None:
+    for column in COLUMNS:
+        values = getattr(images, column)
+        if isinstance(values, Pictures):
+            write_encoded(folder, f"{part}_{column}", values.encoded)
+        else:
+            save_array(folder, f"{part}_{column}", values)
 
 
 # --- scans in colours ----------------------------------------------------------------------------
@@ -99,7 +131,7 @@ def _coloured(settings: ColorizedDigits) -> Prepared:
         "crossed": settings.test_colours == "crossed",
         "subgroups_from": "pixels",
     }
-    return Prepared(splits, facts)
+    return Prepared(splits, facts, ())
 
 
 def _scans(settings: ColorizedDigits) -> tuple[Part, Part]:
@@ -137,7 +169,49 @@ def _cifar_cut(settings: Cifar) -> tuple[Ids, Ids]:
 def _cifar(settings: Cifar) -> Prepared:
     splits, facts = cifar.splits(*cifar.read(settings.root), settings)
     own = {"pooled": False, "crossed": False, "subgroups_from": "probe"}
-    return Prepared(splits, {**own, **facts})
+    return Prepared(splits, {**own, **facts}, ())
+
+
+# --- pictures of ImageNet ------------------------------------------------------------------------
+
+
+def _hard_source(settings: HardImageNet) -> str:
+    listed = hard_imagenet.listed(settings)
+    masks, sizes = hard_imagenet.masks_of_test(listed, settings)
+    seen = list(zip(masks.names, sizes, strict=True))
+    return digest([imagenet.content(listed, settings), seen])
+
+
+def _hard_cut(settings: HardImageNet) -> tuple[Ids, Ids]:
+    return imagenet.original_and_reserve(hard_imagenet.listed(settings), settings)
+
+
+def _hard(settings: HardImageNet) -> Prepared:
+    listed = hard_imagenet.listed(settings)
+    splits = imagenet.splits(listed, settings)
+    masks, _ = hard_imagenet.masks_of_test(listed, settings)
+    hard_imagenet.check_shapes(listed, settings)
+    facts = {"masks": True, "subgroups_from": "none", **hard_imagenet.facts(settings)}
+    return Prepared(splits, {**_seen(settings), **facts}, masks)
+
+
+def _breeds_source(settings: Breeds) -> str:
+    return digest(imagenet.content(breeds.listed(settings), settings))
+
+
+def _breeds_cut(settings: Breeds) -> tuple[Ids, Ids]:
+    return imagenet.original_and_reserve(breeds.listed(settings), settings)
+
+
+def _breeds(settings: Breeds) -> Prepared:
+    splits = imagenet.splits(breeds.listed(settings), settings)
+    facts = {"masks": False, "subgroups_from": "probe", **breeds.facts(settings)}
+    return Prepared(splits, {**_seen(settings), **facts}, ())
+
+
+def _seen(settings: ImageNetPictures) -> dict[str, Any]:
+    view = imagenet.view(settings)
+    return {"pooled": False, "crossed": False, "pictures": view._asdict()}
 
 
 COLOURED = Kind(_scans_source, _scans_cut, _coloured)
@@ -145,5 +219,7 @@ KINDS: Mapping[str, Kind] = {
     "colorized_digits": COLOURED,
     "colorized_mnist": COLOURED,
     "cifar20_100": Kind(_cifar_source, _cifar_cut, _cifar),
+    "hard_imagenet": Kind(_hard_source, _hard_cut, _hard),
+    "breeds": Kind(_breeds_source, _breeds_cut, _breeds),
 }
 """`dataset.name` -> what reads it."""

@@ -1,7 +1,7 @@
-"""Reading and writing what stages hand to each other: arrays, weights and training sets.
+"""Reading and writing what stages hand to each other: arrays, pictures and weights.
 
 Arrays are uncompressed .npy files, memory-mapped, so that workers of one machine share them through
-the page cache. Nothing is ever unpickled.
+the page cache. Pictures stay encoded and are decoded when asked for. Nothing is ever unpickled.
 """
 
 import json
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.data.imageset import ImageSet
+from ray_selfloop.data.imageset import Ids, ImageSet, ImageSource
+from ray_selfloop.data.pictures import EncodedFile, Pictures, View, read_encoded, write_encoded
 from ray_selfloop.graph import Stage
 from ray_selfloop.store import Record, Store
 
@@ -26,6 +27,7 @@ class Inputs:
     def __init__(self, stage: Stage, store: Store) -> None:
         self.store = store
         self.keys = stage.inputs
+        self.stage = stage
 
     def __contains__(self, name: str) -> bool:
         return name in self.keys
@@ -45,6 +47,24 @@ class Inputs:
         loaded: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
         return loaded
 
+    def encoded(self, name: str, column: str) -> EncodedFile:
+        """Published encoded things, read one at a time."""
+        path = self.store.path(self.record(name), f"{column}.bin")
+        return read_encoded(path.parent, column)
+
+    def images(self, name: str, column: str = "images") -> ImageSource:
+        """Published images: a memory-mapped array, or pictures in the view of their record."""
+        record = self.record(name)
+        if f"{column}.npy" in record.files:
+            return self.array(name, column)
+        view = View(**record.summary["pictures"])
+        return Pictures(self.encoded(name, column), view, self.decoders)
+
+    @property
+    def decoders(self) -> int:
+        """Threads that decode pictures; how many changes no result."""
+        return int(self.stage.hints.get("decoders", 1))
+
     def weights(self, name: str) -> dict[str, Any]:
         """Published weights: name -> CPU tensor."""
         from safetensors.torch import load_file
@@ -53,9 +73,10 @@ class Inputs:
 
     def split(self, part: str, name: str = "dataset") -> ImageSet:
         """One part of the dataset: train, held_out, test or reserve."""
-        columns = {column: self.array(name, f"{part}_{column}") for column in COLUMNS}
+        columns = {column: self.array(name, f"{part}_{column}") for column in COLUMNS[1:]}
         names = self.record(name).summary
         return ImageSet(
+            images=self.images(name, f"{part}_images"),
             **columns,
             class_names=tuple(names["class_names"]),
             subgroup_names=tuple(names["subgroup_names"]),
@@ -65,6 +86,14 @@ class Inputs:
 def save_array(folder: Path, name: str, values: NDArray[Any]) -> None:
     """Write ``<name>.npy``, uncompressed and without pickle."""
     np.save(folder / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
+
+
+def save_images(folder: Path, name: str, source: ImageSource, rows: Ids) -> None:
+    """Write rows of ``source``: an array as ``<name>.npy``, pictures as the files that they are."""
+    if isinstance(source, Pictures):
+        write_encoded(folder, name, (source.encoded[int(row)] for row in rows))
+    else:
+        save_array(folder, name, source[rows])
 
 
 def save_weights(folder: Path, weights: Mapping[str, Any]) -> None:

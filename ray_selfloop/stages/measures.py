@@ -12,7 +12,7 @@ from ray_selfloop import seeding
 from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.config.training import Training
-from ray_selfloop.data.imageset import Ids, Images, ImageSet
+from ray_selfloop.data.imageset import Ids, Images, ImageSet, ImageSource, join
 from ray_selfloop.data.split import apportion, stratified_cut
 from ray_selfloop.dynamics.factors import (
     BiasSeries,
@@ -43,13 +43,14 @@ from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.filtering import cut
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages import subgroups
+from ray_selfloop.stages import diffusion, subgroups
 from ray_selfloop.stages.inputs import Inputs, save_array
 from ray_selfloop.stages.samples import Drawn, cut_settings, open_sampler, read_samples
-from ray_selfloop.stages.training import PREDICTION_BATCH, load_classifier, torch_device
+from ray_selfloop.stages.training import load_classifier, prediction_batch, torch_device
 
 ROWS = "rows.parquet"
 SAMPLE_BATCH = 250
+DECODED_AT_ONCE = 256  # pictures; a multiple of every batch in which networks see them
 
 
 class _Judge:
@@ -59,19 +60,20 @@ class _Judge:
         self._networks = [load_classifier(inputs, n, device) for n in inputs.named("judge")]
         self._device = torch_device(device)
 
-    def labels(self, images: Images) -> Ids:
+    def labels(self, images: ImageSource) -> Ids:
         """The class that the judge gives each image."""
+        batch = prediction_batch(images)
         logits = [
-            train.logits(net, images, PREDICTION_BATCH, self._device).astype(np.float64)
+            train.logits(net, images, batch, self._device).astype(np.float64)
             for net in self._networks
         ]
         shifted = [np.exp(each - each.max(axis=1, keepdims=True)) for each in logits]
         mean = sum(each / each.sum(axis=1, keepdims=True) for each in shifted)
         return np.asarray(mean).argmax(axis=1).astype(np.int64)
 
-    def features(self, images: Images) -> NDArray[np.float32]:
+    def features(self, images: ImageSource) -> NDArray[np.float32]:
         """Penultimate features of the first judge."""
-        return train.features(self._networks[0], images, PREDICTION_BATCH, self._device)
+        return train.features(self._networks[0], images, prediction_batch(images), self._device)
 
 
 _Functions = dict[str, Callable[[Images], NDArray[np.floating]]]
@@ -97,8 +99,14 @@ def _of_judge(settings: Evaluation, judge: _Judge) -> _Functions:
     return dict.fromkeys(judged, judge.features)
 
 
-def _measured(functions: _Functions, images: Images) -> dict[str, NDArray[np.float32]]:
-    return {name: function(images).astype(np.float32) for name, function in functions.items()}
+def _measured(functions: _Functions, images: ImageSource) -> dict[str, NDArray[np.float32]]:
+    """Features by name; pictures are decoded a portion at a time, once for all functions."""
+    if isinstance(images, np.ndarray):
+        return {name: function(images).astype(np.float32) for name, function in functions.items()}
+    starts = range(0, len(images), DECODED_AT_ONCE)
+    rows = (np.arange(start, min(start + DECODED_AT_ONCE, len(images))) for start in starts)
+    parts = [_measured(functions, np.asarray(images[portion])) for portion in rows]
+    return {name: np.concatenate([part[name] for part in parts]) for name in functions}
 
 
 def reference(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
@@ -142,7 +150,7 @@ def _reference(inputs: Inputs) -> Reference:
     original = inputs.split("train")
     return Reference(
         features=_real_features(inputs, "reference") | _real_features(inputs, "judge_reference"),
-        shares=original.subgroup_shares(),
+        shares=original.subgroup_shares() if original.subgroup_names else None,
         class_names=original.class_names,
         subgroup_names=original.subgroup_names,
         judged=np.array(inputs.record("judge_reference").summary["judged"], np.int64),
@@ -176,25 +184,25 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
     functions = _of_dataset(stage, settings, weights, device) | _of_judge(settings, judge)
     read, errors = subgroups.reader(inputs, device), subgroups.confusion(inputs)
 
-    def described(images: Images, labels: Ids, most: int) -> Generated:
-        rows = drawn_rows(images, most, settings.seed, "images")
+    def described(images: ImageSource, labels: Ids, most: int) -> Generated:
+        rows = _rows_of(images, most, settings.seed)
         return Generated(
-            features=_measured(functions, images[rows]) if most else {},
+            features=_measured(functions, join([(images, rows)])) if most else {},
             labels=np.asarray(labels),
             judged=judge.labels(images) if most else None,
-            subgroups=read(images, np.asarray(labels)),
+            subgroups=read(images, np.asarray(labels)) if subgroups.known(inputs) else None,
             confusion=errors,
         )
 
     queued = inputs.named("kept")
-    images, labels = (
-        np.concatenate([inputs.array(n, column) for n in queued]) for column in ("images", "labels")
-    )
+    labels = np.concatenate([inputs.array(n, "labels") for n in queued])
+    of = [inputs.images(n) for n in queued]
+    images = join([(source, np.arange(len(source))) for source in of])
     fresh = _before_filter(stage, inputs, settings, inputs.split("train"), device)
     size = min(settings.samples, *(len(inputs.array(n, "labels")) for n in ["kept", *queued]))
     splits = {
         "generated": described(*fresh, settings.samples),
-        "kept": described(inputs.array("kept", "images"), inputs.array("kept", "labels"), size),
+        "kept": described(inputs.images("kept"), inputs.array("kept", "labels"), size),
         "queue": described(images, labels, size),
     }
     drawn = read_samples(inputs)
@@ -214,6 +222,13 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
     return {"fid_absent": reason} if reason else {}
 
 
+def _rows_of(images: ImageSource, most: int, seed: int) -> Ids:
+    """At most ``most`` rows; of arrays the same whatever their order, of pictures by number."""
+    if isinstance(images, np.ndarray):
+        return drawn_rows(images, most, seed, "images")
+    return np.sort(seeding.rng(seed, "images").permutation(len(images))[:most])
+
+
 def _stays(inputs: Inputs, drawn: Drawn) -> NDArray[np.bool_]:
     """Which samples the cut let through, ``(n,)``: where a tilt resampled them, it is cut anew."""
     config = inputs.record("kept").config
@@ -223,7 +238,7 @@ def _stays(inputs: Inputs, drawn: Drawn) -> NDArray[np.bool_]:
 
 
 def _accuracy_score(
-    stage: Stage, inputs: Inputs, fresh: tuple[Images, Ids], epochs: int, device: str
+    stage: Stage, inputs: Inputs, fresh: tuple[ImageSource, Ids], epochs: int, device: str
 ) -> tuple[int, int]:
     """Held-out real images that a judge trained on generated ones alone classifies correctly, and
     all. A tenth of the generated images decides when its training stops."""
@@ -232,28 +247,36 @@ def _accuracy_score(
     config = inputs.record(inputs.named("judge")[0]).config
     rest, apart = stratified_cut(labels, max(len(labels) // 10, 1), seeding.rng(seed, "held_out"))
     examples = train.Examples(
-        train.LabeledImages(images[rest], labels[rest]),
-        train.LabeledImages(images[apart], labels[apart]),
+        train.LabeledImages(join([(images, rest)]), labels[rest]),
+        train.LabeledImages(join([(images, apart)]), labels[apart]),
         len(held_out.class_names),
         config["augment"],
     )
-    recipe = {**config["training"], "max_epochs": epochs, "max_steps": None}
+    recipe = {**config["training"], "max_epochs": epochs, "max_steps": None, "backbone": "full"}
     training, where = Training.model_validate(recipe), torch_device(device)
     trained = train.train(config["network"], examples, training, seed, where)
-    logits = train.logits(trained.network, held_out.images, PREDICTION_BATCH, where)
+    batch = prediction_batch(held_out.images)
+    logits = train.logits(trained.network, held_out.images, batch, where)
     return int((logits.argmax(axis=1) == held_out.labels).sum()), len(held_out.labels)
 
 
 def _before_filter(
     stage: Stage, inputs: Inputs, settings: Evaluation, original: ImageSet, device: str
-) -> tuple[Images, Ids]:
+) -> tuple[ImageSource, Ids]:
     """``evaluation.samples`` fresh samples in the class shares of the original data.
 
-    A control generator has no more images than its samples stage drew: those are taken.
+    A control generator has no more images than its samples stage drew: those are taken. A diffusion
+    model's are too dear to be drawn for this alone: as many of those that went into the filter.
     """
     if "generator" not in inputs:
         drawn = read_samples(inputs)
         return drawn.images, drawn.labels
+    if stage.config["generator"]["name"] == diffusion.NAME:
+        drawn = read_samples(inputs)
+        size = min(settings.samples, len(drawn.labels))
+        draw = seeding.rng(stage.config["seed"], "evaluation")
+        _, rows = stratified_cut(drawn.labels, size, draw)
+        return join([(drawn.images, rows)]), drawn.labels[rows]
     shares = np.bincount(original.labels, minlength=len(original.class_names))
     labels = np.repeat(
         np.arange(len(shares)), apportion(settings.samples, shares.astype(np.float64))
@@ -342,11 +365,16 @@ def _place(name: str) -> tuple[str, int, int]:
 def outcome(inputs: Inputs, name: str) -> Outcome:
     """One trial; its input's name ends in ``<loop seed>/<generation>/<classifier>/<seed>``."""
     loop_seed, generation, classifier, seed = name.split("/")[-4:]
+    summary = inputs.record(name).summary
     return Outcome(
         int(loop_seed),
         int(generation),
         classifier,
         int(seed),
         np.asarray(inputs.array(name, "predictions")),
-        bool(inputs.record(name).summary["collapsed"]),
+        bool(summary["collapsed"]),
+        {
+            kind: np.asarray(inputs.array(name, f"predictions_{kind}"))
+            for kind in summary.get("ablation_undefined", {})
+        },
     )

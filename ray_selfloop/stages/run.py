@@ -13,7 +13,16 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from ray_selfloop.graph import Graph, Stage
-from ray_selfloop.stages import claims, data, measures, samples, search, subgroups, training
+from ray_selfloop.stages import (
+    claims,
+    data,
+    diffusion,
+    measures,
+    samples,
+    search,
+    subgroups,
+    training,
+)
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.store import Record, Store
 
@@ -23,6 +32,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "dataset": data.dataset,
     "probe": subgroups.probe,
     "scorer": training.scorer,
+    "latents": diffusion.latents,
     "generator": training.generator,
     "samples": samples.samples,
     "kept": samples.kept,

@@ -20,14 +20,16 @@ from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Queue
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import Ids, ImageSource
+from ray_selfloop.data.pictures import EncodedParts, Pictures, View, encode, seen
 from ray_selfloop.errors import StageError
 from ray_selfloop.filtering import clip, cut, tilt, uncertainty
 from ray_selfloop.generators import TrainingImages, conditional_gan, control
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages.inputs import Inputs, save_array
+from ray_selfloop.stages import diffusion
+from ray_selfloop.stages.inputs import Inputs, save_array, save_images
 from ray_selfloop.stages.subgroups import reader, within_class_shares
-from ray_selfloop.stages.training import load_classifier, torch_device
+from ray_selfloop.stages.training import clip_view, load_classifier, pretrained, torch_device
 
 Scores = dict[str, NDArray[Any]]
 
@@ -68,13 +70,16 @@ def plan_of(stage: Stage, inputs: Inputs) -> Plan:
 
 def open_sampler(stage: Stage, inputs: Inputs, device: str) -> Any:
     """What draws images: ``sample(ids, labels, seed) -> uint8 (b, C, H, W)``."""
+    if stage.config["generator"]["name"] == diffusion.NAME:
+        return diffusion.open_sampler(stage, inputs, torch_device(device))
     settings: Generator = TypeAdapter(Generator).validate_python(stage.config["generator"])
     train = inputs.split("train")
     if isinstance(settings, ConditionalGan):
+        _, channels, height, width = train.images.shape
         return conditional_gan.sampler(
             inputs.weights("generator"),
             len(train.class_names),
-            train.images.shape[1:],
+            (channels, height, width),
             settings,
             torch_device(device),
         )
@@ -110,9 +115,7 @@ def _skewed(stage: Stage, inputs: Inputs, read: list[NDArray[np.float64]]) -> co
 def _read_shares(inputs: Inputs, device: str) -> list[NDArray[np.float64]]:
     """Of each kept set ``shares.<g>`` the shares ``(C, G)``; NaN for a class with none clear."""
     return [
-        within_class_shares(
-            inputs, inputs.array(name, "images"), inputs.array(name, "labels"), device
-        )
+        within_class_shares(inputs, inputs.images(name), inputs.array(name, "labels"), device)
         for name in inputs.named("shares")
     ]
 
@@ -124,13 +127,30 @@ class Draw:
         self._plan = plan_of(stage, inputs)
         self._sampler = open_sampler(stage, inputs, device)
         self._seed, self._shape = stage.config["seed"], stage.config["batch"]
+        self._view, self._form = (
+            picture_view(inputs),
+            stage.config["generator"].get("picture_format"),
+        )
 
-    def __call__(self, batch: Batch) -> Images:
-        """uint8 ``(size, C, H, W)``; always drawn at the stage's one batch shape."""
+    def __call__(self, batch: Batch) -> ImageSource:
+        """uint8 ``(size, C, H, W)``; always drawn at the stage's one batch shape.
+
+        Pictures are given as they will be stored: who scores them sees what will be trained on.
+        """
         rows = np.arange(batch.first, batch.first + batch.size)
         padded = np.resize(rows, self._shape)
-        images: Images = self._sampler.sample(padded, self._plan.labels[padded], self._seed)
-        return images[: batch.size]
+        images: ImageSource = self._sampler.sample(padded, self._plan.labels[padded], self._seed)
+        if isinstance(images, Pictures):
+            return images.take(np.arange(batch.size))
+        if self._view and self._form:
+            return Pictures([encode(i, self._form) for i in images[: batch.size]], self._view)
+        return np.asarray(images[: batch.size])
+
+
+def picture_view(inputs: Inputs) -> View | None:
+    """How the dataset's pictures are seen; None where its images are arrays."""
+    found = inputs.record("dataset").summary.get("pictures")
+    return View(**found) if found else None
 
 
 class Score:
@@ -140,6 +160,7 @@ class Score:
         self._plan = plan_of(stage, inputs)
         self._seed, self._device = stage.config["seed"], torch_device(device)
         self._clip = _open_clip(stage, inputs, device)
+        self._clip_view = clip_view(stage.config["clip"], picture_view(inputs))
         self._uncertainty = stage.config["uncertainty"] and Uncertainty.model_validate(
             stage.config["uncertainty"]
         )
@@ -147,12 +168,13 @@ class Score:
             load_classifier(inputs, name, device) for name in inputs.named("expert")
         ]
 
-    def __call__(self, batch: Batch, images: Images) -> Scores:
+    def __call__(self, batch: Batch, images: ImageSource) -> Scores:
         """Score name -> ``(size,)``."""
         rows = np.arange(batch.first, batch.first + batch.size)
         scores: Scores = {}
         if self._clip:
-            scores[self._clip.name] = self._clip.score(images, self._plan.labels[rows])
+            at = seen(images, self._clip_view) if self._clip_view else images
+            scores[self._clip.name] = self._clip.score(at, self._plan.labels[rows])
         if self._uncertainty:
             passes = uncertainty.probabilities(
                 self._experts, images, rows, self._uncertainty, self._seed, self._device
@@ -164,26 +186,33 @@ class Score:
 def _open_clip(stage: Stage, inputs: Inputs, device: str) -> Any:
     if stage.config["clip"] is None:
         return None
-    chosen: Clip = TypeAdapter(Clip).validate_python({**stage.config["clip"], **stage.hints})
+    chosen: Clip = TypeAdapter(Clip).validate_python({**stage.config["clip"], **pretrained(stage)})
     names, where = inputs.record("dataset").summary["class_names"], torch_device(device)
     if chosen.kind == "domain":
-        side = inputs.array("dataset", "train_images").shape[-1]
+        at = clip_view(stage.config["clip"], picture_view(inputs))
+        side = at.side if at else inputs.images("dataset", "train_images").shape[-1]
         return clip.DomainClip(inputs.weights("scorer"), names, side, chosen, where)
     return clip.OpenClip(names, chosen, where)
 
 
-def write_part(folder: Path, batch: Batch, labels: Ids, images: Images, scores: Scores) -> None:
-    """One parquet file per batch, named by its first id; whole or not there."""
+def write_part(
+    folder: Path, batch: Batch, labels: Ids, images: ImageSource, scores: Scores
+) -> None:
+    """One parquet file per batch, named by its first id; whole or not there.
+
+    Column ``image``: the pixels of an array, whose shape stands in the schema's metadata; of a
+    picture its file.
+    """
     rows = np.arange(batch.first, batch.first + batch.size)
-    table = pa.table(
-        {
-            "id": rows,
-            "label": labels[rows],
-            "image": [image.tobytes() for image in images],
-            **scores,
-        }
+    encoded = isinstance(images, Pictures)
+    column = (
+        list(images.encoded)
+        if isinstance(images, Pictures)
+        else [i.tobytes() for i in np.asarray(images)]
     )
-    table = table.replace_schema_metadata({"shape": str(list(images.shape[1:]))})
+    table = pa.table({"id": rows, "label": labels[rows], "image": column, **scores})
+    shape = {} if encoded else {"shape": str(list(images.shape[1:]))}
+    table = table.replace_schema_metadata(shape)
     draft = folder / f".part-{batch.first:08d}"
     pq.write_table(table, draft, compression="zstd")
     draft.rename(folder / f"part-{batch.first:08d}.parquet")
@@ -223,29 +252,36 @@ class Drawn(NamedTuple):
 
     ids: Ids
     labels: Ids
-    images: Images
+    images: ImageSource
     scores: Scores
 
 
-def read_samples(inputs: Inputs, name: str = "samples", columns_only: bool = False) -> Drawn:
-    """All samples by id; without images where ``columns_only``."""
+def read_samples(inputs: Inputs, name: str = "samples") -> Drawn:
+    """All samples by id; pictures are read when they are asked for."""
     record = inputs.record(name)
     paths = [inputs.store.path(record, part) for part in record.summary["parts"]]
-    tables = [_without_images(path) if columns_only else pq.read_table(path) for path in paths]
-    table = pa.concat_tables(tables)
-    shape = tuple(int(side) for side in table.schema.metadata[b"shape"].strip(b"[]").split(b","))
-    images = np.empty((0, *shape), np.uint8)
-    if not columns_only:
-        flat = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8)
-        images = flat.reshape(-1, *shape)
-    known = ("id", "label", "image")
-    scores = {c: table[c].to_numpy() for c in table.column_names if c not in known}
-    return Drawn(table["id"].to_numpy(), table["label"].to_numpy(), images, scores)
+    columns = pa.concat_tables([_without_images(path) for path in paths])
+    scores = {c: columns[c].to_numpy() for c in columns.column_names if c not in ("id", "label")}
+    images = _images_of(paths, inputs)
+    return Drawn(columns["id"].to_numpy(), columns["label"].to_numpy(), images, scores)
+
+
+def _images_of(paths: list[Path], inputs: Inputs) -> ImageSource:
+    metadata = pq.read_schema(paths[0]).metadata or {}
+    if b"shape" not in metadata:
+        view = picture_view(inputs)
+        assert view is not None, "files are stored of picture datasets alone"
+        return Pictures(EncodedParts(paths, "image"), view, inputs.decoders)
+    shape = tuple(int(side) for side in metadata[b"shape"].strip(b"[]").split(b","))
+    parts = [pq.read_table(path, columns=["image"])["image"].to_pylist() for path in paths]
+    flat = np.frombuffer(b"".join(image for part in parts for image in part), np.uint8)
+    return flat.reshape(-1, *shape)
 
 
 def _without_images(path: Path) -> pa.Table:
-    schema = pq.read_schema(path)
-    return pq.read_table(path, columns=[name for name in schema.names if name != "image"])
+    schema = pq.read_schema(path).remove_metadata()
+    names = [name for name in schema.names if name != "image"]
+    return pq.read_table(path, columns=names).replace_schema_metadata(None)
 
 
 def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
@@ -264,9 +300,12 @@ def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str
     resampled: dict[str, Any] = {}
     if "tilt" in stage.config:
         rows, resampled = _tilted(stage.config["tilt"], inputs, drawn.labels, subgroups, rows)
-    for name, values in (("images", drawn.images), ("labels", drawn.labels), ("ids", drawn.ids)):
+    save_images(folder, "images", drawn.images, rows)
+    for name, values in (("labels", drawn.labels), ("ids", drawn.ids)):
         save_array(folder, name, values[rows])
+    view = names.get("pictures")
     return {
+        **({"pictures": view} if view else {}),
         **cut.audit(drawn.scores, mask, drawn.labels, shape[0], settings),
         **cut.audit_subgroups(mask, drawn.labels, subgroups, shape),
         **resampled,

@@ -19,7 +19,7 @@ from ray_selfloop.config.tune import Between, Tune
 from ray_selfloop.errors import StageError
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs, finite
-from ray_selfloop.stages.training import torch_device
+from ray_selfloop.stages.training import pretrained, torch_device
 
 HALVED = "halved"  # the outcome of a candidate that was given up
 DIGITS = 3  # significant digits of a candidate's values: what is printed is what was used
@@ -88,7 +88,7 @@ def _column(between: Between, samples: int, draw: Any) -> list[float]:
 
 def training_of(stage: Stage, values: Mapping[str, float]) -> Training:
     """The training settings of one candidate."""
-    training = Training.model_validate({**stage.config["training"], **stage.hints, **values})
+    training = Training.model_validate({**stage.config["training"], **pretrained(stage), **values})
     cap = Tune.model_validate(stage.config["tune"]).max_epochs or training.max_epochs
     return training.model_copy(update={"max_epochs": min(cap, training.max_epochs)})
 

@@ -14,25 +14,32 @@ from numpy.typing import NDArray
 from ray_selfloop.classifiers import train, zoo
 from ray_selfloop.config.evaluation import Probe
 from ray_selfloop.data.colorized import read_colours
-from ray_selfloop.data.imageset import Ids, Images, ImageSet
+from ray_selfloop.data.imageset import Ids, ImageSet, ImageSource
 from ray_selfloop.errors import StageError
 from ray_selfloop.evaluation.fidelity import share_counts
 from ray_selfloop.evaluation.probe_correction import corrected_shares, error_inflation
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs, finite, save_array, save_json, save_weights
-from ray_selfloop.stages.training import PREDICTION_BATCH, torch_device
+from ray_selfloop.stages.training import prediction_batch, pretrained, torch_device
 
-Reader = Callable[[Images, Ids], Ids]
+Reader = Callable[[ImageSource, Ids], Ids]
 CONFUSION = "confusion"  # int64 (C, G, G): [c, i, j] held-out images of true i read as j
 
 
 def probed(inputs: Inputs) -> bool:
-    """Whether this dataset's subgroups are read by a probe; else from pixels."""
+    """Whether this dataset's subgroups are read by a probe."""
     return bool(inputs.record("dataset").summary["subgroups_from"] == "probe")
+
+
+def known(inputs: Inputs) -> bool:
+    """Whether this dataset has subgroups at all."""
+    return bool(inputs.record("dataset").summary["subgroups_from"] != "none")
 
 
 def reader(inputs: Inputs, device: str) -> Reader:
     """``(images uint8 (n, C, H, W), labels int64 (n,)) -> subgroups int64 (n,)``.
+
+    All 0 where the dataset has none (G = 0: 0 is then 'none clear').
 
     Colours are read from pixels: 0..G-1, and G where none is clear. Elsewhere the input ``probe``
     names the likeliest subgroup of the class that the image was asked for, 0..G-1. It never says
@@ -41,15 +48,17 @@ def reader(inputs: Inputs, device: str) -> Reader:
     of single readings (the filter's audit, ``kept_fraction``, a tilt) hold the probe's errors,
     which draw the subgroups towards each other.
     """
+    if not known(inputs):
+        return lambda images, labels: np.zeros(len(labels), np.int64)
     if not probed(inputs):
-        return lambda images, labels: read_colours(images)
+        return lambda images, labels: read_colours(np.asarray(images))
     shape = _shape(inputs)
     network = _load(inputs, shape, device)
 
-    def read(images: Images, labels: Ids) -> Ids:
+    def read(images: ImageSource, labels: Ids) -> Ids:
         if not len(images):
             return np.empty(0, np.int64)
-        logits = train.logits(network, images, PREDICTION_BATCH, torch_device(device))
+        logits = train.logits(network, images, prediction_batch(images), torch_device(device))
         return within_class(logits, labels, shape[1])
 
     return read
@@ -67,7 +76,7 @@ def confusion(inputs: Inputs) -> NDArray[np.float64] | None:
 
 
 def within_class_shares(
-    inputs: Inputs, images: Images, labels: Ids, device: str
+    inputs: Inputs, images: ImageSource, labels: Ids, device: str
 ) -> NDArray[np.float64]:
     """Subgroup shares ``(C, G)`` within each class, corrected for the probe's errors.
 
@@ -89,7 +98,7 @@ def probe(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[st
     the confusion matrix is counted on images that had no part in it. Raises StageError where a
     subgroup has no held-out image.
     """
-    settings = Probe.model_validate({**stage.config["probe"], **stage.hints})
+    settings = Probe.model_validate({**stage.config["probe"], **pretrained(stage)})
     original, held_out = inputs.split("train"), inputs.split("held_out")
     shape, where = _shape(inputs), torch_device(device)
     counts = _cells(held_out, shape[1], shape[0] * shape[1])
@@ -101,7 +110,8 @@ def probe(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[st
     steps = train.budget(len(original), settings)
     once = settings.model_copy(update={"check_steps": steps})
     trained = train.train(settings.network, examples, once, stage.config["seed"], where)
-    logits = train.logits(trained.network, held_out.images, PREDICTION_BATCH, where)
+    batch = prediction_batch(held_out.images)
+    logits = train.logits(trained.network, held_out.images, batch, where)
     labels, subgroups = np.asarray(held_out.labels), np.asarray(held_out.subgroups)
     errors = np.zeros((shape[0], shape[1], shape[1]), np.int64)
     np.add.at(errors, (labels, subgroups, within_class(logits, labels, shape[1])), 1)
@@ -153,7 +163,7 @@ def _no_held_out(inputs: Inputs, cell: int, groups: int) -> str:
 
 def _load(inputs: Inputs, shape: tuple[int, int], device: str) -> zoo.Classifier:
     settings = Probe.model_validate(inputs.record("probe").config["probe"])
-    side = inputs.array("dataset", "train_images").shape[-1]
+    side = inputs.images("dataset", "train_images").shape[-1]
     size = settings.seen_size(side)
     network = zoo.build(settings.network, shape[0] * shape[1], size, False, None, 0)
     network.load_state_dict(inputs.weights("probe"))

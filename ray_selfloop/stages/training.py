@@ -11,17 +11,29 @@ from pydantic import TypeAdapter
 
 from ray_selfloop import queue
 from ray_selfloop.classifiers import train, zoo
+from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.filter import DomainClip
 from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.config.loop import Loop, Queue
 from ray_selfloop.config.training import Training
-from ray_selfloop.data.imageset import Ids, Images
+from ray_selfloop.data.imageset import ImageSource
+from ray_selfloop.data.pictures import View, seen, view_of
+from ray_selfloop.evaluation import ablation
 from ray_selfloop.filtering import clip
 from ray_selfloop.generators import TrainingImages, conditional_gan
 from ray_selfloop.graph import Stage
+from ray_selfloop.stages import diffusion
+from ray_selfloop.stages.ablated import AblatedPictures
 from ray_selfloop.stages.inputs import Inputs, finite, save_array, save_json, save_weights
+from ray_selfloop.stages.mixing import training_set
 
 PREDICTION_BATCH = 256
+LARGE_PREDICTION_BATCH, LARGE = 64, 128  # images at once from this side in pixels on
+
+
+def prediction_batch(images: ImageSource) -> int:
+    """Images that a network sees at once outside of training: fewer where they are large."""
+    return LARGE_PREDICTION_BATCH if images.shape[-1] >= LARGE else PREDICTION_BATCH
 
 
 def torch_device(device: str) -> torch.device:
@@ -29,48 +41,13 @@ def torch_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def training_set(stage: Stage, inputs: Inputs) -> tuple[Images, Ids, dict[str, Any]]:
-    """Images and labels that ``config["training_set"]`` describes, and what was mixed.
-
-    The third part counts original and generated images and says what the queue could not supply.
-    """
-    original = inputs.split("train")
-    config = stage.config["training_set"]
-    if not config:
-        mixed = {"original": len(original), "generated": 0, "by_generation": {}, "statement": ""}
-        return original.images, original.labels, mixed
-    names = {int(name.rpartition(".")[2]): name for name in inputs.named("kept")}
-    rows = queue.training_rows(
-        Loop(regime=config["regime"]),
-        Queue(capacity=config["capacity"] or 1, mixing=config["mixing"]),
-        config["generation"],
-        original.labels,
-        {generation: inputs.array(name, "labels") for generation, name in names.items()},
-        config["seed"] or 0,
-    )
-    chosen = [
-        (inputs.array(names[g], "images"), inputs.array(names[g], "labels"), kept)
-        for g, kept in rows.kept.items()
-    ]
-    chosen = [(original.images, original.labels, rows.original), *chosen]
-    images = np.concatenate([images[kept] for images, _, kept in chosen])
-    labels = np.concatenate([labels[kept] for _, labels, kept in chosen])
-    mixed = {
-        "original": len(rows.original),
-        "generated": rows.supplied,
-        "asked": rows.asked,
-        "by_generation": {str(g): len(kept) for g, kept in rows.kept.items()},
-        "statement": rows.statement,
-    }
-    return images, labels, mixed
-
-
 def scorer(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """The in-domain CLIP model, trained on the original images and their class names."""
     data = inputs.split("train")
     settings: DomainClip = TypeAdapter(DomainClip).validate_python(stage.config["clip"])
+    view = clip_view(stage.config["clip"], view_of(data.images))
     weights = clip.train_domain_clip(
-        data.images,
+        seen(data.images, view) if view else data.images,
         data.labels,
         data.class_names,
         settings,
@@ -81,8 +58,21 @@ def scorer(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[s
     return {}
 
 
+def clip_view(settings: Mapping[str, Any] | None, view: View | None) -> View | None:
+    """How the in-domain CLIP model sees pictures: all of what classifiers see, but smaller.
+
+    None for arrays, and for published weights, which have a size of their own.
+    """
+    if view is None or settings is None or settings["kind"] != "domain":
+        return None
+    side = min(int(settings["picture_side"]), view.side)
+    return View(side, max(side, round(view.frame * side / view.side)), view.fit)
+
+
 def generator(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """One generation's generator; its stopping rule looks at held-out real images alone."""
+    if stage.config["generator"]["name"] == diffusion.NAME:
+        return diffusion.fine_tune(stage, inputs, folder, device)
     images, labels, mixed = training_set(stage, inputs)
     held_out = inputs.split("held_out")
     trained = conditional_gan.train(
@@ -116,8 +106,10 @@ def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappi
         stage.config["seed"],
         where,
     )
-    logits = train.logits(trained.network, test.images, PREDICTION_BATCH, where)
+    batch = prediction_batch(test.images)
+    logits = train.logits(trained.network, test.images, batch, where)
     save_array(folder, "predictions", logits.argmax(axis=1).astype(np.int16))
+    undefined = _predict_ablated(stage, inputs, trained.network, folder, where)
     save_json(folder, "history", _finite_history(trained.history))
     if stage.config["weights"]:
         save_weights(folder, trained.network.state_dict())
@@ -131,7 +123,34 @@ def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappi
         "steps": trained.steps,
         "best_step": trained.best_step,
         "training_set": mixed,
+        **undefined,
     }
+
+
+def _predict_ablated(
+    stage: Stage, inputs: Inputs, network: zoo.Classifier, folder: Path, device: torch.device
+) -> dict[str, Any]:
+    """Predictions on the test pictures with the object removed; what of it is not defined.
+
+    ``predictions_<kind>``: int16 ``(n,)``, -1 where an ablation is not defined for a picture.
+    """
+    if "ablation" not in stage.config:
+        return {}
+    settings = Ablation.model_validate(stage.config["ablation"])
+    undefined = {}
+    for kind in (*ablation.KINDS, *ablation.NOISES):
+        pictures = AblatedPictures(inputs, kind, settings)
+        batch = prediction_batch(pictures)
+        found = train.logits(network, pictures, batch, device).argmax(axis=1).astype(np.int16)
+        found[~pictures.defined] = -1
+        save_array(folder, f"predictions_{kind}", found)
+        undefined[kind] = int((~pictures.defined).sum())
+    return {"ablation_undefined": undefined}
+
+
+def pretrained(stage: Stage) -> dict[str, Any]:
+    """Where the weights lie that a network of this stage starts from."""
+    return {name: value for name, value in stage.hints.items() if name == "pretrained"}
 
 
 def searched(inputs: Inputs) -> Mapping[str, float]:
@@ -147,7 +166,7 @@ def training_settings(stage: Stage, originals: int, found: Mapping[str, float]) 
     The budget, and the steps between two looks at the held-out images, become those of a training
     set of the treatment's size, so that only the data differ.
     """
-    training = Training.model_validate({**stage.config["training"], **stage.hints, **found})
+    training = Training.model_validate({**stage.config["training"], **pretrained(stage), **found})
     schedule = stage.config.get("schedule")
     if not schedule:
         return training
@@ -171,8 +190,8 @@ def load_classifier(inputs: Inputs, name: str, device: str) -> zoo.Classifier:
     """A published classifier with its weights, in eval mode."""
     record = inputs.record(name)
     data = inputs.record("dataset").summary
-    training = Training.model_validate(record.config["training"])
-    side = training.seen_size(inputs.array("dataset", "train_images").shape[-1])
+    enlarged = record.config["training"].get("image_size") or 0
+    side = max(enlarged, inputs.images("dataset", "train_images").shape[-1])
     network = zoo.build(record.config["network"], len(data["class_names"]), side, False, None, 0)
     network.load_state_dict(inputs.weights(name))
     return network.to(torch_device(device)).eval()

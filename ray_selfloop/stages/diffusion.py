@@ -1,0 +1,118 @@
+"""The stages of a diffusion generator: latents of a set of pictures, and a fine-tune on them.
+
+Latents are computed once per set (the original pictures, each kept set), so that a generation pays
+for its own new pictures alone. Knows nothing of how a fine-tune is spread over workers.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.data.pictures import View, seen
+from ray_selfloop.generators import Sampler, diffusion_sampler, lora
+from ray_selfloop.generators import stable_diffusion as sd
+from ray_selfloop.generators.diffusion_base import open_base
+from ray_selfloop.generators.latents import Cached, Latents, OnTheFly, write_latents
+from ray_selfloop.generators.world import ALONE, World
+from ray_selfloop.graph import Stage
+from ray_selfloop.stages import mixing
+from ray_selfloop.stages.inputs import Inputs, finite, save_json
+from ray_selfloop.stages.mixing import TrainingRows
+
+NAME = "stable_diffusion"
+OF_SET, HELD_OUT = "set", "held_out"  # folders of a latents stage
+FIRST_FILE = "latents_mean.npy"
+
+
+def settings_of(stage: Stage) -> StableDiffusion:
+    """The generator's settings; where its base lies on this cluster is a hint."""
+    described = {**stage.config["generator"], **stage.hints["generator"]}
+    known = StableDiffusion.model_fields
+    return StableDiffusion.model_validate({k: v for k, v in described.items() if k in known})
+
+
+def view(settings: StableDiffusion) -> View:
+    """How a diffusion model sees pictures: the centre square of the whole picture."""
+    return View(settings.resolution, settings.resolution, "crop")
+
+
+def latents(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """The VAE's posterior of each picture of a set; of the dataset's also the held-out ones."""
+    settings, where = settings_of(stage), torch.device(device)
+    sets = {OF_SET: "images"}
+    if "dataset" in inputs:
+        sets = {OF_SET: "train_images", HELD_OUT: "held_out_images"}
+    (name,) = inputs.keys
+    for part, column in sets.items():
+        (folder / part).mkdir()
+        pictures = seen(inputs.images(name, column), view(settings))
+        write_latents(pictures, settings, folder / part, where)
+    return {}
+
+
+def fine_tune(
+    stage: Stage, inputs: Inputs, folder: Path, device: str, world: World = ALONE
+) -> Mapping[str, Any]:
+    """One generation's LoRA, by one of ``world``'s workers; the first one writes it."""
+    settings = settings_of(stage)
+    chosen = mixing.training_rows(stage, inputs)
+    trained = sd.train(
+        _examples(inputs, chosen, settings, torch.device(device)),
+        settings,
+        stage.config["seed"],
+        torch.device(device),
+        lora.load(_folder(inputs, "previous", lora.FILE)) if "previous" in inputs else None,
+        inputs.store.unfinished(stage.key),
+        world,
+    )
+    if world.rank == 0:
+        lora.save(folder, trained.weights)
+        history = [{k: finite(v) for k, v in row.items()} for row in trained.history]
+        save_json(folder, "history", history)
+    return {"outcome": trained.outcome, "steps": trained.steps, "training_set": chosen.mixed}
+
+
+def _examples(
+    inputs: Inputs, chosen: TrainingRows, settings: StableDiffusion, device: torch.device
+) -> sd.Examples:
+    """Latents and labels of the training set and of the held-out pictures."""
+    held_out = inputs.split("held_out")
+    labels = np.concatenate([mixing.labels_of(inputs, name)[rows] for name, rows in chosen.parts])
+    everything = np.arange(len(held_out))
+    train: Latents
+    apart: Latents
+    if settings.cache_latents:
+        train = Cached([(_latents(inputs, name, OF_SET), rows) for name, rows in chosen.parts])
+        apart = Cached([(_latents(inputs, "dataset", HELD_OUT), everything)])
+    else:
+        vae = open_base(settings).vae(device)
+        pictures = mixing.images_of_rows(inputs, chosen)
+        train, apart = (
+            OnTheFly(seen(source, view(settings)), vae) for source in (pictures, held_out.images)
+        )
+    return sd.Examples(
+        sd.Pictures(train, labels),
+        sd.Pictures(apart, np.asarray(held_out.labels)),
+        held_out.class_names,
+    )
+
+
+def open_sampler(stage: Stage, inputs: Inputs, device: torch.device) -> Sampler:
+    """What draws pictures of one generation."""
+    weights = lora.load(_folder(inputs, "generator", lora.FILE))
+    names = inputs.split("train").class_names
+    return diffusion_sampler.sampler(weights, names, settings_of(stage), device)
+
+
+def _folder(inputs: Inputs, name: str, file: str) -> Path:
+    """Where the published ``file`` of an input lies on this machine."""
+    return inputs.store.path(inputs.record(name), file).parent
+
+
+def _latents(inputs: Inputs, name: str, part: str) -> Path:
+    """The folder of one part's latents; ``name``: the set that they are of."""
+    return _folder(inputs, f"latents.{name.removeprefix('kept.')}", f"{part}/{FIRST_FILE}")

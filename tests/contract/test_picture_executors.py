@@ -1,0 +1,92 @@
+"""A sweep on pictures, computed in this process and through Ray: the same records."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import tiny_hard_imagenet
+
+from ray_selfloop.distributed.cluster import SLOT, Cluster
+from ray_selfloop.distributed.driver import Scheduler
+from ray_selfloop.planning import Plan, prepare
+from ray_selfloop.progress import Progress
+from ray_selfloop.stages.run import run_here
+from ray_selfloop.store import Record, Store
+
+pytestmark = pytest.mark.slow
+SHORT = (
+    "loop.generations=1",
+    "classifiers=[lenet]",
+    "training.max_steps=20",
+    "generator.steps=6",
+    "generator.check_every=3",
+    "generator.checkpoint_every=2",
+    "generator.most_at_once=16",
+)
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[Cluster]:
+    """As many CPUs as a laptop's sweep has, and two pairs of sampling workers."""
+    ray.init(num_cpus=3, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
+    yield Cluster(2, {"cpu": 0.0, SLOT: 1.0}, 0.0, sampling_workers=2)
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def words(data_root: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("tiny")
+    return [*tiny_hard_imagenet.words(folder, data_root, 40, 12), *SHORT]
+
+
+def here(words: list[str], storage: Path) -> dict[str, Record]:
+    plan = prepare([*words, f"storage={storage}"])
+    run_here(plan.graph, plan.store)
+    return records(plan)
+
+
+def there(words: list[str], storage: Path, cluster: Cluster) -> dict[str, Record]:
+    plan = prepare([*words, f"storage={storage}"])
+    progress = Progress(plan.graph)
+    scheduler = Scheduler(progress, str(plan.store.root), cluster, plan.sweep.name)
+    scheduler.run(lambda _: None, threading.Event())
+    scheduler.close()
+    assert not progress.failed
+    return records(plan)
+
+
+def records(plan: Plan) -> dict[str, Record]:
+    plan.look_up()
+    return plan.records
+
+
+def test_two_sampling_workers_draw_the_bytes_that_one_process_draws(
+    words: list[str], tmp_path: Path, two_cpus: Cluster
+) -> None:
+    one, other = here(words, tmp_path / "here"), there(words, tmp_path / "ray", two_cpus)
+    assert {key: record.files for key, record in one.items()} == {
+        key: record.files for key, record in other.items()
+    }
+    (samples,) = [record for record in one.values() if record.kind == "samples"]
+    assert len(samples.summary["parts"]) > 1  # more than one row of the stream
+
+
+def test_a_fine_tune_on_two_workers_gives_what_one_process_gives(
+    words: list[str], tmp_path: Path, two_cpus: Cluster
+) -> None:
+    several = [*words, "generator.workers=2"]
+    roots = tmp_path / "here", tmp_path / "ray"
+    found = here(several, roots[0]), there(several, roots[1], two_cpus)
+    one, other = (losses(records, root) for records, root in zip(found, roots, strict=True))
+    assert len(one) == 2
+    assert one == pytest.approx(other, rel=1e-5)
+
+
+def losses(found: dict[str, Record], root: Path) -> list[float]:
+    """Of a fine-tune, at each look."""
+    (record,) = [record for record in found.values() if record.kind == "generator"]
+    history = Store(root).path(record, "history.json").read_text()
+    return [row["train_loss"] for row in json.loads(history)]
