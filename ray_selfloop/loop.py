@@ -494,7 +494,7 @@ def _metrics(chain: Chain, n: int, inputs: Named, kept: list[Stage], graph: Grap
 
 def measured_with(sweep: Sweep) -> dict[str, Any]:
     """The evaluation settings that a measurement depends on."""
-    apart = {"judge", "probe", "inception", "dynamics", "claims"}
+    apart = {"judge", "probe", "inception", "ablation", "dynamics", "claims"}
     return sweep.evaluation.model_dump(mode="json", exclude=apart)
 
 
@@ -532,7 +532,7 @@ def add_claims(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Grap
 
 
 def _judged_with(sweep: Sweep, without: set[str]) -> dict[str, Any]:
-    apart = {"judge", "probe", "inception", *without}
+    apart = {"judge", "probe", "inception", "ablation", *without}
     return sweep.evaluation.model_dump(mode="json", exclude=apart)
 
 

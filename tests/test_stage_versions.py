@@ -31,11 +31,11 @@ PINNED = {
     ("classifier", 1): 1.88815,
     ("reference", 1): 1.62877,
     ("generator_metrics", 3): 2.68828,
-    ("fairness", 4): 2.44747,
+    ("fairness", 5): 2.40413,
     ("dynamics", 2): 2.0,
-    ("claims", 3): 0.54259,
+    ("claims", 4): 0.54259,
 }
-ON_RAY = ("search",)  # pinned where it runs: tests/distributed/test_asha.py
+ELSEWHERE = ("search", "latents")  # pinned where they run: test_asha.py, test_picture_stages.py
 CLOSE = 0.02  # relative; other processors differ in the last bits, and training amplifies them
 
 
@@ -111,7 +111,7 @@ SUMMARIES: dict[str, Callable[[Inputs], float]] = {
 }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in VERSIONS if kind not in ON_RAY])
+@pytest.mark.parametrize("kind", [kind for kind in VERSIONS if kind not in ELSEWHERE])
 def test_a_result_moves_only_with_its_version(computed: Plan, kind: str) -> None:
     (node, *_) = computed.graph.of_kind(kind)
     reader = Stage("reader", 0, {}, {"self": node.stage.key})

@@ -90,8 +90,8 @@ class Dynamics(Settings):
         "rates pooled over classes (more sensitive; only for subgroups that mean the same in all); "
         "1 - MEO and MD as measured hold true gap + noise, which draws A towards 1: they are "
         "fitted for comparison, marked floor-inflated, and get no verdict. `without_object`: "
-        "chance-corrected accuracy with the object gray over clean accuracy; it needs a dataset "
-        "with masks, and is B wherever there are no subgroups",
+        "chance-corrected accuracy with the object gray over clean accuracy; it is B wherever "
+        "there are no subgroups; a dataset without masks has no such B and gets no A",
     )
     factor_index: Literal["incoming", "literal"] = Field(
         default="incoming",

@@ -31,6 +31,13 @@ WEIGHTS = {
 FETCHED = ("*.json", "tokenizer/*", *(f"{part}/{name}" for part, name in WEIGHTS.items()))
 """Patterns of a hub repository's files that are read: no pickles, no half-precision variants."""
 
+SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),  # latents are not bounded
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "pndm": ("PNDMScheduler", {}),
+}
+
 
 def identity(settings: StableDiffusion) -> dict[str, str]:
     """What the base's content is, for keys: of a folder a digest, of a hub id the revision.
@@ -150,12 +157,7 @@ class Base:
         """A solver ``settings.sampler`` with the base's noise levels."""
         import diffusers
 
-        name, options = {
-            "ddim": ("DDIMScheduler", {"clip_sample": False}),  # latents are not bounded
-            "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-            "euler": ("EulerDiscreteScheduler", {}),
-            "pndm": ("PNDMScheduler", {}),
-        }[kind]
+        name, options = SOLVERS[kind]
         with _quiet():
             return getattr(diffusers, name).from_config(
                 _config(self.folder, "scheduler"), **options

@@ -4,6 +4,7 @@ import math
 
 NOT_DEFINED = "not defined"
 NO_RESULT = "–"
+ROUNDING = 1e-12  # below it a difference of two numbers is zero
 
 
 def number(value: float) -> str:
@@ -42,6 +43,8 @@ def p_value(value: float) -> str:
 def small(value: float) -> str:
     """Three decimals, or two digits where these would be fewer: for effects, margins, errors."""
     size = abs(value)
+    if size < ROUNDING:
+        value = size = 0.0
     if math.isnan(value) or size >= 0.0995 or not size:
         return number(value)
     if size < 1e-4:
@@ -58,4 +61,6 @@ def small_interval(low: float, high: float) -> str:
 
 def signed(value: float) -> str:
     """As ``small`` with its sign: for changes and effects."""
-    return small(value) if math.isnan(value) else f"{'+' if value >= 0 else ''}{small(value)}"
+    return (
+        small(value) if math.isnan(value) else f"{'+' if value > -ROUNDING else ''}{small(value)}"
+    )

@@ -156,8 +156,7 @@ def world():
     return test, power.TestSize(np.full((4, 3), IMAGES / 12), False, True), settings
 
 
-def test_a_drop_of_the_planned_size_is_found_at_the_planned_power_or_better():
-    """Better: a classifier that is right on a picture is rather right on its ablation as well."""
+def test_a_drop_of_the_planned_size_is_found_at_the_planned_power():
     rng, n, chains, hits, settings = np.random.default_rng(2), 750, 4, [], SETTINGS
     size = power.known_size(HardImageNet())
     planned = {one.metric: one.mde for one in power.plan_effects(size, 0.9, chains, 1, settings)}
@@ -175,7 +174,7 @@ def test_a_drop_of_the_planned_size_is_found_at_the_planned_power_or_better():
         drawn = [np.arange(n), *rng.integers(n, size=(40, n))]
         draws = np.stack([(plus[:, d] - less[:, d]).mean(axis=1) for d in drawn])
         hits.append(effect(draws, 0.95).p_change() <= 0.05)
-    assert 0.74 <= np.mean(hits) <= 0.92
+    assert 0.74 <= np.mean(hits) <= 0.87
 
 
 def experiment(rng, test, shift):
