@@ -62,7 +62,7 @@ def test_latents_are_there_for_the_original_and_the_first_kept_set_alone(
     ran: list[str], published: dict[str, Record]
 ) -> None:
     latents = of_kind(published, "latents")
-    assert sorted(list(record.inputs)[0] for record in latents) == ["dataset", "kept"]
+    assert sorted(next(iter(record.inputs)) for record in latents) == ["dataset", "kept"]
     (original,) = [record for record in latents if "dataset" in record.inputs]
     found = np.load(path_of(ran, original, "set/latents_mean.npy"), mmap_mode="r")
     assert found.shape == (576, 4, 16, 16)
