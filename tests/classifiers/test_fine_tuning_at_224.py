@@ -1,0 +1,68 @@
+"""The paper's five networks, fine-tuned at 224 pixels on real pictures from published-style files.
+
+The published weights cannot be had in a test: a state dict of the right names and shapes stands in.
+"""
+
+from pathlib import Path
+
+import imagenet_worlds
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from ray_selfloop.classifiers import train, weights, zoo
+from ray_selfloop.config.training import Training
+from ray_selfloop.data.pictures import Pictures, View
+
+pytestmark = pytest.mark.slow
+CPU = torch.device("cpu")
+NETWORKS = ("alexnet", "mobilenet_v3_small", "mobilenet_v3_large", "vgg19", "resnet50", "deit_s")
+
+
+@pytest.fixture(scope="module")
+def examples(data_root: str) -> train.Examples:
+    """Eight real pictures of usual size, of two classes."""
+    files = sorted(imagenet_worlds.samples(data_root).values())[:8]
+    pictures = Pictures([path.read_bytes() for path in files], View(224, 256, "stretch"))
+    labelled = train.LabeledImages(pictures, torch.arange(8).numpy() % 2)
+    return train.Examples(labelled, labelled, 2, "frame_crop_flip")
+
+
+def published(name: str, folder: Path) -> str:
+    """A state dict as the library publishes it, 1000 classes, random."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if name in weights.TIMM_NAMES:
+            net = timm.create_model(weights.TIMM_NAMES[name], pretrained=False)
+        else:
+            net = models.get_model(name, weights=None)
+    path = folder / f"{name}.safetensors"
+    save_file({key: value.contiguous() for key, value in net.state_dict().items()}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("backbone", ["full", "frozen"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_network_is_fine_tuned_at_224(
+    examples: train.Examples, tmp_path: Path, name: str, backbone: str
+) -> None:
+    path = published(name, tmp_path)
+    settings = Training.model_validate(
+        {
+            "pretrained": path,
+            "backbone": backbone,
+            "max_steps": 2,
+            "batch_size": 4,
+            "learning_rate": 1e-4,
+        }
+    )
+    trained = train.train(name, examples, settings, 0, CPU)
+    assert trained.network.side == 224
+    assert trained.outcome == "budget"
+    assert all(torch.isfinite(value).all() for value in trained.network.parameters())
+    before = zoo.build(name, 2, 224, path, None, 0)
+    first = next(iter(before.trunk.parameters()))
+    same = torch.equal(first, next(iter(trained.network.trunk.parameters())))
+    assert same == (backbone == "frozen")
