@@ -277,8 +277,8 @@ class _Latents:
 
     def _stage(self, name: str, of: Stage) -> Stage:
         sweep, kept = self.chain.sweep, name.removeprefix("kept.")
-        generator = generator_identity(sweep.generator)
-        what = ("name", "base", "content", "resolution", "flips")
+        generator = generator_identity(sweep.generator, frozenset())
+        what = ("name", "content", "resolution", "flips")
         config = {
             "generator": {name: generator[name] for name in what},
             "threads": sweep.compute.threads,
@@ -288,14 +288,17 @@ class _Latents:
         return self.graph.add("latents", config, inputs, place, hints_of(sweep))
 
 
-def generator_identity(settings: Generator) -> dict[str, Any]:
-    """The settings of a generator that results depend on: a base counts by its content."""
-    found = settings.model_dump(mode="json")
-    if isinstance(settings, StableDiffusion):
-        from ray_selfloop.generators.diffusion_base import identity  # loads torch
+def generator_identity(settings: Generator, without: frozenset[str]) -> dict[str, Any]:
+    """The settings of a generator that a result depends on: a base counts by its content.
 
-        return {**found, "base": "", "revision": "", "content": identity(settings)}
-    return found
+    without: fields of a diffusion model that this result does not depend on.
+    """
+    if not isinstance(settings, StableDiffusion):
+        return settings.model_dump(mode="json")
+    from ray_selfloop.generators.diffusion_base import identity  # loads torch
+
+    found = settings.model_dump(mode="json", exclude={*without, *settings.PLACES})
+    return {**found, "content": identity(settings)}
 
 
 def hints_of(sweep: Sweep) -> dict[str, Any]:
@@ -304,9 +307,10 @@ def hints_of(sweep: Sweep) -> dict[str, Any]:
     if sweep.resources.decoding_threads > 1:
         hints["decoders"] = sweep.resources.decoding_threads
     if isinstance(sweep.generator, StableDiffusion):
-        base, revision = sweep.generator.base, sweep.generator.revision
+        places = sweep.generator.model_dump(mode="json", include=set(sweep.generator.PLACES))
+        base = sweep.generator.base
         where = os.path.abspath(base) if os.path.isdir(base) else base
-        hints["generator"] = {"base": where, "revision": revision}
+        hints["generator"] = {**places, "base": where}
     return hints
 
 
@@ -327,7 +331,7 @@ def _generator(
     if previous and getattr(settings, "start", "") == "previous":
         inputs["previous"] = previous
     config = {
-        "generator": generator_identity(settings),
+        "generator": generator_identity(settings, StableDiffusion.SAMPLING),
         "training_set": training_set,
         "seed": chain.seed("generator", n),
         "threads": chain.sweep.compute.threads,
@@ -342,7 +346,7 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
     real = sweep.generator.name == "held_out_real"
     skewed = {"skewed": True} if sweep.loop.arm == "real_skewed" else {}
     config = {
-        "generator": generator_identity(sweep.generator),
+        "generator": generator_identity(sweep.generator, StableDiffusion.TRAINING),
         "reserve": {"generation": n, "seed": chain.seed("reserve")} if real else None,
         "volume": sweep.queue.volume or default_volume(sweep),
         "count": sweep.queue.count,
@@ -482,7 +486,7 @@ def _metrics(chain: Chain, n: int, inputs: Named, kept: list[Stage], graph: Grap
     queued = {f"kept.{g}": kept[g - 1] for g in parts.kept}
     config = {
         "evaluation": measured_with(chain.sweep),
-        "generator": generator_identity(chain.sweep.generator),
+        "generator": generator_identity(chain.sweep.generator, StableDiffusion.TRAINING),
         "generation": n,
         "seed": chain.seed("metrics", n),
         "threads": chain.sweep.compute.threads,

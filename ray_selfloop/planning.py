@@ -118,8 +118,8 @@ def add_scenario(scenario: Scenario, graph: Graph) -> None:
         original, reserve = data.original_and_reserve(settings.dataset)
         if control:
             _check_reserve(settings, original, reserve)
-    _check_weights(settings)
     source = data.source(settings.dataset)
+    _check_weights(settings)
     for chain in loop.chains(scenario):
         loop.add_chain(chain, source, graph)
 

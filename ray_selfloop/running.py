@@ -115,7 +115,9 @@ class Run:
         from ray_selfloop.distributed.cluster import connect
         from ray_selfloop.distributed.driver import Scheduler
 
-        cluster = connect(self.plan.sweep.resources)
+        generators = (scenario.sweep.generator for scenario in self.plan.scenarios)
+        workers = max(getattr(generator, "workers", 1) for generator in generators)
+        cluster = connect(self.plan.sweep.resources, workers)
         self.warnings += tracking.prepare(self.tracking_uri)
         root = str(self.plan.store.root)
         self._scheduler = Scheduler(self.progress, root, cluster, self.plan.sweep.name)

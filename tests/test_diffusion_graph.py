@@ -50,6 +50,24 @@ def test_what_the_training_of_a_lora_says_is_not_in_the_key_of_latents() -> None
     assert plain.isdisjoint(n.stage.key for n in small.of_kind("latents"))
 
 
+def test_sampling_settings_leave_a_fine_tune_its_key() -> None:
+    def of(kind: str, *words: str) -> set[str]:
+        return {node.stage.key for node in graph("loop.generations=1", *words).of_kind(kind)}
+
+    sampling = ("guidance=3.0", "sampler_steps=7", "sampler=euler", "picture_format=png")
+    for word in (f"generator.{word}" for word in sampling):
+        assert of("generator", word) == of("generator")
+        assert of("samples", word) != of("samples")
+    assert of("generator", "generator.steps=7") != of("generator")
+    assert of("generator", "generator.prompt=a {}") != of("generator")
+
+
+def test_how_often_a_fine_tune_is_saved_is_in_no_key() -> None:
+    assert keys(graph("generator.checkpoint_every=7")) == keys(graph())
+    for node in graph("generator.checkpoint_every=7").of_kind("generator"):
+        assert node.stage.hints["generator"]["checkpoint_every"] == 7
+
+
 def test_without_a_cache_there_is_no_stage_of_latents() -> None:
     found = graph("generator.cache_latents=false")
     assert not found.of_kind("latents")
@@ -97,6 +115,19 @@ def test_a_row_of_the_stream_is_whole_batches_of_the_sampler() -> None:
 
 def test_trials_on_masks_are_also_tested_without_the_object() -> None:
     assert all("ablation" in node.stage.config for node in graph().of_kind("classifier"))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("loop.arm=subgroup_matched", "loop.arm: subgroup_matched resamples by subgroup, and"),
+        ("loop.arm=real_skewed", "loop.arm: real_skewed resamples by subgroup, and"),
+        ("queue.tilt=0.5", "queue.tilt: 0.5 resamples by subgroup, and hard_imagenet has no"),
+    ],
+)
+def test_what_needs_subgroups_is_refused_where_there_are_none(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        graph(word)
 
 
 @pytest.mark.parametrize(

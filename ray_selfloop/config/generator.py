@@ -8,7 +8,7 @@ convolution leaves a chequered pattern) and discriminator_gain 1.6.
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -157,7 +157,9 @@ class StableDiffusion(Settings):
     revision: str = Field(
         default="main",
         min_length=1,
-        description="Branch, tag or commit of a hub id; not read where `base` is a folder.",
+        description="Branch, tag or commit of a hub id; not read where `base` is a folder. A "
+        "branch can move under the same key: give a commit where that matters (the one that was "
+        "loaded stands in the generator's record).",
     )
     prompt: str = Field(
         default="a photo of a {}",
@@ -281,6 +283,41 @@ class StableDiffusion(Settings):
         if self.most_at_once & (self.most_at_once - 1):
             raise ValueError(f"most_at_once {self.most_at_once} is not a power of two")
         return self
+
+    SAMPLING: ClassVar[frozenset[str]] = frozenset(
+        {
+            "guidance",
+            "sampler",
+            "sampler_steps",
+            "sample_memory",
+            "most_at_once",
+            "picture_format",
+        }
+    )
+    """Fields that a fine-tune does not depend on."""
+    TRAINING: ClassVar[frozenset[str]] = frozenset(
+        {
+            "start",
+            "flips",
+            "steps",
+            "learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "clip_norm",
+            "batch_size",
+            "accumulation",
+            "workers",
+            "gradient_checkpointing",
+            "compile",
+            "cache_latents",
+            "check_every",
+            "check_pictures",
+            "checkpoint_every",
+        }
+    )
+    """Fields that drawing from adapters does not depend on."""
+    PLACES: ClassVar[frozenset[str]] = frozenset({"base", "revision", "checkpoint_every"})
+    """Fields that no result depends on: the base counts by its content."""
 
     @property
     def micro_batches(self) -> int:

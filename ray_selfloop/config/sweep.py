@@ -17,6 +17,8 @@ from ray_selfloop.config.training import Network, Training
 from ray_selfloop.config.tune import Tune
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+WITHOUT_SUBGROUPS = ("hard_imagenet",)
+USING_SUBGROUPS = ("subgroup_matched", "real_skewed")  # arms
 PICTURES = ("hard_imagenet", "breeds")  # datasets of encoded pictures of any size
 NOT_IN_A_SCENARIO = ("name", "storage", "axes", "tracking", "resources")
 
@@ -193,6 +195,22 @@ class Sweep(Settings):
             raise ValueError(
                 f"generator.name: {name} does not draw the images of dataset {self.dataset.name}; "
                 f"give {wanted}, or a control (duplicate_real, held_out_real)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _subgroups_are_there(self) -> Self:
+        if self.dataset.name not in WITHOUT_SUBGROUPS:
+            return self
+        if self.loop.arm in USING_SUBGROUPS:
+            raise ValueError(
+                f"loop.arm: {self.loop.arm} resamples by subgroup, and {self.dataset.name} has no "
+                f"subgroups; give any but {', '.join(USING_SUBGROUPS)}"
+            )
+        if self.queue.tilt is not None:
+            raise ValueError(
+                f"queue.tilt: {self.queue.tilt:g} resamples by subgroup, and {self.dataset.name} "
+                "has no subgroups; give null"
             )
         return self
 

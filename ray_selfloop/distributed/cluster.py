@@ -19,6 +19,7 @@ from ray_selfloop.config.sweep import Resources
 from ray_selfloop.errors import ResourceError
 
 SLOT = "slot"
+WORKER_CPUS = 0.5  # of one worker of a fine-tune
 GENERATING = ("latents", "generator", "samples")
 WITH_NETWORKS = (
     "scorer", "probe", "reference", "kept", "generator_metrics", "search", "classifier",
@@ -52,16 +53,16 @@ class Cluster:
         return self.trial.get("gpu", 0.0) if kind in WITH_NETWORKS else 0.0
 
 
-def connect(resources: Resources) -> Cluster:
+def connect(resources: Resources, workers: int = 1) -> Cluster:
     """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
 
-    Raises ResourceError when the sweep asks for more than there is.
+    workers: of one fine-tune. Raises ResourceError when the sweep asks for more than there is.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if os.environ.get("RAY_ADDRESS"):
         _start(address=_answering(os.environ["RAY_ADDRESS"]))
-        return _joined(resources)
+        return _joined(resources, workers)
     slots = resources.num_cpus or len(os.sched_getaffinity(0))
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
@@ -72,7 +73,7 @@ def connect(resources: Resources) -> Cluster:
         resources={SLOT: slots},
         include_dashboard=False,
     )
-    return _cluster(slots, {"cpu": 0, SLOT: 1}, resources)
+    return _cluster(slots, {"cpu": 0, SLOT: 1}, resources, workers)
 
 
 def _start(**arguments: Any) -> None:
@@ -106,7 +107,7 @@ def leave() -> None:
     ray.shutdown()
 
 
-def _joined(resources: Resources) -> Cluster:
+def _joined(resources: Resources, workers: int) -> Cluster:
     have = ray.cluster_resources()
     cores = int(have.get("CPU", 0))
     if have.get(SLOT, 0):
@@ -122,10 +123,10 @@ def _joined(resources: Resources) -> Cluster:
         raise ResourceError(
             f"resources.num_cpus: {resources.num_cpus} asked for, the cluster has {slots}"
         )
-    return _cluster(resources.num_cpus or slots, trial, resources)
+    return _cluster(resources.num_cpus or slots, trial, resources, workers)
 
 
-def _cluster(slots: int, trial: Mapping[str, float], resources: Resources) -> Cluster:
+def _cluster(slots: int, trial: Mapping[str, float], resources: Resources, workers: int) -> Cluster:
     there = ray.cluster_resources().get("GPU", 0.0)
     for name in ("gpus_per_trial", "gpus_per_generator"):
         asked = getattr(resources, name)
@@ -133,12 +134,28 @@ def _cluster(slots: int, trial: Mapping[str, float], resources: Resources) -> Cl
             raise ResourceError(
                 f"resources.{name}: {asked:g} GPU asked for, the cluster has {there:g}"
             )
+    check_workers(workers, resources.gpus_per_generator, there)
     if slots < 1:
         raise ResourceError("the cluster has no CPU core to run on")
     gpu = {"gpu": resources.gpus_per_trial} if resources.gpus_per_trial else {}
     return Cluster(
         slots, {**trial, **gpu}, resources.gpus_per_generator, resources.sampling_workers
     )
+
+
+def check_workers(workers: int, gpus: float, there: float) -> None:
+    """Raise ResourceError where the workers of one fine-tune would wait for each other for ever."""
+    if workers == 1:
+        return
+    cores = ray.cluster_resources().get("CPU", 0.0)
+    most = int(cores / WORKER_CPUS)
+    if gpus:
+        most = min(most, int(there / gpus + 1e-9))
+    if workers > most:
+        raise ResourceError(
+            f"generator.workers: {workers} of {WORKER_CPUS:g} CPU and {gpus:g} GPU each asked for, "
+            f"the cluster has {cores:g} CPU and {there:g} GPU: at most {most}"
+        )
 
 
 def device() -> str:

@@ -15,9 +15,10 @@ from ray import train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from ray_selfloop.distributed.cluster import WORKER_CPUS
 from ray_selfloop.distributed.trials import RETRIES
 from ray_selfloop.errors import StageError
-from ray_selfloop.generators.world import World
+from ray_selfloop.generators.world import PeerLost, World
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import diffusion
 from ray_selfloop.stages.inputs import Inputs
@@ -25,7 +26,6 @@ from ray_selfloop.stages.run import limited
 from ray_selfloop.store import Store
 
 SUMMARY, ERROR = "summary.json", "error.txt"
-WORKER_CPUS = 0.5
 
 
 def workers(stage: Stage) -> int:
@@ -74,6 +74,8 @@ def _worker(config: dict[str, Any]) -> None:
         return
     try:
         _fine_tune(config["stage"], Inputs(config["stage"], Store(config["root"])), folder)
+    except PeerLost:
+        raise  # a lost machine is no error of the code: Ray Train starts all of them again
     except Exception as error:
         (folder / ERROR).write_text(f"{type(error).__name__}: {error}")
         raise

@@ -4,17 +4,18 @@ Decides when a file is believed: it is complete and was written by this very run
 what the tensors mean.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-FILE = "checkpoint.safetensors"
+FILE = "checkpoint.bin"
+SEAL = hashlib.sha256().digest_size  # bytes before the safetensors content: its digest
 
 
 class State(NamedTuple):
@@ -31,7 +32,7 @@ def write(folder: Path, run: str, state: State) -> None:
     content = save(tensors, {"run": run, "facts": json.dumps(state.facts)})
     partial = folder / f".{FILE}.{os.getpid()}"
     with partial.open("wb") as file:
-        file.write(content)
+        file.write(hashlib.sha256(content).digest() + content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / FILE)
@@ -40,15 +41,14 @@ def write(folder: Path, run: str, state: State) -> None:
 def found(folder: Path, run: str) -> bytes | None:
     """The content of the folder's checkpoint.
 
-    None where there is none, it is cut short, or another run wrote it.
+    None where there is none, it is not what was written, or another run wrote it.
     """
     path = folder / FILE
     if not path.is_file():
         return None
-    content = path.read_bytes()
-    try:
-        load(content)
-    except SafetensorError:  # cut short by whatever copied it: the run starts anew
+    whole = path.read_bytes()
+    content = whole[SEAL:]
+    if hashlib.sha256(content).digest() != whole[:SEAL]:  # the run starts anew
         return None
     return content if _metadata(content).get("run") == run else None
 

@@ -73,6 +73,11 @@ class Base:
         self.folder = folder
 
     @property
+    def name(self) -> str:
+        """Its folder's name: of what the hub gave, the commit."""
+        return self.folder.name
+
+    @property
     def vae_factor(self) -> int:
         """How many pixels of a side are one latent's."""
         return _vae_factor(self.folder)

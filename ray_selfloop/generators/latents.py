@@ -17,6 +17,7 @@ from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.data.imageset import Ids, Images, ImageSource
 from ray_selfloop.errors import StageError
 from ray_selfloop.generators.diffusion_base import open_base
+from ray_selfloop.generators.row_file import RowFile, RowWriter
 
 ENCODE_BATCH = 8  # pictures that the VAE sees at once; about 0.5 GB each at 512 pixels
 MEAN, STD = "latents_mean.npy", "latents_std.npy"
@@ -64,18 +65,15 @@ def write_latents(
     vae = base.vae(device)
     shape = len(images), *base.latent_shape(settings.resolution)
     for flipped in (False, True) if settings.flips else (False,):
-        files = [
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-            for path in _paths(folder, flipped)
-        ]
+        files = [RowWriter(path, shape) for path in _paths(folder, flipped)]
         for start in range(0, len(images), ENCODE_BATCH):
             rows = np.arange(start, min(start + ENCODE_BATCH, len(images)))
             for file, values in zip(
                 files, encoded(vae, images[rows], np.full(len(rows), flipped)), strict=True
             ):
-                file[rows] = values.cpu().numpy()
+                file.append(values.cpu().numpy())
         for file in files:
-            file.flush()
+            file.close()
 
 
 def _check_shape(images: ImageSource, resolution: int) -> None:
@@ -102,11 +100,11 @@ class Cached:
         self._ends = np.cumsum([len(rows) for _, rows in parts])
 
     @staticmethod
-    def _read(folder: Path, flipped: bool) -> list[NDArray[np.float32]]:
+    def _read(folder: Path, flipped: bool) -> list[RowFile]:
         paths = _paths(folder, flipped)
         if flipped and not paths[0].exists():
             return []
-        return [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+        return [RowFile(path) for path in paths]
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -49,8 +49,8 @@ class Trained:
     weights: the adapters in diffusers' names, see `lora`; CPU tensors, float32.
     history: one entry per look: step, learning_rate, train_loss (mean since the last look) and
         held_out_loss (same pictures, noise and times at each look; NaN without held-out pictures).
-    outcome: ``budget`` (all steps made) or ``diverged`` (loss or adapters not finite: ``weights``
-        are those of the last look at which they were).
+    outcome: ``completed`` (all steps made) or ``diverged`` (loss or adapters not finite; then
+        ``weights`` are those of the last look at which they were).
     steps: optimiser steps made.
     """
 
@@ -260,7 +260,7 @@ def train(
         if trainer.looks_now() and not trainer.look(checks.loss()):
             return trainer.trained("diverged")
         kept.write(trainer)
-    return trainer.trained("budget")
+    return trainer.trained("completed")
 
 
 def _objective(

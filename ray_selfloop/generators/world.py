@@ -3,11 +3,26 @@
 Whoever calls has initialised torch.distributed where there is more than one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class PeerLost(RuntimeError):  # noqa: N818  (it names what happened)
+    """Another process of the fine-tune is gone; whoever started them all can start them again."""
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Every error of a collective operation says that another process does not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLost(f"another worker of the fine-tune is lost: {error}") from error
 
 
 class World(NamedTuple):
@@ -19,13 +34,15 @@ class World(NamedTuple):
     def sum_(self, values: Tensor) -> None:
         """Add up ``values`` of all processes, in place."""
         if self.size > 1:
-            dist.all_reduce(values)
+            with _together():
+                dist.all_reduce(values)
 
     def first_ones(self, content: bytes | None, device: torch.device) -> bytes | None:
         """What process 0 gave, in every process."""
         box = [content]
         if self.size > 1:
-            dist.broadcast_object_list(box, src=0, device=device)
+            with _together():
+                dist.broadcast_object_list(box, src=0, device=device)
         return box[0]
 
 

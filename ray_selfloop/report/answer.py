@@ -6,7 +6,7 @@ Counts verdicts that were reached elsewhere; must not decide one.
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray_selfloop.arms import CONTROL, TREATMENT
 from ray_selfloop.report.groups import groups
@@ -17,6 +17,8 @@ UNDECIDED, NOT_TESTED = "undecided", "not tested"
 VERDICTS = (SUPPORTED, CONTRADICTED, BY_ACCURACY, UNDECIDED, NOT_TESTED)
 GROWS, SHRINKS = "A > 1", "A < 1"
 MOST_REASONS, MOST_PLACES = 2, 3
+CUES = "hard-spurious-"  # ids of the claims that a picture without its object loses more
+OPPOSITE = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,24 @@ def hypothesis(claims: Iterable[Claim]) -> list[Claim]:
     return [c for c in claims if re.search("hypothesis|introduction", f"{c.family} {c.section}")]
 
 
+def without_subgroups(view: ReportView) -> frozenset[str]:
+    """Groups whose dataset has no subgroups; one that failed to load is not known to have none."""
+    mains = ((group.name, group.main) for group in groups(view.scenarios))
+    return frozenset(n for n, main in mains if main.class_names and not main.subgroup_names)
+
+
+def asked(view: ReportView) -> list[Claim]:
+    """The hypothesis' claims about groups that have subgroups: elsewhere it has no meaning."""
+    without = without_subgroups(view)
+    return [c for c in hypothesis(view.claims) if c.scenario_group not in without]
+
+
+def of_cues(view: ReportView) -> list[Claim]:
+    """The claims that reliance on spurious cues falls: what bias is where there are no subgroups."""
+    without = without_subgroups(view)
+    return [c for c in view.claims if c.id.startswith(CUES) and c.scenario_group in without]
+
+
 def of_classifier(view: ReportView, group: str, classifier: str) -> list[Claim]:
     """The hypothesis' claims about one classifier of one group, those about all included."""
     return [
@@ -76,37 +96,74 @@ def of_treatment(view: ReportView) -> list[Verdict]:
 
 def answer(view: ReportView) -> Answer:
     """'Does generated data amplify bias here?' in one sentence."""
-    claims, laws = hypothesis(view.claims), of_treatment(view)
-    tested = [c for c in claims if _head(c.verdict) != NOT_TESTED]
-    if not tested and not laws:
+    claims, laws, cues = asked(view), of_treatment(view), _tested(of_cues(view))
+    tested = _tested(claims)
+    if not (tested or cues or laws):
         return Answer("No answer yet", _untested(view, claims), "undecided")
-    deciding = [] if tested else laws  # eq. 6 has no control in it: claims come first
-    lead, kind = _lead(tested, deciding)
-    parts = [*_where(view, tested, deciding), f"over {chains(view.scenarios)}"]
-    if tested:
-        held = _heads(tested)
-        told = [f"{held[v]} {v}" for v in VERDICTS[1:3] if held[v]]
-        says = f"the hypothesis is supported in {held[SUPPORTED]} of {len(tested)} tests"
-        parts.append(", ".join([says, *told]))
-    elif claims:
-        parts.append(f"the hypothesis was not tested: {_common(c.reason for c in claims)}")
-    if laws:
-        texts = Counter(v.text for v in laws)
-        parts.append(
-            f"eq. 6 finds A > 1 in {texts[GROWS]} and A < 1 in {texts[SHRINKS]} of {len(laws)} "
-            f"cases (classifier in a scenario){_in_controls(view)}"
-        )
-    parts.append(_open(tested, laws))
-    return Answer(lead, "; ".join(parts), kind)
+    # that reliance on cues falls speaks against the hypothesis
+    told = [*tested, *(replace(c, verdict=OPPOSITE.get(c.verdict, c.verdict)) for c in cues)]
+    deciding = [] if told else laws  # eq. 6 has no control in it: claims come first
+    lead, kind = _lead(told, deciding)
+    parts = [
+        *_where(view, told, deciding),
+        f"over {chains(view.scenarios)}",
+        _of_hypothesis(claims),
+        cue_sentence(view),
+        _of_laws(view, laws),
+        _open(told, laws),
+    ]
+    return Answer(lead, "; ".join(filter(None, parts)), kind)
+
+
+def _tested(claims: Iterable[Claim]) -> list[Claim]:
+    return [c for c in claims if _head(c.verdict) != NOT_TESTED]
+
+
+def _of_hypothesis(claims: Sequence[Claim]) -> str:
+    """In how many tests the hypothesis holds, or why it was not tested; "" without claims."""
+    tested = _tested(claims)
+    if not tested:
+        why = _common(c.reason for c in claims)
+        return f"the hypothesis was not tested: {why}" if claims else ""
+    held = _heads(tested)
+    says = f"the hypothesis is supported in {held[SUPPORTED]} of {len(tested)} tests"
+    return ", ".join([says, *(f"{held[v]} {v}" for v in VERDICTS[1:3] if held[v])])
+
+
+def cue_sentence(view: ReportView) -> str:
+    """The verdicts on spurious cues in one sentence; "" where no dataset is asked about them."""
+    claims = of_cues(view)
+    if not claims:
+        return ""
+    held = _heads(claims)
+    says = f"reliance on spurious cues, claimed to fall: {held[SUPPORTED]} of {len(claims)} claims "
+    told = ", ".join(["supported", *(f"{held[v]} {v}" for v in VERDICTS[1:] if held[v])])
+    lacking = [c.reason for c in claims if _head(c.verdict) == NOT_TESTED]
+    return f"{says}{told}{f' ({_common(lacking)})' if lacking else ''}"
+
+
+def _of_laws(view: ReportView, laws: Sequence[Verdict]) -> str:
+    if not laws:
+        return ""
+    masked = {s.name for s in view.scenarios if s.dataset == "hard_imagenet"}
+    cued = all(v.scenario in masked for v in laws)
+    law = "eq. 6, with accuracy without the object as bias," if cued else "eq. 6"
+    texts = Counter(v.text for v in laws)
+    return (
+        f"{law} finds A > 1 in {texts[GROWS]} and A < 1 in {texts[SHRINKS]} of {len(laws)} "
+        f"cases (classifier in a scenario){_in_controls(view)}"
+    )
 
 
 def _untested(view: ReportView, claims: Sequence[Claim]) -> str:
     """Why there is no answer, and what the other claims say, where any of them was tested."""
     why = _common(c.reason for c in claims)
     others = [(n, verdict) for verdict, n in counts(view.claims) if verdict != NOT_TESTED]
-    what = "the hypothesis was not tested" if others else "no claim was tested"
+    unanswered = "the hypothesis was not tested" if claims else "no claim on bias was tested"
+    what = unanswered if others else "no claim was tested"
     told = ", ".join(f"{n} {verdict}" for n, verdict in others)
-    rest = f"{what}{f' ({why})' if why else ''} and no fit was made"
+    cues = cue_sentence(view)
+    rest = f"{what}{f' ({why})' if why else ''} and no fit was made{f'; {cues}' if cues else ''}"
     return f"{rest}; of the paper's other claims {told}" if others else rest
 
 

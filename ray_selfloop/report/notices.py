@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ray_selfloop.report.groups import FINE_TUNED
-from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView
+import pandas as pd
 
-WELL_ENDED, NOT_TRAINED = "converged", "not trained"
+from ray_selfloop.report.groups import FINE_TUNED
+from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
+
+WELL_ENDED, NOT_TRAINED = ("converged", "completed"), "not trained"
 MOST_PLACES = 12
 MOST_NAMES = 3  # scenario names that a notice spells out
 PUBLISHED_BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # on the hub; any other is told
@@ -93,7 +95,7 @@ def _generators(view: ReportView) -> Iterator[Notice]:
     for scenario in view.scenarios:
         trained = [run for run in scenario.generators if run.outcome != NOT_TRAINED]
         for outcome in dict.fromkeys(run.outcome for run in trained):
-            if outcome == WELL_ENDED:
+            if outcome in WELL_ENDED:
                 continue
             bad = [run for run in trained if run.outcome == outcome]
             counts[outcome].append(f"{scenario.name}: {len(bad)} of {len(trained)}")
@@ -141,10 +143,7 @@ def _ablations(view: ReportView) -> Iterator[Notice]:
         drops = own["metric"].str.startswith("ablation_drop/")
         if scenario.dataset == "hard_imagenet" and len(own) and not drops.any():
             yield Notice(
-                "warning",
-                "No ablations",
-                f"{scenario.name}: the table has no accuracy under ablation, so nothing is said of "
-                "spurious cues",
+                "warning", "No ablations", f"{scenario.name}: {_unablated(rows, scenario)}"
             )
     relative = rows[rows["metric"].str.startswith("ablation_drop_relative/") & rows["seed"].isna()]
     undefined = relative[relative["value"].isna()]
@@ -160,6 +159,20 @@ def _ablations(view: ReportView) -> Iterator[Notice]:
             f"in {len(bad)} means clean accuracy is not above chance, or no trial is sound",
             places,
         )
+
+
+def _unablated(rows: pd.DataFrame, scenario: ScenarioView) -> str:
+    """Why a scenario has no accuracy under ablation, as far as the table tells."""
+    flags = rows[(rows["scenario"] == scenario.name) & (rows["metric"] == "collapsed")]["value"]
+    if flags.empty:
+        why = "every classifier is collapsed or no predictions without the object are there"
+    elif (flags == 1.0).all():
+        why = "every classifier is collapsed and a collapsed one has no place in it"
+    else:
+        why = "no predictions without the object are there"
+    return (
+        f"the table has no accuracy under ablation, for {why}; so nothing is said of spurious cues"
+    )
 
 
 def _other_weights(view: ReportView) -> Iterator[Notice]:

@@ -97,6 +97,7 @@ def _content(view: ReportView) -> dict[str, Any]:
         "notices": notices(view),
         "groups": [_group(table, view, group, inks) for group in found],
         "law_of_cues": verdicts.of_cues(view),
+        "cues": answer.cue_sentence(view),
         "quality": _quality(table, view, found),
         "stages": _stages(view.stages),
         "total": sum(use.core_seconds for use in view.stages),

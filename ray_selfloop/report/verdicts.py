@@ -45,8 +45,11 @@ def of_cues(view: ReportView) -> bool:
 
 
 def hypothesis(view: ReportView, titles: Mapping[str, str]) -> dict[str, Any]:
-    """The hypothesis' claims: rows = setting and classifier, columns = metric and estimand."""
-    found = answer.hypothesis(view.claims)
+    """The hypothesis' claims: rows = setting and classifier, columns = metric and estimand.
+
+    Settings without subgroups have no row.
+    """
+    found = answer.asked(view)
     columns = list(dict.fromkeys((c.metric, c.estimand) for c in found))
     rows: dict[tuple[str, str], dict[tuple[str, str], Claim]] = defaultdict(dict)
     for c in found:

@@ -4,6 +4,7 @@ Latents are computed once per set (the original pictures, each kept set), so tha
 for its own new pictures alone. Knows nothing of how a fine-tune is spread over workers.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 
 from ray_selfloop.config.generator import StableDiffusion
-from ray_selfloop.data.pictures import View, seen
+from ray_selfloop.data.imageset import ImageSource
+from ray_selfloop.data.pictures import View, seen, view_of
 from ray_selfloop.generators import Sampler, diffusion_sampler, lora
 from ray_selfloop.generators import stable_diffusion as sd
 from ray_selfloop.generators.diffusion_base import open_base
@@ -35,9 +37,12 @@ def settings_of(stage: Stage) -> StableDiffusion:
     return StableDiffusion.model_validate({k: v for k, v in described.items() if k in known})
 
 
-def view(settings: StableDiffusion) -> View:
-    """How a diffusion model sees pictures: the centre square of the whole picture."""
-    return View(settings.resolution, settings.resolution, "crop")
+def pictures_for(settings: StableDiffusion, images: ImageSource) -> ImageSource:
+    """Pictures as a diffusion model sees them: the whole frame that classifiers' crops are cut
+    from, made square in the same way, so that real and drawn pictures are framed alike."""
+    view = view_of(images)
+    assert view is not None, "a diffusion model draws pictures"
+    return seen(images, View(settings.resolution, settings.resolution, view.fit))
 
 
 def latents(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
@@ -49,7 +54,7 @@ def latents(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[
     (name,) = inputs.keys
     for part, column in sets.items():
         (folder / part).mkdir()
-        pictures = seen(inputs.images(name, column), view(settings))
+        pictures = pictures_for(settings, inputs.images(name, column))
         write_latents(pictures, settings, folder / part, where)
     return {}
 
@@ -73,7 +78,12 @@ def fine_tune(
         lora.save(folder, trained.weights)
         history = [{k: finite(v) for k, v in row.items()} for row in trained.history]
         save_json(folder, "history", history)
-    return {"outcome": trained.outcome, "steps": trained.steps, "training_set": chosen.mixed}
+    return {
+        "outcome": trained.outcome,
+        "steps": trained.steps,
+        "training_set": chosen.mixed,
+        "commit": "" if os.path.isdir(settings.base) else open_base(settings).name,
+    }
 
 
 def _examples(
@@ -92,7 +102,7 @@ def _examples(
         vae = open_base(settings).vae(device)
         pictures = mixing.images_of_rows(inputs, chosen)
         train, apart = (
-            OnTheFly(seen(source, view(settings)), vae) for source in (pictures, held_out.images)
+            OnTheFly(pictures_for(settings, source), vae) for source in (pictures, held_out.images)
         )
     return sd.Examples(
         sd.Pictures(train, labels),

@@ -13,6 +13,7 @@ from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.config.training import Training
 from ray_selfloop.data.imageset import Ids, Images, ImageSet, ImageSource, join
+from ray_selfloop.data.pictures import selected
 from ray_selfloop.data.split import apportion, stratified_cut
 from ray_selfloop.dynamics.factors import (
     BiasSeries,
@@ -276,7 +277,7 @@ def _before_filter(
         size = min(settings.samples, len(drawn.labels))
         draw = seeding.rng(stage.config["seed"], "evaluation")
         _, rows = stratified_cut(drawn.labels, size, draw)
-        return join([(drawn.images, rows)]), drawn.labels[rows]
+        return selected(drawn.images, rows), drawn.labels[rows]  # in memory, for any order
     shares = np.bincount(original.labels, minlength=len(original.class_names))
     labels = np.repeat(
         np.arange(len(shares)), apportion(settings.samples, shares.astype(np.float64))

@@ -297,13 +297,14 @@ def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str
     shape = len(names["class_names"]), len(names["subgroup_names"])
     subgroups = reader(inputs, device)(drawn.images, drawn.labels)
     rows: Ids = np.flatnonzero(mask)
+    view = names.get("pictures")
     resampled: dict[str, Any] = {}
     if "tilt" in stage.config:
         rows, resampled = _tilted(stage.config["tilt"], inputs, drawn.labels, subgroups, rows)
+        rows = np.sort(rows) if view else rows  # pictures are read in their order
     save_images(folder, "images", drawn.images, rows)
     for name, values in (("labels", drawn.labels), ("ids", drawn.ids)):
         save_array(folder, name, values[rows])
-    view = names.get("pictures")
     return {
         **({"pictures": view} if view else {}),
         **cut.audit(drawn.scores, mask, drawn.labels, shape[0], settings),

@@ -5,12 +5,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 import tiny_hard_imagenet
 
-from ray_selfloop.distributed.cluster import SLOT, Cluster
+from ray_selfloop.distributed.cluster import SLOT, Cluster, check_workers
 from ray_selfloop.distributed.driver import Scheduler
+from ray_selfloop.errors import ResourceError
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import run_here
@@ -83,6 +85,39 @@ def test_a_fine_tune_on_two_workers_gives_what_one_process_gives(
     one, other = (losses(records, root) for records, root in zip(found, roots, strict=True))
     assert len(one) == 2
     assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_a_killed_worker_goes_on_from_the_checkpoint(
+    words: list[str], tmp_path: Path, two_cpus: Cluster
+) -> None:
+    long = [*words, "generator.workers=2", "generator.steps=240", "generator.check_every=60"]
+    long.append("generator.checkpoint_every=10")
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        tick = threading.Event()
+        while not list((tmp_path / "ray" / "unfinished").glob("*/checkpoint.bin")):
+            tick.wait(0.05)
+        own = psutil.Process().children(recursive=True)
+        victim = next(p for p in own if "RayTrainWorker" in " ".join(p.cmdline()))
+        victim.kill()
+        killed.append(victim.pid)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    other = there(long, tmp_path / "ray", two_cpus)
+    killer.join()
+    assert len(killed) == 1
+    one = losses(here(long, tmp_path / "here"), tmp_path / "here")
+    assert losses(other, tmp_path / "ray") == pytest.approx(one, rel=1e-3)
+
+
+def test_more_workers_than_the_cluster_can_hold_are_refused(two_cpus: Cluster) -> None:
+    with pytest.raises(ResourceError, match=r"generator\.workers: 7 of 0\.5 CPU .*: at most 6"):
+        check_workers(7, 0.0, 0.0)
+    with pytest.raises(ResourceError, match=r"generator\.workers: 2 .*: at most 0"):
+        check_workers(2, 1.0, 0.0)
+    check_workers(6, 0.0, 0.0)
 
 
 def losses(found: dict[str, Record], root: Path) -> list[float]:

@@ -376,10 +376,47 @@ def test_a_control_without_generated_data_has_no_base_to_tell_of(hard):
 def test_missing_ablations_are_told(hard):
     rows = hard.results[~hard.results["metric"].str.startswith("ablation")]
     view = replace(hard, results=rows)
-    assert "No ablations: hard_imagenet: the table has no accuracy under ablation" in _told(view)
+    assert _told(view) == (
+        "No ablations: hard_imagenet: the table has no accuracy under ablation, for no predictions "
+        "without the object are there; so nothing is said of spurious cues"
+    )
     text = _text(page.html(view))
     assert "Figure 8" not in text.replace("Figures 8", "")
     assert "First and last generation" in text
+
+
+def test_ablations_missing_because_every_classifier_collapsed_are_told_as_that(hard):
+    rows = hard.results[~hard.results["metric"].str.startswith("ablation")].copy()
+    flags = rows["metric"] == "collapsed"
+    rows.loc[flags, "value"] = 1.0
+    assert "under ablation, for every classifier is collapsed and" in _told(
+        replace(hard, results=rows)
+    )
+    rows.loc[rows.index[flags][0], "value"] = 0.0  # one sound trial would have had a drop
+    assert "under ablation, for no predictions without the object" in _told(
+        replace(hard, results=rows)
+    )
+
+
+def test_where_the_table_does_not_say_who_collapsed_both_reasons_are_named(hard):
+    metric = hard.results["metric"]
+    rows = hard.results[~metric.str.startswith("ablation") & (metric != "collapsed")]
+    assert (
+        "under ablation, for every classifier is collapsed or no predictions without the object "
+        "are there" in _told(replace(hard, results=rows))
+    )
+
+
+def test_a_generator_that_made_its_fixed_number_of_steps_ended_well(hard):
+    (scenario,) = hard.scenarios
+
+    def ended(outcome: str):
+        runs = tuple(replace(run, outcome=outcome) for run in scenario.generators)
+        return replace(hard, scenarios=(replace(scenario, generators=runs),))
+
+    assert _told(ended("completed")) == ""
+    assert "Nothing to warn of" in _text(page.html(ended("completed")))
+    assert _told(ended("budget")).startswith("Generator not converged: stopped by its budget")
 
 
 def test_a_relative_drop_without_meaning_is_told_and_called_so(hard):
@@ -409,6 +446,113 @@ def test_without_a_tested_hypothesis_the_other_claims_are_told(hard):
         "of the paper's other claims 1 contradicted."
     )
     assert "no claim was tested" in answer.answer(replace(view, claims=tuple(lacks))).text
+
+
+LACKS = "no such reading of this dataset"
+
+
+def _claims(hard, cues: list[str], reason: str = "") -> tuple:
+    """The hypothesis, which Hard ImageNet cannot be asked, and claims on cues of these verdicts."""
+    (scenario,) = hard.scenarios
+    said = {"section": "1", "family": "introduction: bias amplifies", "verdict": "not tested"}
+    like = replace(synthetic_arms.claims()[0], scenario_group=scenario.group, reason="")
+    lacking = [
+        replace(like, id=f"amplifies-{m}", metric=m, classifier=c, reason=LACKS, **said)
+        for c in NETWORKS[:2]
+        for m in ("meo", "md", "gap_variance")
+    ]
+    places = [(c, kind) for c in NETWORKS[:2] for kind in KINDS]
+    family = {"section": "4.4", "family": "hard imagenet: spurious cues", "reason": reason}
+    about = [
+        replace(
+            like, id=f"hard-spurious-{k}", metric=f"ablation_drop/{k}", classifier=c, verdict=v,
+            **family,
+        )
+        for (c, k), v in zip(places, cues, strict=True)
+    ]  # fmt: skip
+    return (*lacking, *about)
+
+
+@pytest.mark.parametrize(
+    ("cues", "lead", "told"),
+    [
+        (["undecided"] * 6, "Undecided", "0 of 6 claims supported, 6 undecided"),
+        (["supported"] * 6, "No", "6 of 6 claims supported"),
+        (["contradicted"] * 6, "Yes", "0 of 6 claims supported, 6 contradicted"),
+        (
+            ["supported"] * 2 + ["undecided"] * 3 + ["explained by accuracy"],
+            "No sign of it",
+            "2 of 6 claims supported, 1 explained by accuracy, 3 undecided",
+        ),
+        (
+            ["supported"] + ["contradicted"] + ["undecided"] * 4,
+            "It depends",
+            "1 of 6 claims supported, 1 contradicted, 4 undecided",
+        ),
+    ],
+)
+def test_without_subgroups_the_answer_is_about_reliance_on_cues(hard, cues, lead, told):
+    found = answer.answer(replace(hard, claims=_claims(hard, cues)))
+    assert found.lead == lead
+    assert f"reliance on spurious cues, claimed to fall: {told};" in found.text
+    assert "eq. 6, with accuracy without the object as bias, finds A > 1 in 0" in found.text
+    assert "hypothesis" not in found.text
+    assert LACKS not in found.text
+
+
+def test_reliance_that_grows_is_said_of_whom(hard):
+    claims = _claims(hard, ["contradicted"] * 3 + ["undecided"] * 3)
+    said = answer.answer(replace(hard, claims=claims)).text
+    assert f"bias grows for {NETWORKS[0]} (Hard ImageNet);" in said
+
+
+def test_cues_that_were_not_tested_leave_eq_6_to_answer(hard):
+    claims = _claims(hard, ["not tested"] * 6, "needs the arm no_synthetic")
+    laws = tuple(replace(v, text="A < 1") for v in hard.verdicts)
+    found = answer.answer(replace(hard, claims=claims, verdicts=laws))
+    assert found.lead == "No"
+    assert "0 of 6 claims supported, 6 not tested (needs the arm no_synthetic (6));" in found.text
+    none = answer.answer(replace(hard, claims=claims, verdicts=()))
+    assert none.text == (
+        "No answer yet: no claim was tested and no fit was made; reliance on spurious cues, "
+        "claimed to fall: 0 of 6 claims supported, 6 not tested (needs the arm no_synthetic (6))."
+    )
+
+
+def test_the_table_of_the_hypothesis_leaves_out_what_has_no_subgroups(hard):
+    view = replace(hard, claims=_claims(hard, ["undecided"] * 6))
+    asked = page.html(view).split('<section id="answer">')[1].split("<h3>")[0]
+    assert "<table" not in asked
+    assert LACKS not in asked
+    assert "reliance on spurious cues, claimed to fall: 0 of 6 claims supported" in asked
+
+
+def test_a_mixed_sweep_keeps_the_table_for_the_groups_with_subgroups(hard):
+    mixed = synthetic_imagenet.view(_of("hard_imagenet"), _of("breeds"))
+    lacking = _claims(hard, ["undecided"] * 6)
+    held = replace(lacking[0], scenario_group="breeds", verdict="supported", reason="")
+    view = replace(mixed, claims=(*lacking, held))
+    asked = page.html(view).split('<section id="answer">')[1].split("<h3>")[0]
+    rows = re.findall(r"<tr><td>(.*?)</td>", asked)
+    assert rows == ["Breeds LIVING-17"]
+    said = answer.answer(view)
+    assert said.lead == "In part"
+    assert "the hypothesis is supported in 1 of 1 tests; reliance on spurious cues" in said.text
+    assert "eq. 6 finds A > 1" in said.text
+
+
+def test_a_dataset_that_failed_is_not_taken_for_one_without_subgroups(hard):
+    claims = _claims(hard, ["not tested"] * 6, LACKS)
+    failed = replace(hard.scenarios[0], class_names=(), samples=())
+    view = replace(hard, scenarios=(failed,), claims=claims, verdicts=())
+    assert answer.asked(view) == list(claims[:6])
+    assert answer.cue_sentence(view) == ""
+
+
+def test_the_terminal_answers_for_cues_too(hard):
+    text = _shown(replace(hard, claims=_claims(hard, ["undecided"] * 6)))
+    assert "0 of 6 claims supported, 6 undecided" in " ".join(text.split())
+    assert LACKS not in text
 
 
 # --- the terminal --------------------------------------------------------------------------------
