@@ -4,6 +4,9 @@ Pins one number of the stage that no other dataset has (`latents`); see test_sta
 """
 
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import imagenet_worlds
@@ -111,6 +114,32 @@ def test_cached_latents_and_encoding_on_the_fly_train_alike(plan: Plan, words: l
     assert not fly.graph.of_kind("latents")
     one, other = (losses(curve) for curve in curves)
     assert one == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_killed_fine_tune_goes_on_and_ends_as_an_undisturbed_one(
+    words: list[str], tmp_path: Path
+) -> None:
+    long = ["generator.steps=200", "generator.checkpoint_every=5", "loop.generations=1"]
+    long = [*words, *long, "generator.check_every=50"]
+    script = (
+        "import sys; from ray_selfloop.planning import prepare;"
+        "from ray_selfloop.stages.run import run_here;"
+        "plan = prepare(sys.argv[1:]); run_here(plan.graph, plan.store)"
+    )
+    storage, tick = tmp_path / "killed", threading.Event()
+    process = subprocess.Popen([sys.executable, "-c", script, *long, f"storage={storage}"])
+    while not list(storage.glob("unfinished/*/checkpoint.bin")):
+        assert process.poll() is None, "it ended too early"
+        tick.wait(0.02)
+    process.kill()
+    process.wait()
+    assert not list(storage.glob("stages/generator/*/record.json"))
+    resumed = ran([*long, f"storage={storage}"])
+    _, one = of(resumed, "generator", 1)
+    _, other = of(ran([*long, f"storage={tmp_path / 'undisturbed'}"]), "generator", 1)
+    assert one.files == other.files
+    assert not list(storage.glob("unfinished/*"))
 
 
 def losses(history: str) -> list[float]:

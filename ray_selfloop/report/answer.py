@@ -63,7 +63,7 @@ def asked(view: ReportView) -> list[Claim]:
 
 
 def of_cues(view: ReportView) -> list[Claim]:
-    """The claims that reliance on spurious cues falls: what bias is where there are no subgroups."""
+    """The claims that reliance on spurious cues falls: bias, where there are no subgroups."""
     without = without_subgroups(view)
     return [c for c in view.claims if c.id.startswith(CUES) and c.scenario_group in without]
 

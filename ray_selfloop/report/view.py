@@ -114,7 +114,8 @@ class FilterAudit:
 class GeneratorOutcome:
     """How a generator's training ended: ``converged``, ``budget``, ``diverged``, ``collapsed``.
 
-    ``completed``: a fixed number of steps, all made; as good an end as ``converged``. Control generators that train nothing give ``not trained``. classifier: as in Samples.
+    ``completed``: a fixed number of steps, all made; as good an end as ``converged``. Control
+    generators that train nothing give ``not trained``. classifier: as in Samples.
     """
 
     loop_seed: int
