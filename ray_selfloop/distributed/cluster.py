@@ -128,12 +128,7 @@ def _joined(resources: Resources, workers: int) -> Cluster:
 
 def _cluster(slots: int, trial: Mapping[str, float], resources: Resources, workers: int) -> Cluster:
     there = ray.cluster_resources().get("GPU", 0.0)
-    for name in ("gpus_per_trial", "gpus_per_generator"):
-        asked = getattr(resources, name)
-        if asked > there:
-            raise ResourceError(
-                f"resources.{name}: {asked:g} GPU asked for, the cluster has {there:g}"
-            )
+    check_gpus(resources, there)
     check_workers(workers, resources.gpus_per_generator, there)
     if slots < 1:
         raise ResourceError("the cluster has no CPU core to run on")
@@ -141,6 +136,21 @@ def _cluster(slots: int, trial: Mapping[str, float], resources: Resources, worke
     return Cluster(
         slots, {**trial, **gpu}, resources.gpus_per_generator, resources.sampling_workers
     )
+
+
+def check_gpus(resources: Resources, there: float) -> None:
+    """Raise ResourceError where one stage asks for more than ``there`` GPUs."""
+    for name in ("gpus_per_trial", "gpus_per_generator"):
+        asked = getattr(resources, name)
+        if asked > there:
+            raise ResourceError(
+                f"resources.{name}: {asked:g} GPU asked for, the cluster has {there:g}"
+            )
+    if resources.sampling_workers * resources.gpus_per_generator > there:
+        raise ResourceError(
+            f"resources.sampling_workers: {resources.sampling_workers} pairs of "
+            f"{resources.gpus_per_generator:g} GPU each asked for, the cluster has {there:g}"
+        )
 
 
 def check_workers(workers: int, gpus: float, there: float) -> None:
