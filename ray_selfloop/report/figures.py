@@ -101,7 +101,9 @@ def ranked(table: Table, scenario: ScenarioView) -> Figure:
     columns = min(5, max(1, len(scenario.classifiers)))
     rows = -(-len(scenario.classifiers) // columns)
     with rc_context(STYLE):
-        width = 11 if columns > 2 else max(4.4 * columns + 0.6, 6.4)  # the legend needs so much
+        width = (
+            11 if columns > 2 else max(4.4 * columns + 0.6, 8.6 if ends_alone else 6.4)
+        )  # the legend needs so much
         figure = Figure(figsize=(width, 2.7 * rows + 0.7), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, classifier in zip(panels.flat, scenario.classifiers, strict=False):
