@@ -115,8 +115,10 @@ def test_memory_does_not_grow_with_the_number_of_pictures(data_root: str, tmp_pa
     few, many = (measured(data_root, tmp_path / str(n), n) for n in QUICK)
     assert (few["decode"][0], many["decode"][0]) == QUICK
     growth = {step: many[step][1] - few[step][1] for step in STEPS}
-    allowed = 8 * MEGABYTE  # names, sizes and labels; the decoded pictures are 750 MB
-    assert {step: grown for step, grown in growth.items() if grown > allowed} == {}
+    # names, sizes and labels; fine-tunes of one size differ by 16 MB from run to run. The pictures
+    # that are added here would take 750 MB decoded.
+    allowed = dict.fromkeys(STEPS, 8 * MEGABYTE) | {"generator": 32 * MEGABYTE}
+    assert {step: grown for step, grown in growth.items() if grown > allowed[step]} == {}
 
 
 def main(words: list[str]) -> None:
