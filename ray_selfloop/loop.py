@@ -4,22 +4,17 @@ The whole loop stands here on one screen. Nothing runs here: every stage is adde
 its key follows from its settings and inputs alone.
 """
 
-import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ray_selfloop import arms, queue, seeding
+from ray_selfloop import arms, identity, queue, seeding
 from ray_selfloop.classifiers import weights
-from ray_selfloop.config.dataset import PLACES
-from ray_selfloop.config.filter import Filter
-from ray_selfloop.config.generator import Generator, StableDiffusion
+from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
 from ray_selfloop.graph import Graph, Place, Stage
 
 Named = dict[str, Stage]
-DATA = "data"  # where original data lie unless the sweep says otherwise
 AUGMENTATION = {
     "colorized_digits": "none",
     "colorized_mnist": "none",
@@ -30,7 +25,6 @@ AUGMENTATION = {
 PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
 MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
 TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
-STREAMED = 64  # least pictures of one row of a stream that a diffusion model draws
 
 
 @dataclass(frozen=True)
@@ -88,7 +82,11 @@ def chains(scenario: Scenario) -> list[Chain]:
 def add_chain(chain: Chain, source: str, graph: Graph) -> None:
     """Add every stage of ``chain``; ``source`` is the digest of the original data's files."""
     data = graph.add(
-        "dataset", dataset_config(chain.sweep, source), {}, chain.place(0), located_data(chain)
+        "dataset",
+        identity.dataset_config(chain.sweep, source),
+        {},
+        chain.place(0),
+        identity.located_data(chain.sweep),
     )
     trials = first = _trials(chain, 0, data, [], graph)
     if not arms.generates(chain.sweep):
@@ -112,14 +110,6 @@ def add_chain(chain: Chain, source: str, graph: Graph) -> None:
         _metrics(chain, n, {**measured, **references, **judges}, kept, graph)
 
 
-def located_data(chain: Chain) -> dict[str, Any]:
-    """Where the original data lie, for a worker in another folder."""
-    dataset = chain.sweep.dataset
-    places = {name: getattr(dataset, name, None) for name in PLACES - {"download"}}
-    absolute = {name: os.path.abspath(place) for name, place in places.items() if place}
-    return {"root": os.path.abspath(DATA), **absolute}
-
-
 def _shares_of_the_unfiltered(
     chain: Chain, data: Stage, probe: Named, graph: Graph
 ) -> Callable[[int], Named]:
@@ -139,47 +129,6 @@ def _shares_of_the_unfiltered(
         samples = _samples(other, n, data, generator_input(generator), graph)
         kept.append(_kept(other, n, {"dataset": data, "samples": samples, **probe}, graph))
     return lambda n: {**probe, **{f"shares.{g}": kept[g - 1] for g in range(1, n + 1)}}
-
-
-def dataset_config(sweep: Sweep, source: str) -> dict[str, Any]:
-    """What the dataset's content depends on."""
-    settings = sweep.dataset.model_dump(mode="json", exclude=set(PLACES))
-    return {**settings, "source": source}
-
-
-def clip_identity(settings: Filter) -> dict[str, Any]:
-    """What the CLIP score depends on: a checkpoint file counts by its content."""
-    identity = settings.clip.model_dump(mode="json")
-    checkpoint = identity.get("pretrained", "")
-    if os.path.isfile(checkpoint):
-        identity["pretrained"] = weights.source("", checkpoint)
-    return identity
-
-
-def inception_identity(setting: str | None) -> str | None:
-    """SHA-256 of the Inception weights; None without any."""
-    if setting is None:
-        return None
-    from ray_selfloop.evaluation import inception  # loads torch
-
-    return inception.identity(setting)
-
-
-def inception_hint(setting: str | None) -> dict[str, Any]:
-    """Where the Inception weights lie for a worker in another folder."""
-    path = setting and (setting if setting == "download" else os.path.abspath(setting))
-    return {"inception": path} if path else {}
-
-
-def located(pretrained: bool | str) -> bool | str:
-    """Where weights lie for a worker in another folder: a file's absolute path, else the tag."""
-    path = str(pretrained)
-    return os.path.abspath(path) if os.path.isfile(path) else pretrained
-
-
-def default_volume(sweep: Sweep) -> str:
-    """S where the sweep names none, as a share of |D0|."""
-    return "D0" if sweep.loop.regime == "replace" else f"D0/{sweep.queue.capacity}"
 
 
 def generator_input(generator: Stage | None) -> Named:
@@ -221,7 +170,7 @@ def _scorer(chain: Chain, data: Stage, graph: Graph) -> Named:
         "seed": chain.seed("scorer"),
         "threads": chain.sweep.compute.threads,
     }
-    hints = hints_of(chain.sweep)
+    hints = identity.hints_of(chain.sweep)
     return {"scorer": graph.add("scorer", config, {"dataset": data}, chain.place(0), hints)}
 
 
@@ -236,7 +185,7 @@ def _probe(chain: Chain, data: Stage, graph: Graph) -> Named:
         "seed": seeding.derive(chain.sweep.evaluation.seed, "probe"),
         "threads": chain.sweep.compute.threads,
     }
-    hints = {"pretrained": located(probe.pretrained), **hints_of(chain.sweep)}
+    hints = {"pretrained": identity.located(probe.pretrained), **identity.hints_of(chain.sweep)}
     return {"probe": graph.add("probe", config, {"dataset": data}, chain.place(0), hints)}
 
 
@@ -246,10 +195,10 @@ def _references(chain: Chain, data: Stage, judges: Named, graph: Graph) -> Named
     only = {"features", "reference", "neighbours", "seed"}
     config = {
         "evaluation": settings.model_dump(mode="json", include=only),
-        "inception": inception_identity(settings.inception),
+        "inception": identity.inception_identity(settings.inception),
         "threads": chain.sweep.compute.threads,
     }
-    hints = inception_hint(settings.inception) | hints_of(chain.sweep)
+    hints = identity.inception_hint(settings.inception) | identity.hints_of(chain.sweep)
     place, inputs = chain.place(0), {"dataset": data}
     of_judge = {**config, "inception": None}
     return {
@@ -277,7 +226,7 @@ class _Latents:
 
     def _stage(self, name: str, of: Stage) -> Stage:
         sweep, kept = self.chain.sweep, name.removeprefix("kept.")
-        generator = generator_identity(sweep.generator, frozenset())
+        generator = identity.generator_identity(sweep.generator, frozenset())
         what = ("name", "content", "resolution", "flips")
         config = {
             "generator": {name: generator[name] for name in what},
@@ -285,33 +234,7 @@ class _Latents:
         }
         place = self.chain.place(int(kept) if kept.isdigit() else 0)
         inputs = {name.partition(".")[0]: of}
-        return self.graph.add("latents", config, inputs, place, hints_of(sweep))
-
-
-def generator_identity(settings: Generator, without: frozenset[str]) -> dict[str, Any]:
-    """The settings of a generator that a result depends on: a base counts by its content.
-
-    without: fields of a diffusion model that this result does not depend on.
-    """
-    if not isinstance(settings, StableDiffusion):
-        return settings.model_dump(mode="json")
-    from ray_selfloop.generators.diffusion_base import identity  # loads torch
-
-    found = settings.model_dump(mode="json", exclude={*without, *settings.PLACES})
-    return {**found, "content": identity(settings)}
-
-
-def hints_of(sweep: Sweep) -> dict[str, Any]:
-    """Where a generator's base lies for a worker in another folder, and how to read pictures."""
-    hints: dict[str, Any] = {}
-    if sweep.resources.decoding_threads > 1:
-        hints["decoders"] = sweep.resources.decoding_threads
-    if isinstance(sweep.generator, StableDiffusion):
-        places = sweep.generator.model_dump(mode="json", include=set(sweep.generator.PLACES))
-        base = sweep.generator.base
-        where = os.path.abspath(base) if os.path.isdir(base) else base
-        hints["generator"] = {**places, "base": where}
-    return hints
+        return self.graph.add("latents", config, inputs, place, identity.hints_of(sweep))
 
 
 def _generator(
@@ -331,12 +254,12 @@ def _generator(
     if previous and getattr(settings, "start", "") == "previous":
         inputs["previous"] = previous
     config = {
-        "generator": generator_identity(settings, StableDiffusion.SAMPLING),
+        "generator": identity.generator_identity(settings, StableDiffusion.SAMPLING),
         "training_set": training_set,
         "seed": chain.seed("generator", n),
         "threads": chain.sweep.compute.threads,
     }
-    return graph.add("generator", config, inputs, chain.place(n), hints_of(chain.sweep))
+    return graph.add("generator", config, inputs, chain.place(n), identity.hints_of(chain.sweep))
 
 
 def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> Stage:
@@ -346,42 +269,34 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
     real = sweep.generator.name == "held_out_real"
     skewed = {"skewed": True} if sweep.loop.arm == "real_skewed" else {}
     config = {
-        "generator": generator_identity(sweep.generator, StableDiffusion.TRAINING),
+        "generator": identity.generator_identity(sweep.generator, StableDiffusion.TRAINING),
         "reserve": {"generation": n, "seed": chain.seed("reserve")} if real else None,
-        "volume": sweep.queue.volume or default_volume(sweep),
+        "volume": sweep.queue.volume or identity.default_volume(sweep),
         "count": sweep.queue.count,
         "drop": 0.0 if filters.score == "none" else filters.drop,
         "cut": filters.cut,
-        "clip": clip_identity(filters) if filters.uses_clip else None,
+        "clip": identity.clip_identity(filters) if filters.uses_clip else None,
         "uncertainty": (
             filters.uncertainty.model_dump(mode="json") if filters.uses_uncertainty else None
         ),
         "expert": chain.expert[0] if filters.uses_uncertainty else None,
         "seed": chain.seed("samples", n),
-        "batch": sample_batch(sweep),
+        "batch": identity.sample_batch(sweep),
         "threads": sweep.compute.threads,
         **skewed,
     }
-    hints = {name: located(value) for name, value in clip.items() if name == "pretrained"}
-    hints |= hints_of(sweep)
+    hints = {name: identity.located(value) for name, value in clip.items() if name == "pretrained"}
+    hints |= identity.hints_of(sweep)
     return graph.add("samples", config, {"dataset": data, **inputs}, chain.place(n), hints)
-
-
-def sample_batch(sweep: Sweep) -> int:
-    """Samples of one row of the stream: of a diffusion model whole batches of its own."""
-    if not isinstance(sweep.generator, StableDiffusion):
-        return sweep.compute.sample_batch
-    own = sweep.generator.sample_batch
-    return own * math.ceil(STREAMED / own)
 
 
 def _kept(chain: Chain, n: int, inputs: Named, graph: Graph) -> Stage:
     filters, tilt = chain.sweep.filter, chain.sweep.queue.tilt
     config = filters.model_dump(mode="json", exclude={"expert", "review", "clip"})
-    config["clip"] = clip_identity(filters)
+    config["clip"] = identity.clip_identity(filters)
     if tilt is not None:
         config["tilt"] = {"tilt": tilt, "seed": chain.seed("tilt", n)}
-    return graph.add("kept", config, inputs, chain.place(n), hints_of(chain.sweep))
+    return graph.add("kept", config, inputs, chain.place(n), identity.hints_of(chain.sweep))
 
 
 def _trials(
@@ -421,7 +336,7 @@ def _trial(
     if sweep.dataset.name in MASKED:
         config["ablation"] = sweep.evaluation.ablation.model_dump(mode="json")
     place = chain.place(n, name, seed)
-    hints = {"pretrained": located(training.pretrained), **hints_of(sweep)}
+    hints = {"pretrained": identity.located(training.pretrained), **identity.hints_of(sweep)}
     if n and chain.sweep.loop.arm == "no_synthetic":
         config["schedule"] = _schedule(chain.sweep, n)
     inputs = {**training_set[1], **_search(chain, name, training_set[1]["dataset"], graph)}
@@ -452,7 +367,7 @@ def _search(chain: Chain, name: str, data: Stage, graph: Graph) -> Named:
         "seed": seeding.derive(sweep.tune.seed, "search", name),
         "threads": sweep.compute.threads,
     }
-    hints = {"pretrained": located(training.pretrained), **hints_of(sweep)}
+    hints = {"pretrained": identity.located(training.pretrained), **identity.hints_of(sweep)}
     return {"search": graph.add("search", config, {"dataset": data}, chain.place(0, name), hints)}
 
 
@@ -462,7 +377,7 @@ def _schedule(sweep: Sweep, n: int) -> dict[str, Any]:
         "generation": n,
         "regime": sweep.loop.regime,
         "capacity": sweep.queue.capacity,
-        "volume": sweep.queue.volume or default_volume(sweep),
+        "volume": sweep.queue.volume or identity.default_volume(sweep),
         "mixing": sweep.queue.mixing.model_dump(mode="json"),
     }
 
@@ -485,21 +400,17 @@ def _metrics(chain: Chain, n: int, inputs: Named, kept: list[Stage], graph: Grap
     parts = queue.parts(chain.sweep.loop.regime, n, chain.sweep.queue.capacity)
     queued = {f"kept.{g}": kept[g - 1] for g in parts.kept}
     config = {
-        "evaluation": measured_with(chain.sweep),
-        "generator": generator_identity(chain.sweep.generator, StableDiffusion.TRAINING),
+        "evaluation": identity.measured_with(chain.sweep),
+        "generator": identity.generator_identity(chain.sweep.generator, StableDiffusion.TRAINING),
         "generation": n,
         "seed": chain.seed("metrics", n),
         "threads": chain.sweep.compute.threads,
     }
     everything = {**inputs, **queued, "kept": kept[n - 1]}
-    hints = inception_hint(chain.sweep.evaluation.inception) | hints_of(chain.sweep)
+    hints = identity.inception_hint(chain.sweep.evaluation.inception) | identity.hints_of(
+        chain.sweep
+    )
     graph.add("generator_metrics", config, everything, chain.place(n), hints)
-
-
-def measured_with(sweep: Sweep) -> dict[str, Any]:
-    """The evaluation settings that a measurement depends on."""
-    apart = {"judge", "probe", "inception", "ablation", "dynamics", "claims"}
-    return sweep.evaluation.model_dump(mode="json", exclude=apart)
 
 
 def add_fairness(
@@ -507,7 +418,7 @@ def add_fairness(
 ) -> Stage:
     """The measurement of one scenario's published trials."""
     inputs = {_trial_name(place): stage for place, stage in sorted(trials.items())}
-    config = {"evaluation": measured_with(scenario.sweep)}
+    config = {"evaluation": identity.measured_with(scenario.sweep)}
     return graph.add("fairness", config, {"dataset": data, **inputs}, _end(scenario))
 
 
@@ -517,7 +428,7 @@ def add_dynamics(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Gr
     Scenarios of one dataset share its d_D, whatever is done to their generators and queues.
     """
     config = {
-        "evaluation": _judged_with(sweep, {"claims"}),
+        "evaluation": identity.judged_with(sweep, {"claims"}),
         "scenarios": [scenario.name for scenario, _ in measured],
         "experts": {scenario.name: _shared_expert(scenario) for scenario, _ in measured},
         "datasets": {scenario.name: _dataset_label(scenario) for scenario, _ in measured},
@@ -529,15 +440,10 @@ def add_dynamics(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Gr
 def add_claims(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph) -> Stage:
     """The paper's claims, the decomposition by arms and the other readings, over all scenarios."""
     config = {
-        "evaluation": _judged_with(sweep, set()),
+        "evaluation": identity.judged_with(sweep, set()),
         "scenarios": [_described(scenario) for scenario, _ in measured],
     }
     return graph.add("claims", config, _by_scenario(measured), _end(measured[0][0]))
-
-
-def _judged_with(sweep: Sweep, without: set[str]) -> dict[str, Any]:
-    apart = {"judge", "probe", "inception", "ablation", *without}
-    return sweep.evaluation.model_dump(mode="json", exclude=apart)
 
 
 def _by_scenario(measured: list[tuple[Scenario, Named]]) -> Named:

@@ -22,6 +22,7 @@ ROOMS = (
     "store",
     "stages",
     "arms",
+    "identity",
     "loop",
     "progress",
     "distributed",

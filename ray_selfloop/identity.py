@@ -1,0 +1,112 @@
+"""What of a sweep's settings a stage's result depends on, and where files lie for a worker.
+
+Settings that say where something is found (a folder, a checkpoint, a base) count by content in a
+key, and travel as hints. Knows nothing of chains and of what a stage does.
+"""
+
+import math
+import os
+from typing import Any
+
+from ray_selfloop.classifiers import weights
+from ray_selfloop.config.dataset import PLACES
+from ray_selfloop.config.filter import Filter
+from ray_selfloop.config.generator import Generator, StableDiffusion
+from ray_selfloop.config.sweep import Sweep
+
+DATA = "data"  # where original data lie unless the sweep says otherwise
+STREAMED = 64  # least pictures of one row of a stream that a diffusion model draws
+
+
+def located_data(sweep: Sweep) -> dict[str, Any]:
+    """Where the original data lie, for a worker in another folder."""
+    dataset = sweep.dataset
+    places = {name: getattr(dataset, name, None) for name in PLACES - {"download"}}
+    absolute = {name: os.path.abspath(place) for name, place in places.items() if place}
+    return {"root": os.path.abspath(DATA), **absolute}
+
+
+def dataset_config(sweep: Sweep, source: str) -> dict[str, Any]:
+    """What the dataset's content depends on."""
+    settings = sweep.dataset.model_dump(mode="json", exclude=set(PLACES))
+    return {**settings, "source": source}
+
+
+def clip_identity(settings: Filter) -> dict[str, Any]:
+    """What the CLIP score depends on: a checkpoint file counts by its content."""
+    identity = settings.clip.model_dump(mode="json")
+    checkpoint = identity.get("pretrained", "")
+    if os.path.isfile(checkpoint):
+        identity["pretrained"] = weights.source("", checkpoint)
+    return identity
+
+
+def inception_identity(setting: str | None) -> str | None:
+    """SHA-256 of the Inception weights; None without any."""
+    if setting is None:
+        return None
+    from ray_selfloop.evaluation import inception  # loads torch
+
+    return inception.identity(setting)
+
+
+def inception_hint(setting: str | None) -> dict[str, Any]:
+    """Where the Inception weights lie for a worker in another folder."""
+    path = setting and (setting if setting == "download" else os.path.abspath(setting))
+    return {"inception": path} if path else {}
+
+
+def located(pretrained: bool | str) -> bool | str:
+    """Where weights lie for a worker in another folder: a file's absolute path, else the tag."""
+    path = str(pretrained)
+    return os.path.abspath(path) if os.path.isfile(path) else pretrained
+
+
+def default_volume(sweep: Sweep) -> str:
+    """S where the sweep names none, as a share of |D0|."""
+    return "D0" if sweep.loop.regime == "replace" else f"D0/{sweep.queue.capacity}"
+
+
+def generator_identity(settings: Generator, without: frozenset[str]) -> dict[str, Any]:
+    """The settings of a generator that a result depends on: a base counts by its content.
+
+    without: fields of a diffusion model that this result does not depend on.
+    """
+    if not isinstance(settings, StableDiffusion):
+        return settings.model_dump(mode="json")
+    from ray_selfloop.generators.diffusion_base import identity  # loads torch
+
+    found = settings.model_dump(mode="json", exclude={*without, *settings.PLACES})
+    return {**found, "content": identity(settings)}
+
+
+def hints_of(sweep: Sweep) -> dict[str, Any]:
+    """Where a generator's base lies for a worker in another folder, and how to read pictures."""
+    hints: dict[str, Any] = {}
+    if sweep.resources.decoding_threads > 1:
+        hints["decoders"] = sweep.resources.decoding_threads
+    if isinstance(sweep.generator, StableDiffusion):
+        places = sweep.generator.model_dump(mode="json", include=set(sweep.generator.PLACES))
+        base = sweep.generator.base
+        where = os.path.abspath(base) if os.path.isdir(base) else base
+        hints["generator"] = {**places, "base": where}
+    return hints
+
+
+def sample_batch(sweep: Sweep) -> int:
+    """Samples of one row of the stream: of a diffusion model whole batches of its own."""
+    if not isinstance(sweep.generator, StableDiffusion):
+        return sweep.compute.sample_batch
+    own = sweep.generator.sample_batch
+    return own * math.ceil(STREAMED / own)
+
+
+def measured_with(sweep: Sweep) -> dict[str, Any]:
+    """The evaluation settings that a measurement depends on."""
+    apart = {"judge", "probe", "inception", "ablation", "dynamics", "claims"}
+    return sweep.evaluation.model_dump(mode="json", exclude=apart)
+
+
+def judged_with(sweep: Sweep, without: set[str]) -> dict[str, Any]:
+    apart = {"judge", "probe", "inception", "ablation", *without}
+    return sweep.evaluation.model_dump(mode="json", exclude=apart)
