@@ -334,7 +334,7 @@ def _trial(
         "threads": sweep.compute.threads,
     }
     if sweep.dataset.name in MASKED:
-        config["ablation"] = sweep.evaluation.ablation.model_dump(mode="json")
+        config["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
     place = chain.place(n, name, seed)
     hints = {"pretrained": identity.located(training.pretrained), **identity.hints_of(sweep)}
     if n and chain.sweep.loop.arm == "no_synthetic":
@@ -418,7 +418,9 @@ def add_fairness(
 ) -> Stage:
     """The measurement of one scenario's published trials."""
     inputs = {_trial_name(place): stage for place, stage in sorted(trials.items())}
-    config = {"evaluation": identity.measured_with(scenario.sweep)}
+    config: dict[str, Any] = {"evaluation": identity.measured_with(scenario.sweep)}
+    if scenario.sweep.dataset.name in MASKED:
+        config["compat"] = _compat(scenario)
     return graph.add("fairness", config, {"dataset": data, **inputs}, _end(scenario))
 
 
@@ -430,6 +432,7 @@ def add_dynamics(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Gr
     config = {
         "evaluation": identity.judged_with(sweep, {"claims"}),
         "scenarios": [scenario.name for scenario, _ in measured],
+        "compat": {scenario.name: _compat(scenario) for scenario, _ in measured},
         "experts": {scenario.name: _shared_expert(scenario) for scenario, _ in measured},
         "datasets": {scenario.name: _dataset_label(scenario) for scenario, _ in measured},
         "models": {scenario.name: _model_labels(scenario) for scenario, _ in measured},
@@ -444,6 +447,11 @@ def add_claims(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Grap
         "scenarios": [_described(scenario) for scenario, _ in measured],
     }
     return graph.add("claims", config, _by_scenario(measured), _end(measured[0][0]))
+
+
+def _compat(scenario: Scenario) -> str:
+    """Which reading of the ablations a scenario's numbers take."""
+    return scenario.sweep.evaluation.ablation.compat
 
 
 def _by_scenario(measured: list[tuple[Scenario, Named]]) -> Named:
@@ -466,6 +474,7 @@ def _described(scenario: Scenario) -> dict[str, Any]:
         else f"other: {sweep.dataset.name}",
         "initialization": initialization(sweep),
         "pretrained": bool(sweep.training.pretrained),
+        "compat": _compat(scenario),
         "classifiers": [name for name in sweep.classifiers if _starts_alike(sweep, name)],
     }
 

@@ -113,6 +113,11 @@ def test_a_row_of_the_stream_is_whole_batches_of_the_sampler() -> None:
         assert node.stage.config["batch"] % own == 0
 
 
+def test_the_reading_of_the_ablations_is_in_no_key_of_the_loop() -> None:
+    assert keys(graph("evaluation.ablation.compat=reference")) == keys(graph())
+    assert keys(graph("evaluation.ablation.noise_std=0.5")) != keys(graph())
+
+
 def test_trials_on_masks_are_also_tested_without_the_object() -> None:
     assert all("ablation" in node.stage.config for node in graph().of_kind("classifier"))
 

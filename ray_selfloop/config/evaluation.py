@@ -56,7 +56,8 @@ class Probe(Training):
 class Ablation(Settings):
     """How the object is taken out of a test picture that has a mask (sec. 4.4).
 
-    Predictions on such pictures are stored with the trial: every field is in the trial's key.
+    Predictions on such pictures are stored with the trial, in both readings of `compat`: that one
+    can be changed without training anew; the other fields are in the trial's key.
     """
 
     compat: Literal["paper", "reference"] = Field(

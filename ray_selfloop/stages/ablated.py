@@ -12,6 +12,13 @@ from ray_selfloop.data.pictures import view_of
 from ray_selfloop.evaluation.ablation import ablated
 from ray_selfloop.stages.inputs import Inputs
 
+COMPATS = ("paper", "reference")
+
+
+def ablated_name(kind: str, compat: str) -> str:
+    """The file of a trial's predictions under one ablation, in one reading of it."""
+    return f"predictions_{kind}" if compat == "paper" else f"predictions_{compat}_{kind}"
+
 
 class AblatedPictures:
     """The test pictures under one ablation: ``pictures[rows]`` is float32 ``(b, 3, H, W)``, 0..255.

@@ -44,7 +44,11 @@ def _arm(scenario: Mapping[str, Any], inputs: Inputs, bound: float) -> Arm:
         dataset=scenario["dataset"],
         initialization=scenario["initialization"],
         pretrained=scenario["pretrained"],
-        outcomes=[o for o in (outcome(inputs, key) for key in trials) if o.classifier in of],
+        outcomes=[
+            o
+            for o in (outcome(inputs, key, scenario.get("compat", "paper")) for key in trials)
+            if o.classifier in of
+        ],
         test=test_set(inputs, f"{name}/dataset"),
         quality=_quality(rows),
         not_converged=not_converged(rows, name, bound),

@@ -45,6 +45,7 @@ from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.filtering import cut
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import diffusion, subgroups
+from ray_selfloop.stages.ablated import ablated_name
 from ray_selfloop.stages.inputs import Inputs, save_array
 from ray_selfloop.stages.samples import Drawn, cut_settings, open_sampler, read_samples
 from ray_selfloop.stages.training import load_classifier, prediction_batch, torch_device
@@ -294,7 +295,8 @@ def _before_filter(
 
 def fairness(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """Every classifier metric of one scenario, from the stored predictions."""
-    outcomes = [outcome(inputs, name) for name in inputs.keys if name != "dataset"]
+    compat = stage.config.get("compat", "paper")
+    outcomes = [outcome(inputs, name, compat) for name in inputs.keys if name != "dataset"]
     settings = Evaluation.model_validate(stage.config["evaluation"])
     rows = fairness_rows("", outcomes, test_set(inputs, "dataset"), settings)
     rows.to_parquet(folder / ROWS, index=False)
@@ -306,9 +308,10 @@ def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping
     settings = Evaluation.model_validate(stage.config["evaluation"])
     series: list[BiasSeries] = []
     tables, contents = [pd.DataFrame(columns=list(COLUMNS))], {}
+    compat = stage.config.get("compat", {})
     for scenario in stage.config["scenarios"]:
         trials = [name for name in inputs.keys if name.startswith(f"{scenario}/trial/")]
-        outcomes = [outcome(inputs, name) for name in trials]
+        outcomes = [outcome(inputs, name, compat.get(scenario, "paper")) for name in trials]
         series += bias_series(scenario, outcomes, test_set(inputs, f"{scenario}/dataset"), settings)
         contents[scenario] = {_place(name): _contents(inputs, name) for name in trials}
         tables += [
@@ -363,7 +366,7 @@ def _place(name: str) -> tuple[str, int, int]:
     return classifier, int(loop_seed), int(generation)
 
 
-def outcome(inputs: Inputs, name: str) -> Outcome:
+def outcome(inputs: Inputs, name: str, compat: str = "paper") -> Outcome:
     """One trial; its input's name ends in ``<loop seed>/<generation>/<classifier>/<seed>``."""
     loop_seed, generation, classifier, seed = name.split("/")[-4:]
     summary = inputs.record(name).summary
@@ -375,7 +378,7 @@ def outcome(inputs: Inputs, name: str) -> Outcome:
         np.asarray(inputs.array(name, "predictions")),
         bool(summary["collapsed"]),
         {
-            kind: np.asarray(inputs.array(name, f"predictions_{kind}"))
-            for kind in summary.get("ablation_undefined", {})
+            kind: np.asarray(inputs.array(name, ablated_name(kind, compat)))
+            for kind in summary.get("ablation_undefined", {}).get(compat, {})
         },
     )

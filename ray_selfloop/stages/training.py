@@ -23,7 +23,7 @@ from ray_selfloop.filtering import clip
 from ray_selfloop.generators import TrainingImages, conditional_gan
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import diffusion
-from ray_selfloop.stages.ablated import AblatedPictures
+from ray_selfloop.stages.ablated import COMPATS, AblatedPictures, ablated_name
 from ray_selfloop.stages.inputs import Inputs, finite, save_array, save_json, save_weights
 from ray_selfloop.stages.mixing import training_set
 
@@ -132,19 +132,22 @@ def _predict_ablated(
 ) -> dict[str, Any]:
     """Predictions on the test pictures with the object removed; what of it is not defined.
 
-    ``predictions_<kind>``: int16 ``(n,)``, -1 where an ablation is not defined for a picture.
+    In both readings, so that the evaluation can choose: see ``ablated_name``. int16 ``(n,)``, -1
+    where an ablation is not defined for a picture.
     """
     if "ablation" not in stage.config:
         return {}
-    settings = Ablation.model_validate(stage.config["ablation"])
-    undefined = {}
-    for kind in (*ablation.KINDS, *ablation.NOISES):
-        pictures = AblatedPictures(inputs, kind, settings)
-        batch = prediction_batch(pictures)
-        found = train.logits(network, pictures, batch, device).argmax(axis=1).astype(np.int16)
-        found[~pictures.defined] = -1
-        save_array(folder, f"predictions_{kind}", found)
-        undefined[kind] = int((~pictures.defined).sum())
+    undefined: dict[str, dict[str, int]] = {}
+    for compat in COMPATS:
+        settings = Ablation.model_validate({**stage.config["ablation"], "compat": compat})
+        undefined[compat] = {}
+        for kind in (*ablation.KINDS, *ablation.NOISES):
+            pictures = AblatedPictures(inputs, kind, settings)
+            batch = prediction_batch(pictures)
+            found = train.logits(network, pictures, batch, device).argmax(axis=1).astype(np.int16)
+            found[~pictures.defined] = -1
+            save_array(folder, ablated_name(kind, compat), found)
+            undefined[compat][kind] = int((~pictures.defined).sum())
     return {"ablation_undefined": undefined}
 
 

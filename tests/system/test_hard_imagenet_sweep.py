@@ -163,3 +163,18 @@ def test_the_same_command_again_computes_nothing(ran: list[str]) -> None:
     assert code == 0, output
     assert attempts(root) == before
     assert not list((root / "unfinished").glob("*"))
+
+
+def test_the_reference_codes_reading_is_measured_without_training_anew(ran: list[str]) -> None:
+    root = Path(prepare(ran).store.root)
+    before = {path for path in root.glob("stages/*/*/*") if path.is_dir()}
+    other = [*ran, "evaluation.ablation.compat=reference", "name=reference"]
+    code, output = run(other)
+    assert code == 0, output
+    new = {path for path in root.glob("stages/*/*/*") if path.is_dir()} - before
+    assert {path.parents[1].name for path in new} == {"fairness", "dynamics", "claims"}
+    counts = [
+        found[found["metric"].str.startswith("ablation_undefined/")]["value"].sum()
+        for found in (results(ran), results(other))
+    ]
+    assert counts[0] > counts[1] == 0
