@@ -1,27 +1,33 @@
 """`python -m ray_selfloop VERB [CONFIG] [a.b=value ...]`: look at a sweep without running it.
 
-validate     check the settings alone
+validate     check the settings alone; or a cluster file (cluster.yaml), before it costs money
 plan         what the sweep would run, what is published already, what the rest would take, and the
              smallest effect that it can detect
 status       stages published and missing
 results      the final tables, from what is published
 report       write results.parquet and report.html again
 sync-mlflow  write to MLflow what it lacks
+submit       run it as a job of a cluster and follow it; `submit --help` lists its flags
 """
 
 import difflib
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ray_selfloop import arms
+from ray_selfloop import arms, failures
 from ray_selfloop.config import load
 from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.distributed import launch
 from ray_selfloop.errors import ConfigError, SelfLoopError, StorageError
 from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, arguments, prepare
 
-DONE, BAD_INPUT = 0, 2
+if TYPE_CHECKING:
+    from ray_selfloop.conclude import Conclusion
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -35,16 +41,22 @@ def main(words: Sequence[str] | None = None) -> int:
             close = difflib.get_close_matches(verb, VERBS, 1)
             hint = f"did you mean {close[0]}?" if close else f"verbs: {', '.join(VERBS)}"
             raise ConfigError(f"{verb!r} is not a verb; {hint}")
-        VERBS[verb](rest)
+        return VERBS[verb](rest) or DONE
     except SelfLoopError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
-    return DONE
 
 
 def validate(words: Sequence[str]) -> None:
-    """Check the settings; needs neither data nor storage."""
-    sweep, scenarios = load.load(*arguments(words))
+    """Check the settings, or a cluster file; needs neither data nor storage nor an account."""
+    config, overrides = arguments(words)
+    cluster = launch.read(config) if config else None
+    if config and cluster is not None:
+        if overrides:
+            raise ConfigError(f"{overrides[0]!r}: a cluster file takes no overrides; edit {config}")
+        print(*launch.check(cluster, config), sep="\n")
+        return
+    sweep, scenarios = load.load(config, overrides)
     print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
     for scenario in scenarios:
         print(f"  {scenario.name}")
@@ -52,7 +64,7 @@ def validate(words: Sequence[str]) -> None:
 
 def plan(words: Sequence[str]) -> None:
     """Stages by kind and what the missing ones cost; the minimum detectable effect."""
-    found = prepare(words)
+    found = prepare(words, writes=False)
     print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
     total, unknown = 0.0, False
@@ -65,37 +77,56 @@ def plan(words: Sequence[str]) -> None:
         print(f"{line:32}{len(nodes):6}{len(nodes) - len(missing):11}{len(missing):9}{cost:>14}")
     at_least = "at least " if unknown else ""
     print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
-    print(*_detectable(found), sep="\n")
+    from ray_selfloop.distributed import placement  # after validation: loads torch
+
+    trials = (node.stage for node in found.graph.of_kind("classifier"))
+    print(*placement.sentences(trials, found.sweep.resources), *_detectable(found), sep="\n")
 
 
 def status(words: Sequence[str]) -> None:
     """Stages published and missing."""
-    found = prepare(words)
+    found = prepare(words, writes=False)
     for line, nodes in _lines(found).items():
         done = sum(node.stage.key in found.records for node in nodes)
         print(f"{line:32}{done:5} of {len(nodes)} published")
+    for node in found.graph:
+        failure = failures.read(found.store.blobs, node.stage.key)
+        if failure and node.stage.key not in found.records:
+            print(f"failed: {line_of(node)}, {node.stage.key}: {failure.error}")
 
 
 def results(words: Sequence[str]) -> None:
     """Print the final tables of what is published."""
-    _concluded(words, "print")
+    _concluded(words).summarise()
 
 
 def report(words: Sequence[str]) -> None:
     """Write the results table and the report page again."""
-    _concluded(words, "report")
+    print(_concluded(words).write_report())
 
 
-def sync_mlflow(words: Sequence[str]) -> None:
-    """Write to MLflow what it lacks of what is published."""
-    _concluded(words, "track")
+def sync_mlflow(words: Sequence[str]) -> int:
+    """Write to MLflow what it lacks of what is published; FAILED where it cannot be written."""
+    return FAILED if _concluded(words).track() else DONE
 
 
-def _concluded(words: Sequence[str], what: str) -> None:
+def submit(words: Sequence[str]) -> int:
+    """Run the sweep as a job of a cluster, follow it, submit it again where its process dies."""
+    from ray_selfloop.distributed import submit as jobs
+
+    options, rest = jobs.options(words)
+    job = jobs.described(*arguments(rest))
+    from ray_selfloop.distributed import follow  # after validation: loads ray
+
+    return follow.submit(job, options, follow.PACE, jobs.command(rest, "--follow"))
+
+
+def _concluded(words: Sequence[str]) -> "Conclusion":
+    """Everything published of a sweep, measured; raises StorageError where that is nothing."""
     found = prepare(words)
     if not found.records:
         raise StorageError(
-            f"storage: {found.store.root} holds nothing of sweep {found.sweep.name} yet; run it "
+            f"storage: {found.store.address} holds nothing of sweep {found.sweep.name} yet; run it "
             "first, with python -m ray_selfloop.sweep"
         )
     from ray_selfloop.conclude import Conclusion
@@ -103,12 +134,7 @@ def _concluded(words: Sequence[str], what: str) -> None:
 
     run = Run(found)
     run.measure_here()
-    conclusion = Conclusion(run, float("nan"))
-    {
-        "print": conclusion.summarise,
-        "report": lambda: print(conclusion.write_report()),
-        "track": conclusion.track,
-    }[what]()
+    return Conclusion(run, float("nan"))
 
 
 def _detectable(found: Plan) -> Iterator[str]:
@@ -165,13 +191,14 @@ def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-VERBS: Mapping[str, Callable[[Sequence[str]], None]] = {
+VERBS: Mapping[str, Callable[[Sequence[str]], int | None]] = {
     "validate": validate,
     "plan": plan,
     "status": status,
     "results": results,
     "report": report,
     "sync-mlflow": sync_mlflow,
+    "submit": submit,
 }
 
 if __name__ == "__main__":

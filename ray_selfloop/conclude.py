@@ -6,7 +6,6 @@ that a stage should have computed.
 
 import math
 import tempfile
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import yaml
 
 from ray_selfloop import __version__, arms, loop, tracking
 from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.data import columns
 from ray_selfloop.data.imageset import Ids, Images, ImageSource
 from ray_selfloop.data.pictures import View, seen, view_of
 from ray_selfloop.evaluation.rows import COLUMNS
@@ -62,26 +62,30 @@ class Conclusion:
         self.results = write_results(run.plan)
         self.view = report_view(run.plan, run.progress, self.results, run.warnings, wall_seconds)
 
-    def write_report(self) -> Path:
-        """Write the report page; returns its path."""
-        return page.write(self.view, self.plan.folder / REPORT)
+    def write_report(self) -> str:
+        """Write the report page; returns its place."""
+        return self.plan.write(REPORT, lambda path: page.write(self.view, path))
 
-    def track(self) -> None:
-        """Write to MLflow what it lacks; trouble with it is printed, never raised."""
+    def track(self) -> list[str]:
+        """Write to MLflow what it lacks; trouble with it is printed and returned, never raised."""
         with tempfile.TemporaryDirectory(prefix="selfloop-figures-") as scratch:
             files = {
                 scenario: [tracking.Artifact(path, "figures") for path in paths]
                 for scenario, paths in page.artifacts(self.view, Path(scratch)).items()
             }
-            own = (self.plan.folder / name for name in (REPORT, RESULTS))
-            files[""] = [tracking.Artifact(path) for path in own if path.is_file()]
+            own = self.plan.copies((REPORT, RESULTS), Path(scratch))
+            files[""] = [tracking.Artifact(path) for path in own]
             tracked = tracked_sweep(self.plan, self.run.progress, self.results, files)
-            for warning in _sync(self.plan, self.run.tracking_uri, tracked):
-                self.run.console.print(warning, style="yellow", highlight=False)
+            warnings = tracking.sync(
+                self.run.tracking_uri, self.plan.sweep.name, tracking.plan(tracked), None
+            )
+        for warning in warnings:
+            self.run.console.print(warning, style="yellow", highlight=False, markup=False)
+        return warnings
 
     def summarise(self) -> None:
         """The final tables, the verdicts and the paths, for a person at a terminal."""
-        results, report = (str(self.plan.folder / name) for name in (RESULTS, REPORT))
+        results, report = (self.plan.place(name) for name in (RESULTS, REPORT))
         paths = terminal.Paths(results, report, self.run.tracking_uri)
         terminal.summary(self.run.console, self.view, paths)
 
@@ -104,16 +108,13 @@ def write_results(plan: Plan) -> pd.DataFrame:
     order = list(COLUMNS[: COLUMNS.index("value")])
     results = results.sort_values(order, kind="stable", ignore_index=True)
     assert not results.duplicated(order).any(), "rows of the results table are unique"
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    draft = plan.folder / f".{RESULTS}.{uuid.uuid4().hex}"
-    results.to_parquet(draft, index=False)
-    draft.rename(plan.folder / RESULTS)
+    plan.write(RESULTS, lambda path: results.to_parquet(path, index=False))
     return results
 
 
 def _rows(plan: Plan, stage: Stage) -> pd.DataFrame:
     record = plan.records[stage.key]
-    return pd.read_parquet(plan.store.path(record, ROWS))
+    return columns.read(plan.store.path(record, ROWS)).to_pandas()
 
 
 def _published(plan: Plan, kind: str) -> Iterator[tuple[Node, Record]]:
@@ -153,7 +154,9 @@ def report_view(
 ) -> ReportView:
     """What the report page and the terminal show."""
     last = max((record.published for record in plan.records.values()), default=0.0)
-    settings = plan.sweep.model_dump(mode="json", exclude={"storage", "resources"})
+    settings = plan.sweep.model_dump(
+        mode="json", exclude={"storage", "storage_shared", "resources"}
+    )
     return ReportView(
         name=plan.sweep.name,
         question=QUESTION,
@@ -487,14 +490,6 @@ def tracked_sweep(
         ),
         artifacts=files,
     )
-
-
-def _sync(plan: Plan, uri: str, tracked: tracking.TrackedSweep) -> list[str]:
-    """Artifacts of the default SQLite store lie in the storage folder; a server has its own."""
-    location = (plan.store.root / "mlflow-artifacts" / plan.sweep.name).as_uri()
-    own = plan.sweep.tracking.uri is None
-    runs = tracking.plan(tracked)
-    return tracking.sync(uri, plan.sweep.name, runs, location if own else None)
 
 
 def _times(plan: Plan, kind: str) -> Iterator[tuple[Place, int]]:

@@ -31,3 +31,7 @@ class CorruptRecord(StorageError):  # noqa: N818  (it names the thing that is da
 
 class StageError(SelfLoopError):
     """A stage failed; the stages that need its result do not run (exit code 1)."""
+
+
+class WorkerLost(SelfLoopError):  # noqa: N818  (it says what happened to whom)
+    """The process that computed a stage is gone; the stage is tried again."""

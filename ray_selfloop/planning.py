@@ -4,23 +4,30 @@ Everything that can be refused is refused here, before Ray starts and before any
 """
 
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ray_selfloop import arms, loop, queue
+from ray_selfloop import arms, blobs, loop, queue
+from ray_selfloop.artifacts import room_in
 from ray_selfloop.config import load
 from ray_selfloop.config.sweep import Scenario, Sweep
+from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.data.imageset import Ids
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.graph import VERSIONS, Graph, Place, Stage
 from ray_selfloop.store import Record, Store
 
+ADDRESS = r"(s3|gs)://[A-Za-z0-9._-]+(/[A-Za-z0-9._=-]+)*/?"
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
+TRACKING_MARK = "MLFLOW_TRACKING_URI"
+PROBE_PATIENCE = 10.0  # s for which a bucket in trouble is asked whether it can be used
 
 
 @dataclass
@@ -40,23 +47,43 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where the sweep's own files go: results table and report."""
+        """Where the sweep's own files go, in storage that is a folder: results table and report."""
         return self.store.root / self.sweep.name
+
+    def place(self, name: str) -> str:
+        """Where one of the sweep's own files goes, as a user would write it."""
+        return self.store.blobs.place(f"{self.sweep.name}/{name}")
+
+    def write(self, name: str, fill: Callable[[Path], object]) -> str:
+        """Publish one of the sweep's own files, whole or not at all; returns its place."""
+        with tempfile.TemporaryDirectory(prefix="selfloop-") as scratch:
+            path = Path(scratch) / name
+            with room_in(path.parent):
+                fill(path)
+            self.store.blobs.upload(path, f"{self.sweep.name}/{name}")
+        return self.place(name)
+
+    def copies(self, names: Iterable[str], folder: Path) -> list[Path]:
+        """Copies of those of the sweep's own files that there are."""
+        fetch = self.store.blobs.download
+        return [folder / n for n in names if fetch(f"{self.sweep.name}/{n}", folder / n)]
 
     def look_up(self) -> None:
         """Find and check every record of the graph that is not known yet."""
-        for key in self.graph.nodes:
-            if key not in self.records:
-                self._look_up(key)
+        keys = [key for key in self.graph.nodes if key not in self.records]
+        several = blobs.each if blobs.remote(self.store.address) else map
+        for key, found in zip(keys, several(self._found, keys), strict=True):
+            if isinstance(found, str):
+                self.corrupt[key] = found
+            elif found:
+                self.records[key] = found
 
-    def _look_up(self, key: str) -> None:
+    def _found(self, key: str) -> Record | str | None:
+        """A record, or what was found damaged."""
         try:
-            record = self.store.find(key, checksums=True)
+            return self.store.find(key, checksums=True)
         except CorruptRecord as error:
-            self.corrupt[key] = str(error)
-            return
-        if record:
-            self.records[key] = record
+            return str(error)
 
     def set_aside(self) -> list[str]:
         """Discard the damaged records; returns what was found, in words."""
@@ -96,10 +123,17 @@ def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return (configs[0] if configs else None), [word for word in words if "=" in word]
 
 
-def prepare(words: Sequence[str], versions: dict[str, int] | None = None) -> Plan:
-    """The plan of a command line, looked up in its storage; raises SelfLoopError."""
+def prepare(
+    words: Sequence[str], versions: dict[str, int] | None = None, writes: bool = True
+) -> Plan:
+    """The plan of a command line, looked up in its storage; raises SelfLoopError.
+
+    writes: whether the storage is to be written to, and so has to be writable.
+    """
     sweep, scenarios = load.load(*arguments(words))
-    root = storage(sweep.storage)
+    root = storage(sweep.storage, writes)
+    if writes:
+        tracking_uri(sweep, root)
     graph = Graph(versions or VERSIONS)
     for scenario in scenarios:
         add_scenario(scenario, graph)
@@ -157,10 +191,34 @@ def _check_reserve(settings: Sweep, original: Ids, reserve: Ids) -> None:
     check_reserve(np.bincount(reserve, minlength=classes), draws, settings.loop.generations)
 
 
-def storage(text: str) -> Path:
-    """The storage folder, absolute and writable; raises ConfigError or StorageError."""
+def tracking_uri(sweep: Sweep, root: str | Path) -> str:
+    """Where MLflow keeps the sweep; raises ConfigError where nothing says so."""
+    if sweep.tracking.uri:
+        return sweep.tracking.uri
+    if not blobs.remote(root):
+        from ray_selfloop import tracking  # after validation: loads pandas
+
+        return tracking.default_uri(Path(root))
+    named = os.environ.get(TRACKING_MARK)
+    if not named:
+        raise ConfigError(
+            f"tracking.uri: null is a database in the storage folder, and {root} is a bucket; name "
+            "a server (http://HOST:PORT) or a database of this machine "
+            f"(sqlite:////absolute/path.db), here or in {TRACKING_MARK}"
+        )
+    try:
+        return str(Tracking(uri=named).uri)
+    except ValueError as error:
+        raise ConfigError(f"{TRACKING_MARK}: {named} is not a tracking URI") from error
+
+
+def storage(text: str, writes: bool = True) -> str | Path:
+    """The storage as `Store` takes it: an absolute folder, or a bucket's address.
+
+    writes: whether it has to be writable. Raises ConfigError or StorageError.
+    """
     if "://" in text:
-        raise ConfigError(f"storage: {text}: only folders are supported; give a path")
+        return _bucket(text, writes)
     path = _expanded(text)
     if not path.is_absolute() and os.environ.get(JOB_MARK):
         raise ConfigError(
@@ -169,6 +227,8 @@ def storage(text: str) -> Path:
         )
     try:
         path = path.resolve()
+        if not writes:
+            return path
         parent = next(folder for folder in (path, *path.parents) if folder.exists())
         with tempfile.TemporaryDirectory(prefix=".selfloop-probe-", dir=parent):
             pass
@@ -177,6 +237,25 @@ def storage(text: str) -> Path:
     except (RuntimeError, ValueError) as error:  # a loop of links, a zero byte
         raise StorageError(f"storage: {text!r} is not a path: {error}") from error
     return path
+
+
+def _bucket(text: str, writes: bool) -> str:
+    if not re.fullmatch(ADDRESS, text):
+        raise ConfigError(
+            f"storage: {text}: give a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, of "
+            "letters, digits and . _ - ="
+        )
+    try:
+        bucket = blobs.at(text, PROBE_PATIENCE)
+        probe = f".selfloop-probe/{uuid.uuid4().hex}"
+        bucket.list(".selfloop-probe")
+        if writes and not (bucket.create(probe, b"1") and not bucket.create(probe, b"2")):
+            raise StorageError(f"{text} writes over what a conditional PUT has to leave alone")
+        if writes:
+            bucket.delete(probe)
+    except StorageError as error:
+        raise StorageError(f"storage: {error}") from error
+    return bucket.address
 
 
 def _expanded(text: str) -> Path:

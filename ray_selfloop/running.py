@@ -93,7 +93,7 @@ class Run:
 
     def _compute(self, interrupted: threading.Event) -> None:
         for sentence in self.plan.set_aside():
-            self.console.print(f"recomputing: {sentence}", style="yellow", highlight=False)
+            self._say(f"recomputing: {sentence}")
         if not self.progress.missing():
             return
         scheduler = self._scheduler or self._connect()
@@ -115,13 +115,15 @@ class Run:
         from ray_selfloop.distributed.cluster import connect
         from ray_selfloop.distributed.driver import Scheduler
 
-        generators = (scenario.sweep.generator for scenario in self.plan.scenarios)
-        workers = max(getattr(generator, "workers", 1) for generator in generators)
-        cluster = connect(self.plan.sweep.resources, workers)
+        cluster = connect(self.plan.sweep.resources)
+        cluster.check(node.stage for node in self.progress.missing())
         self.warnings += tracking.prepare(self.tracking_uri)
         root = str(self.plan.store.root)
-        self._scheduler = Scheduler(self.progress, root, cluster, self.plan.sweep.name)
+        self._scheduler = Scheduler(self.progress, root, cluster, self.plan.sweep.name, self._say)
         return self._scheduler
+
+    def _say(self, sentence: str) -> None:
+        self.console.print(sentence, style="yellow", highlight=False, markup=False)
 
     def table(self) -> list[terminal.Progress]:
         """One line per kind of stage; trials are told apart by classifier."""

@@ -1,26 +1,27 @@
 """The stage store: every result is published once under its stage's key, or not at all.
 
-`<root>/stages/<kind>/<key>/<attempt>/...` holds the artifacts of one attempt, and
-`<root>/stages/<kind>/<key>/record.json` names the attempt that won. The record comes last, in one
-create-if-absent step, so that of two writers one wins and the other reads it. A reader believes
-only a record. Knows nothing of what a stage means.
+In a folder or a bucket, `<root>/stages/<kind>/<key>/<attempt>/...` holds the artifacts of one
+attempt, and `<root>/stages/<kind>/<key>/record.json` names the attempt that won. The record comes
+last, in one create-if-absent step, so that of two writers one wins and the other reads it. A reader
+believes only a record. Knows nothing of what a stage means.
 """
 
 import contextlib
-import hashlib
 import json
-import os
 import platform
-import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from ray_selfloop import artifacts, blobs
+from ray_selfloop.artifacts import File
+from ray_selfloop.blobs import Blobs
 from ray_selfloop.errors import CorruptRecord, StorageError
 from ray_selfloop.graph import Stage, digest
 
@@ -43,7 +44,7 @@ class Record:
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
     summary: Mapping[str, Any]
-    files: Mapping[str, tuple[int, str]]
+    files: Mapping[str, File]
     attempt: str
     seconds: float
     published: float
@@ -52,68 +53,111 @@ class Record:
 
 
 class Store:
-    """Publish and find records below one folder."""
+    """Publish and find records in a folder, or below a prefix of a bucket."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        """root: a folder, `s3://bucket/prefix` or `gs://bucket/prefix`; nothing is touched yet."""
+        self.blobs = blobs.at(root)
+        self._artifacts = artifacts.of(self.blobs)
+
+    @property
+    def address(self) -> str:
+        """The root as text: `Store(store.address)` is the same store on every node."""
+        return self.blobs.address
+
+    @property
+    def root(self) -> Path:
+        """The folder of a store that is one; raises StorageError for a bucket."""
+        if not isinstance(self.blobs, blobs.Folder):
+            raise StorageError(f"{self.address} is a bucket, not a folder")
+        return self.blobs.root
 
     def folder(self, key: str) -> Path:
-        """Where the attempts and the record of ``key`` lie."""
-        return self.root / "stages" / key.rpartition("-")[0] / key
+        """Where the attempts and the record of ``key`` lie, in a store that is a folder."""
+        return self.root / _place(key)
 
     def find(self, key: str, checksums: bool = False) -> Record | None:
         """The record of ``key``, or None where nothing is published.
 
-        Files are compared by size, with ``checksums`` by content too. Raises CorruptRecord where
-        the record or a file is not what was published.
+        Files are compared by size, with ``checksums`` by content too; not so in a bucket, where
+        content is compared when a file is fetched. Raises CorruptRecord where the record or a
+        file is not what was published.
         """
-        path = self.folder(key) / "record.json"
-        try:
-            text = path.read_text()
-        except FileNotFoundError:
-            return None
-        except UnicodeDecodeError as error:
-            raise CorruptRecord(f"{key}: {path} is not a record ({error})") from error
-        except OSError as error:
-            raise StorageError(f"{path} cannot be read: {error}") from error
-        record = _parse(path, key, text)
-        self._check(record, checksums)
+        record = self._record(key)
+        if record is not None:
+            self._check(record, checksums)
         return record
 
     def get(self, key: str) -> Record:
         """The record of ``key``; raises StorageError where nothing is published."""
         record = self.find(key)
         if record is None:
-            raise StorageError(f"nothing is published under {key} in {self.root}")
+            raise StorageError(f"nothing is published under {key} in {self.address}")
         return record
 
     def path(self, record: Record, name: str) -> Path:
-        """A published file on this machine."""
+        """A published file on this machine.
+
+        Raises CorruptRecord where what a bucket has is not what was published; the record is then
+        set aside, so that the next run computes the stage again.
+        """
         if name not in record.files:
             raise StorageError(f"{record.key} has no file {name}")
-        return self.folder(record.key) / record.attempt / name
+        try:
+            return self._artifacts.fetched(f"{_attempt(record)}/{name}", record.files[name])
+        except CorruptRecord as error:
+            standing = self._record(record.key)
+            if standing and standing.attempt == record.attempt:
+                self.discard(record.key)
+            raise CorruptRecord(f"{record.key}: {error}; run again to compute it anew") from error
+
+    def paths(self, record: Record, names: Iterable[str]) -> list[Path]:
+        """Several published files on this machine; those of one folder there lie in one here."""
+        return blobs.each(lambda name: self.path(record, name), names)
 
     @contextlib.contextmanager
     def attempt(self, key: str) -> Iterator[Path]:
-        """A new, empty folder to write artifacts to; gone afterwards unless it was published."""
-        folder = self.folder(key) / uuid.uuid4().hex[:12]
-        folder.mkdir(parents=True)
+        """A new, empty folder to write artifacts to; gone afterwards unless it was published.
+
+        Its name is the attempt's. Raises StorageError where the disk is full.
+        """
+        name = uuid.uuid4().hex[:12]
+        attempt = f"{_place(key)}/{name}"
         try:
-            yield folder
+            folder = self._artifacts.workplace(attempt)
+            folder.mkdir(parents=True, exist_ok=True)
+            with artifacts.room_in(folder):
+                yield folder
         finally:
-            record = None
-            with contextlib.suppress(StorageError):
-                record = self.find(key)
-            if record is None or record.attempt != folder.name:
-                shutil.rmtree(folder, ignore_errors=True)
+            if not self._stands(key, name):
+                self._artifacts.drop(attempt)
+
+    def workplace(self, key: str, attempt: str) -> Path:
+        """Where another process of ``attempt`` writes its files before it contributes them."""
+        return self._artifacts.workplace(f"{_place(key)}/{attempt}")
+
+    def contribute(self, key: str, attempt: str, path: Path) -> File:
+        """Make a file of the `workplace` part of the attempt; returns what `publish` asks for."""
+        whole = f"{_place(key)}/{attempt}"
+        name = path.relative_to(self.workplace(key, attempt)).as_posix()
+        file = path.stat().st_size, artifacts.sha256_of(path)
+        self._artifacts.send(whole, [name])
+        return file
 
     def publish(
-        self, stage: Stage, folder: Path, summary: Mapping[str, Any], seconds: float
+        self,
+        stage: Stage,
+        folder: Path,
+        summary: Mapping[str, Any],
+        seconds: float,
+        contributed: Mapping[str, File] = MappingProxyType({}),
     ) -> Record:
         """Make what is in ``folder`` the result of ``stage``, unless another writer was first.
 
-        Returns the record that stands, ours or the other's.
+        contributed: name -> what `contribute` gave, of files of other processes. Returns the
+        record that stands, ours or the other's.
         """
+        files = artifacts.described(folder, contributed)
         record = Record(
             key=stage.key,
             kind=stage.kind,
@@ -121,95 +165,123 @@ class Store:
             config=dict(stage.config),
             inputs=dict(stage.inputs),
             summary=dict(summary),
-            files=_files(folder),
+            files=files,
             attempt=folder.name,
             seconds=round(seconds, 3),
             published=time.time(),
             environment=dict(_environment()),
         )
-        values = json.loads(json.dumps(asdict(record), allow_nan=False))  # as it will be read
-        sealed = {**values, SEAL: digest(values)}
-        text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False)
-        _create_if_absent(self.folder(stage.key) / "record.json", text)
-        shutil.rmtree(self._unfinished(stage.key), ignore_errors=True)
-        return self.get(stage.key)
+        content = _sealed(record)
+        self._artifacts.send(_attempt(record), files.keys() - contributed.keys())
+        self._check(record, checksums=False)
+        won = self.blobs.create(_record_of(stage.key), content)
+        self.unfinished(stage.key).clear()
+        if not won:
+            return self.get(stage.key)
+        return _parse(self.blobs.place(_record_of(stage.key)), stage.key, content)
 
-    def unfinished(self, key: str) -> Path:
+    def unfinished(self, key: str) -> "Unfinished":
         """Where a long stage keeps what its next attempt goes on from; gone once it is published.
 
         What lies there is believed by nobody but that stage, which has to check it.
         """
-        folder = self._unfinished(key)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _unfinished(self, key: str) -> Path:
-        return self.root / "unfinished" / key
+        return Unfinished(self.blobs, f"unfinished/{key}")
 
     def discard(self, key: str) -> None:
         """Set the record of ``key`` aside, so that the stage counts as missing."""
-        record = self.folder(key) / "record.json"
-        aside = record.with_name(f"record.corrupt-{uuid.uuid4().hex[:8]}.json")
+        aside = f"{_place(key)}/record.corrupt-{uuid.uuid4().hex[:8]}.json"
+        self.blobs.move(_record_of(key), aside)
+
+    def _record(self, key: str) -> Record | None:
+        name = _record_of(key)
+        content = self.blobs.read(name)
+        return None if content is None else _parse(self.blobs.place(name), key, content)
+
+    def _stands(self, key: str, attempt: str) -> bool:
+        """Whether the attempt is the published one, or may be."""
         try:
-            record.rename(aside)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise StorageError(f"{record} cannot be set aside: {error.strerror}") from error
+            record = self._record(key)
+        except CorruptRecord:
+            return False
+        except StorageError:
+            return True
+        return record is not None and record.attempt == attempt
 
     def _check(self, record: Record, checksums: bool) -> None:
+        attempt = _attempt(record)
+        sizes = self._artifacts.sizes(attempt, record.files)
         for name, (size, sha256) in record.files.items():
-            path = self.path(record, name)
-            if not path.is_file():
-                raise CorruptRecord(f"{record.key}: {path} is missing")
-            if path.stat().st_size != size:
+            place = self.blobs.place(f"{attempt}/{name}")
+            if name not in sizes:
+                raise CorruptRecord(f"{record.key}: {place} is missing")
+            if sizes[name] != size:
                 raise CorruptRecord(
-                    f"{record.key}: {path} has {path.stat().st_size} bytes, {size} were published"
+                    f"{record.key}: {place} has {sizes[name]} bytes, {size} were published"
                 )
-            if checksums and _sha256(path) != sha256:
-                raise CorruptRecord(f"{record.key}: the content of {path} has changed")
+            if checksums and not self._artifacts.intact(f"{attempt}/{name}", sha256):
+                raise CorruptRecord(f"{record.key}: the content of {place} has changed")
 
 
-def _parse(path: Path, key: str, text: str) -> Record:
+class Unfinished:
+    """Named bytes that outlive the process, and the node, that wrote them."""
+
+    def __init__(self, stored: Blobs, prefix: str) -> None:
+        self._blobs, self._prefix = stored, prefix
+
+    def read(self, name: str) -> bytes | None:
+        """What was written last, or None."""
+        return self._blobs.read(f"{self._prefix}/{name}")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write over what was there; a kill at any time leaves one of the two."""
+        self._blobs.write(f"{self._prefix}/{name}", content)
+
+    def clear(self) -> None:
+        """Nothing is left."""
+        self._blobs.clear(self._prefix)
+
+
+def check_storage(address: str, shared: bool, nodes: int) -> None:
+    """Raise StorageError where each of several nodes would have a storage folder of its own."""
+    if nodes > 1 and not shared and not blobs.remote(address):
+        raise StorageError(
+            f"storage: {address} is a folder, and the cluster has {nodes} nodes or may grow; give "
+            "s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, or say storage_shared=true where every "
+            "node sees this very folder"
+        )
+
+
+def _place(key: str) -> str:
+    return f"stages/{key.rpartition('-')[0]}/{key}"
+
+
+def _record_of(key: str) -> str:
+    return f"{_place(key)}/record.json"
+
+
+def _attempt(record: Record) -> str:
+    return f"{_place(record.key)}/{record.attempt}"
+
+
+def _sealed(record: Record) -> bytes:
+    values = json.loads(json.dumps(asdict(record), allow_nan=False))  # as it will be read
+    sealed = {**values, SEAL: digest(values)}
+    return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def _parse(place: str, key: str, content: bytes) -> Record:
     try:
-        values = json.loads(text)
+        values = json.loads(content.decode())
         seal = values.pop(SEAL)
         sound = seal == digest(values)
         record = Record(**values)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise CorruptRecord(f"{key}: {path} is not a record ({error})") from error
+        raise CorruptRecord(f"{key}: {place} is not a record ({error})") from error
     if not sound:
-        raise CorruptRecord(f"{key}: the content of {path} has changed")
+        raise CorruptRecord(f"{key}: the content of {place} has changed")
     if record.key != key:
-        raise CorruptRecord(f"{key}: {path} describes another stage, {record.key}")
+        raise CorruptRecord(f"{key}: {place} describes another stage, {record.key}")
     return record
-
-
-def _create_if_absent(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` whole, or leave what is there; never a part of it."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-
-
-def _files(folder: Path) -> dict[str, tuple[int, str]]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path)) for path in found
-    }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

@@ -2,7 +2,8 @@
 
 Everything written is derived from what the store has published, with the records' own times, so
 that writing again changes nothing. Decides run layout and metric names; must not know how the
-numbers were computed. A dead server costs seconds and a warning, never a result.
+numbers were computed. Whatever the server does, it costs a bounded time and a warning, never a
+result; what a call that failed has left half done is completed by the next ``sync``.
 
 Layout: one run for the sweep; below it one per scenario, which carries means, bands and floors;
 below that one per trained curve (classifier x loop seed x classifier seed). All curves use the
@@ -13,8 +14,9 @@ import hashlib
 import logging
 import os
 import re
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,16 +30,21 @@ SWEEP_TAG = "sweep_key"
 WRITTEN_TAG = "selfloop.written"
 SUPERSEDED_TAG = "selfloop.superseded"
 PARENT_TAG = "mlflow.parentRunId"
-METRICS_PER_BATCH = 1000  # MLflow's limit
+SQLITE = "sqlite:///"
+METRICS_PER_BATCH = 900  # MLflow takes 1000 entries, parameters and tags included
 KEY_LENGTH = 250  # MLflow's limit for a metric's name
-# mlflow reads these when it is imported; what the user has set stays. Its own defaults would let
-# one call to a dead server block for four minutes.
+TAG_LENGTH = 5000  # MLflow's limit for a tag's value, in its older versions
+PREPARE_SECONDS = 15.0
+SYNC_SECONDS, SYNC_SECONDS_EACH = 20.0, 0.5  # in all, and for each run and file
+# What the user has set stays; some are read when mlflow is imported. Its own defaults would let
+# one call to a dead server block for four minutes, and a "Retry-After" for as long as it says.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -117,7 +124,7 @@ class TrackedRun:
 
 def default_uri(storage: Path) -> str:
     """The SQLite database of a storage folder."""
-    return f"sqlite:///{storage.resolve() / 'mlflow.db'}"
+    return f"{SQLITE}{storage.resolve() / 'mlflow.db'}"
 
 
 # --- what should be there: pure ------------------------------------------------------------------
@@ -151,7 +158,6 @@ def _charted(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sweep_run(sweep: TrackedSweep) -> TrackedRun:
-    times = [*sweep.published.values(), *sweep.generators.values()] or [0]
     return TrackedRun(
         key=f"{sweep.key}/sweep",
         name=sweep.name,
@@ -161,9 +167,17 @@ def _sweep_run(sweep: TrackedSweep) -> TrackedRun:
         points=(),
         artifacts=tuple(sweep.artifacts.get("", ())),
         failed=bool(sweep.failed),
-        start=min(times),
-        end=max(times),
+        **_span(sweep, [*sweep.published.values(), *sweep.generators.values()]),
     )
+
+
+def _span(sweep: TrackedSweep, times: Iterable[int]) -> dict[str, int]:
+    """Start and end of a run; without a record of its own those of the sweep's first.
+
+    Never 0, which MLflow takes for now: such a run would change with every writing.
+    """
+    known = [*times] or [min([*sweep.published.values(), *sweep.generators.values()], default=1)]
+    return {"start": min(known), "end": max(known)}
 
 
 def _scenario_run(sweep: TrackedSweep, scenario: str, rows: pd.DataFrame) -> TrackedRun:
@@ -179,8 +193,7 @@ def _scenario_run(sweep: TrackedSweep, scenario: str, rows: pd.DataFrame) -> Tra
         points=tuple(points),
         artifacts=tuple(sweep.artifacts.get(scenario, ())),
         failed=any(trial.scenario == scenario for trial in sweep.failed),
-        start=min(times.values(), default=0),
-        end=max(times.values(), default=0),
+        **_span(sweep, times.values()),
     )
 
 
@@ -247,8 +260,7 @@ def _curve_run(
         points=tuple(points),
         artifacts=(),
         failed=failed,
-        start=min(times.values(), default=0),
-        end=max(times.values(), default=0),
+        **_span(sweep, times.values()),
     )
 
 
@@ -269,19 +281,16 @@ def metric_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_\-. /:]", "_", text)[: KEY_LENGTH - len("_high")]
 
 
-# --- what is there, and what is missing ----------------------------------------------------------
+# --- within a bounded time ------------------------------------------------------------------------
 
 
 def prepare(uri: str) -> list[str]:
-    """Create or upgrade the SQLite database before a worker starts; warnings, never an error.
+    """Create the SQLite database, or see whether the server answers; warnings, never an error.
 
-    Several processes that open a fresh database at once leave it half migrated.
+    Ends within ``PREPARE_SECONDS``. Several processes that open a fresh database at once leave it
+    half migrated, so the driver opens it before anything else can.
     """
-    try:
-        _client(uri).search_experiments(max_results=1)
-    except Exception as error:  # whatever a tracker does wrong must not stop a sweep
-        return [_trouble(uri, error)]
-    return []
+    return _within(PREPARE_SECONDS, uri, lambda _: _client(uri).search_experiments(max_results=1))
 
 
 def sync(
@@ -292,50 +301,146 @@ def sync(
     A number is written once per (run, metric, step). Where the store now says another number than
     MLflow has (a seed was added, so the mean moved; a stage was recomputed), MLflow cannot take
     the old one back: the old run is kept, tagged ``selfloop.superseded`` and renamed, and a new
-    run takes its place. ``artifact_location``: folder URI for a new experiment; None = MLflow's.
-    Never raises for trouble with the server.
+    run takes its place. ``artifact_location``: folder URI for a new experiment; None = beside a
+    SQLite database, and where a server says.
+
+    Ends at the first call that fails for good, or within ``budget(runs)`` seconds; the next one
+    goes on where it stopped. Never raises for trouble with the server.
     """
-    try:
-        _Writer(uri, experiment, artifact_location, runs[0].tags[SWEEP_TAG]).write(runs)
-    except Exception as error:  # as in prepare
-        return [_trouble(uri, error)]
-    return []
+
+    def write(late: threading.Event) -> None:
+        writer = _Writer(_client(uri), late, runs[0].tags[SWEEP_TAG])
+        writer.open(experiment, artifact_location or _beside(uri, experiment))
+        writer.write(runs)
+
+    return _within(budget(runs), uri, write)
 
 
-def _trouble(uri: str, error: Exception) -> str:
-    what = " ".join(str(error).split())[:200]
-    return f"MLflow at {uri} could not be written ({type(error).__name__}: {what}); see sync-mlflow"
+def _beside(uri: str, experiment: str) -> str | None:
+    """MLflow's own choice for a database is the working folder, which a job leaves behind."""
+    if not uri.startswith(SQLITE):
+        return None
+    folder = Path(uri.removeprefix(SQLITE)).resolve().parent
+    return (folder / "mlflow-artifacts" / experiment).as_uri()
 
 
-def _client(uri: str) -> Any:
+def budget(runs: Sequence[TrackedRun]) -> float:
+    """Seconds that ``sync`` may take: several times what a server that is well needs."""
+    return SYNC_SECONDS + SYNC_SECONDS_EACH * sum(1 + len(run.artifacts) for run in runs)
+
+
+def _within(seconds: float, uri: str, work: Callable[[threading.Event], object]) -> list[str]:
+    """Do ``work`` in a thread; a warning where it fails, or is left behind after ``seconds``.
+
+    A thread, because no timeout of a call is a limit: a server that sends byte by byte, the
+    resolution of a name and a locked file last as long as they like. ``work`` is given an event
+    that is set when nobody waits any more.
+    """
+    _load()
+    late = threading.Event()
+    errors: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            work(late)
+        except Exception as error:  # whatever a tracker does wrong must not stop a sweep
+            errors.append(error)
+
+    thread = threading.Thread(target=attempt, name="mlflow", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    late.set()
+    if thread.is_alive():
+        return [_trouble(uri, f"not done after {seconds:.0f} s")]
+    return [_trouble(uri, _cause(error)) for error in errors]
+
+
+def _cause(error: BaseException) -> str:
+    """What lies at the bottom: mlflow, requests and urllib3 each wrap it once more.
+
+    A failed look-up or conversion on the way is how a library decides, and says nothing.
+    """
+    while deeper := error.__cause__ or error.__context__:
+        if isinstance(deeper, LookupError | AttributeError | TypeError | ValueError):
+            break
+        error = deeper
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _trouble(uri: str, cause: str) -> str:
+    said = (
+        f"MLflow at {uri} lacks numbers of this sweep ({cause}). Training and results are not "
+        "affected. When MLflow works again, write what it lacks with: "
+        "python -m ray_selfloop sync-mlflow, followed by the sweep's own words"
+    )
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", said)  # a password in the address
+
+
+def _load() -> None:
+    """Import mlflow with our defaults; outside the time that its server is given."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    from mlflow.tracking import MlflowClient
+    import mlflow.tracking  # noqa: F401
 
     for name in ("mlflow", "alembic"):  # a page of migration notes on a new database
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _client(uri: str) -> Any:
+    if uri.startswith(SQLITE):
+        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    from mlflow import clear_active_model
+    from mlflow.tracking import MlflowClient
+
+    clear_active_model()  # MLFLOW_ACTIVE_MODEL_ID would tie our numbers to the user's model
     return MlflowClient(uri)
 
 
+# --- what is there, and what is missing ----------------------------------------------------------
+
+
 class _Writer:
-    """One pass over an experiment: finds what is there, writes the rest."""
+    """One pass over an experiment: finds what is there, writes the rest.
 
-    def __init__(self, uri: str, experiment: str, location: str | None, sweep: str) -> None:
-        self.client = _client(uri)
-        found = self.client.get_experiment_by_name(experiment)
-        if found is not None and found.lifecycle_stage == "deleted":
+    Every call may be cut at any point, be repeated by the HTTP layer, and take effect although
+    its answer was lost. A batch is safe: MLflow drops a row that it has already. A creation is
+    not, so that runs are looked up by key, before writing and once more after a creation.
+    """
+
+    def __init__(self, client: Any, late: threading.Event, sweep: str) -> None:
+        self.client, self.late, self.sweep = client, late, sweep
+        self.experiment = ""
+        self.known: dict[str, Any] = {}
+
+    def open(self, name: str, location: str | None) -> None:
+        """Find or make the experiment, and find the sweep's runs in it."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                self.client.create_experiment(name, artifact_location=location)
+            except MlflowException as error:  # by another writer, or by a call whose answer is lost
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            found = self.client.get_experiment_by_name(name)
+        if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
-        self.experiment = (
-            found.experiment_id
-            if found is not None
-            else self.client.create_experiment(experiment, artifact_location=location)
-        )
-        self.known = {run.data.tags[KEY_TAG]: run for run in self._existing(sweep)}
+        self.experiment = found.experiment_id
+        self._look_up()
 
-    def _existing(self, sweep: str) -> Iterator[Any]:
-        query, token = f"tags.`{SWEEP_TAG}` = '{sweep}'", None
+    def _look_up(self) -> None:
+        """Key -> run. Of runs with one key, made by a repeated call, all but one are deleted."""
+        found: dict[str, list[Any]] = defaultdict(list)
+        for run in self._existing():
+            found[run.data.tags[KEY_TAG]].append(run)
+        for key, runs in found.items():
+            self.known[key], *copies = sorted(runs, key=_emptiness)
+            for copy in copies:
+                self.client.delete_run(copy.info.run_id)
+
+    def _existing(self) -> Iterator[Any]:
+        query, token = f"tags.`{SWEEP_TAG}` = '{self.sweep}'", None
         while True:
             page = self.client.search_runs(
                 [self.experiment], query, max_results=1000, page_token=token
@@ -350,76 +455,106 @@ class _Writer:
                 return
 
     def write(self, runs: Sequence[TrackedRun]) -> None:
+        """All numbers first: trouble with the store of artifacts costs none of them."""
+        before = set(self.known)
         identities: dict[str, str] = {}
         for run in runs:
+            self._stop_if_late()
             identities[run.key] = self._write_one(run, identities.get(run.parent, ""))
+        if set(self.known) - before:
+            self._look_up()
+        for run in runs:
+            self._log_artifacts(run)
+
+    def _stop_if_late(self) -> None:
+        if self.late.is_set():
+            raise TimeoutError("nobody waits for it any more")
 
     def _write_one(self, run: TrackedRun, parent: str) -> str:
-        """The run's MLflow id, after everything that it lacked is written."""
-        there = self.known.get(run.key)
-        missing = list(run.points)
-        if there is not None and there.data.tags.get(WRITTEN_TAG) == _digest_of_points(run):
-            missing = []
-        elif there is not None:
-            recorded = self._recorded(there)
-            if any(recorded.get((p.key, p.step), p.value) != p.value for p in run.points):
-                self._supersede(there)
-                there = None
-            else:
-                missing = [p for p in run.points if (p.key, p.step) not in recorded]
-        if there is None:
-            there = self._create(run, parent)
-        self._log(there.info.run_id, missing)
-        self._finish(there, run, parent)
+        """The run's MLflow id, after every number that it lacked is written."""
+        there = self.known.get(run.key) or self._create(run, parent)
+        missing = self._missing(there, run)
+        if missing is None:
+            self._supersede(there, run)
+            there, missing = self._create(run, parent), list(run.points)
+        self._log(there, run, parent, missing)
+        status = "FAILED" if run.failed else "FINISHED"
+        if there.info.status != status or there.info.end_time != run.end:
+            self.client.set_terminated(there.info.run_id, status, end_time=run.end)
         return str(there.info.run_id)
 
-    def _recorded(self, there: Any) -> dict[tuple[str, int], float]:
+    def _missing(self, there: Any, run: TrackedRun) -> list[Point] | None:
+        """The points that MLflow lacks; None where it holds another number in a point's place.
+
+        What the tag says is there, is; what lies beyond a metric's latest step is not. So the
+        history, a call per metric, is read only after a writer was cut off or a number has moved.
+        """
+        written, wanted = _written(there.data.tags), _digests(run)
+        latest = {metric.key: metric.step for metric in there.data.to_proto().metrics}
+        unsure = [p for p in run.points if written.get(p.step) != wanted[p.step]]
+        beyond = [p for p in unsure if p.key not in latest or p.step > latest[p.key]]
+        within = [p for p in unsure if p.key in latest and p.step <= latest[p.key]]
+        recorded = self._recorded(there.info.run_id, {p.key for p in within})
+        if any(recorded.get((p.key, p.step), p.value) != p.value for p in within):
+            return None
+        return beyond + [p for p in within if (p.key, p.step) not in recorded]
+
+    def _recorded(self, identity: str, keys: Iterable[str]) -> dict[tuple[str, int], float]:
         return {
             (key, point.step): point.value
-            for key in there.data.metrics
-            for point in self.client.get_metric_history(there.info.run_id, key)
+            for key in sorted(keys)
+            for point in self.client.get_metric_history(identity, key)
         }
 
-    def _supersede(self, there: Any) -> None:
+    def _supersede(self, there: Any, run: TrackedRun) -> None:
         identity = there.info.run_id
-        self.client.set_tag(identity, SUPERSEDED_TAG, "true")
-        self.client.update_run(identity, name=f"{there.info.run_name} (superseded)")
+        self.client.update_run(identity, name=f"{run.name} (superseded)")
+        self.client.set_tag(identity, SUPERSEDED_TAG, "true", synchronous=True)  # last: the run is
+        # found and superseded again where this is not reached
 
     def _create(self, run: TrackedRun, parent: str) -> Any:
-        from mlflow.entities import Param
-
         tags = {**run.tags, KEY_TAG: run.key, **({PARENT_TAG: parent} if parent else {})}
         made = self.client.create_run(
             self.experiment, start_time=run.start, tags=tags, run_name=run.name
         )
-        params = [Param(key, str(value)) for key, value in sorted(run.params.items())]
-        for first in range(0, len(params), 100):  # MLflow's limit
-            self.client.log_batch(made.info.run_id, params=params[first : first + 100])
+        self.known[run.key] = made
         return made
 
-    def _log(self, identity: str, points: Sequence[Point]) -> None:
-        from mlflow.entities import Metric
+    def _log(self, there: Any, run: TrackedRun, parent: str, points: Sequence[Point]) -> None:
+        """Parameters, numbers, and with the last of them the tag that says which are there."""
+        from mlflow.entities import Metric, Param, RunTag
 
+        tags = {WRITTEN_TAG: _as_tag({**_written(there.data.tags), **_digests(run)})}
+        if parent:
+            tags[PARENT_TAG] = parent
+        params = {k: str(v) for k, v in run.params.items() if k not in there.data.params}
         metrics = [Metric(p.key, p.value, p.timestamp, p.step) for p in sorted(points)]
-        for first in range(0, len(metrics), METRICS_PER_BATCH):
+        identity, last = there.info.run_id, METRICS_PER_BATCH * (len(metrics) // METRICS_PER_BATCH)
+        for first in range(0, last, METRICS_PER_BATCH):
             batch = metrics[first : first + METRICS_PER_BATCH]
-            self.client.log_batch(identity, metrics=batch)
+            self.client.log_batch(identity, metrics=batch, synchronous=True)
+        self.client.log_batch(
+            identity,
+            metrics=metrics[last:],
+            params=[Param(key, value) for key, value in sorted(params.items())],
+            tags=[RunTag(k, v) for k, v in tags.items() if there.data.tags.get(k) != v],
+            synchronous=True,
+        )
 
-    def _finish(self, there: Any, run: TrackedRun, parent: str) -> None:
-        """Artifacts, then the tags that say all is written, then the status."""
-        identity, tags = there.info.run_id, there.data.tags
+    def _log_artifacts(self, run: TrackedRun) -> None:
+        there = self.known[run.key]
         for artifact in run.artifacts:
+            self._stop_if_late()
             name, digest = _artifact_tag(artifact), _digest(artifact.path.read_bytes())
-            if tags.get(name) != digest:
+            if there.data.tags.get(name) != digest:
+                identity = there.info.run_id
                 self.client.log_artifact(identity, str(artifact.path), artifact.folder or None)
-                self.client.set_tag(identity, name, digest)
-        wanted = {WRITTEN_TAG: _digest_of_points(run), **({PARENT_TAG: parent} if parent else {})}
-        for name, value in wanted.items():
-            if tags.get(name) != value:
-                self.client.set_tag(identity, name, value)
-        status = "FAILED" if run.failed else "FINISHED"
-        if there.info.status != status or there.info.end_time != run.end:
-            self.client.set_terminated(identity, status, end_time=run.end)
+                self.client.set_tag(identity, name, digest, synchronous=True)
+
+
+def _emptiness(run: Any) -> tuple[bool, int, str]:
+    """Of runs with one key the one with the most in it comes first."""
+    return WRITTEN_TAG not in run.data.tags, -len(run.data.metrics), run.info.run_id
 
 
 def _artifact_tag(artifact: Artifact) -> str:
@@ -430,5 +565,20 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _digest_of_points(run: TrackedRun) -> str:
-    return _digest(repr(sorted((p.key, p.step, p.value) for p in run.points)).encode())
+def _digests(run: TrackedRun) -> dict[int, str]:
+    """Step -> digest of the run's numbers of that step."""
+    numbers: dict[int, list[tuple[str, float]]] = defaultdict(list)
+    for point in sorted(run.points):
+        numbers[point.step].append((point.key, point.value))
+    return {step: _digest(repr(of_step).encode())[:8] for step, of_step in numbers.items()}
+
+
+def _as_tag(digests: Mapping[int, str]) -> str:
+    """``0:1a2b3c4d 1:5e6f7a8b``; what is cut off is looked up in the histories instead."""
+    return " ".join(f"{step}:{digest}" for step, digest in sorted(digests.items()))[:TAG_LENGTH]
+
+
+def _written(tags: Mapping[str, str]) -> dict[int, str]:
+    """The steps that a run's tag says are written whole, with their digests."""
+    found = re.findall(r"(\d+):([0-9a-f]{8})", tags.get(WRITTEN_TAG, ""))
+    return {int(step): digest for step, digest in found}

@@ -6,10 +6,19 @@ from pathlib import Path
 import pytest
 
 from ray_selfloop.__main__ import main
+from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError, DataError, StorageError
 from ray_selfloop.graph import VERSIONS, Graph, Stage
-from ray_selfloop.planning import JOB_MARK, Plan, arguments, prepare, storage
-from ray_selfloop.store import Record
+from ray_selfloop.planning import (
+    JOB_MARK,
+    TRACKING_MARK,
+    Plan,
+    arguments,
+    prepare,
+    storage,
+    tracking_uri,
+)
+from ray_selfloop.store import Record, check_storage
 
 
 def publish(plan: Plan, stage: Stage) -> Record:
@@ -69,10 +78,13 @@ def test_a_storage_folder_is_made_absolute_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/sweep", "gs://bucket", "file:///tmp/x"])
-def test_a_uri_is_refused(uri: str) -> None:
-    with pytest.raises(ConfigError, match=f"^storage: {uri}: only folders are supported"):
+@pytest.mark.parametrize(
+    "uri", ["file:///tmp/x", "s3://", "s3:///x", "az://bucket/x", "s3://bucket/a//b", "gs://b/a#b"]
+)
+def test_what_is_neither_a_folder_nor_a_bucket_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         storage(uri)
+    assert str(caught.value).startswith(f"storage: {uri}: give a folder, s3://BUCKET/PREFIX or gs")
 
 
 def test_a_relative_folder_is_refused_inside_a_ray_job_and_only_there(
@@ -110,6 +122,37 @@ def test_what_is_no_path_is_refused(tmp_path: Path) -> None:
         storage("a\0b")
     with pytest.raises(ConfigError, match=r"^storage: ~no-such-user/x: there is no such user"):
         storage("~no-such-user/x")
+
+
+def test_a_folder_of_one_node_is_refused_for_several(tmp_path: Path) -> None:
+    check_storage("s3://bucket/sweep", shared=False, nodes=3)
+    check_storage(str(tmp_path), shared=True, nodes=3)
+    check_storage(str(tmp_path), shared=False, nodes=1)
+    with pytest.raises(StorageError) as caught:
+        check_storage(str(tmp_path), shared=False, nodes=3)
+    assert str(caught.value).startswith(f"storage: {tmp_path} is a folder, and the cluster has 3 ")
+    assert "storage_shared=true" in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "sqlite:////tmp/runs.db"])
+def test_numbers_of_a_sweep_in_a_bucket_go_where_the_user_says(
+    micro: list[str], monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    sweep, _ = load.load(*arguments(micro))
+    named, _ = load.load(*arguments([*micro, f"tracking.uri={uri}"]))
+    monkeypatch.delenv(TRACKING_MARK, raising=False)
+    assert tracking_uri(named, "s3://bucket/sweep") == uri
+    with pytest.raises(ConfigError) as caught:
+        tracking_uri(sweep, "s3://bucket/sweep")
+    assert "s3://bucket/sweep is a bucket; name a server" in str(caught.value)
+    monkeypatch.setenv(TRACKING_MARK, uri)
+    assert tracking_uri(sweep, "s3://bucket/sweep") == uri
+    assert tracking_uri(sweep, "/data") == "sqlite:////data/mlflow.db"
+    monkeypatch.setenv(TRACKING_MARK, "./mlruns")
+    with pytest.raises(
+        ConfigError, match=r"^MLFLOW_TRACKING_URI: \./mlruns is not a tracking URI$"
+    ):
+        tracking_uri(sweep, "s3://bucket/sweep")
 
 
 # --- the plan ------------------------------------------------------------------------------------

@@ -318,8 +318,9 @@ def test_an_array_is_read_as_it_was_written(store: Store) -> None:
 
 def test_what_a_stage_left_unfinished_goes_once_it_is_published(tmp_path: Path) -> None:
     store, stage = Store(tmp_path), Stage("generator", 1, {}, {})
-    (store.unfinished(stage.key) / "checkpoint").write_text("step 3")
-    assert (store.unfinished(stage.key) / "checkpoint").read_text() == "step 3"
+    store.unfinished(stage.key).write("checkpoint", b"step 3")
+    assert store.unfinished(stage.key).read("checkpoint") == b"step 3"
+    assert (tmp_path / "unfinished" / stage.key / "checkpoint").read_bytes() == b"step 3"
     with store.attempt(stage.key) as folder:
         store.publish(stage, folder, {}, 0.0)
     assert not list((tmp_path / "unfinished").iterdir())

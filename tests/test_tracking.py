@@ -1,17 +1,23 @@
-"""Real MLflow on SQLite: what is written, once, and what happens without a server."""
+"""Real MLflow on SQLite: what is written, once, and what is left when calls of it fail."""
 
+import logging
 import sqlite3
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow_trouble import Proxy, Rule, always, dump, free_port
+from test_layers import FILES, ROOMS, imports, room
 
 from ray_selfloop import tracking
 from ray_selfloop.config.tracking import Tracking
-from ray_selfloop.tracking import Artifact, TrackedSweep, Trial
+from ray_selfloop.tracking import Artifact, Point, TrackedRun, TrackedSweep, Trial
 
 COLUMNS = [
     "scenario", "loop_seed", "generation", "classifier", "seed", "split", "class", "subgroup",
@@ -218,6 +224,14 @@ def test_a_failed_trial_marks_its_curve_its_scenario_and_the_sweep(uri, tmp_path
     assert found(uri)["biased"].info.status == "FINISHED"
 
 
+def test_a_run_without_a_record_of_its_own_is_written_once(uri, tmp_path):
+    failed = frozenset({Trial("biased", 0, 0, "lenet", 7)})
+    write(uri, sweep(failed=failed), tmp_path)
+    before = everything(uri)
+    write(uri, sweep(failed=failed), tmp_path)
+    assert everything(uri) == before
+
+
 def test_an_artifact_is_logged_when_its_content_changed_and_only_then(uri, tmp_path):
     picture = tmp_path / "overall.png"
     picture.write_bytes(b"first")
@@ -233,27 +247,33 @@ def test_an_artifact_is_logged_when_its_content_changed_and_only_then(uri, tmp_p
     assert logged.read_bytes() == b"second"
 
 
+def test_artifacts_of_a_database_lie_beside_it_and_not_in_the_working_folder(
+    uri, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "report.html").write_text("page")
+    tracked = sweep(artifacts={"": [Artifact(tmp_path / "report.html")]})
+    assert tracking.sync(uri, "tiny", tracking.plan(tracked), None) == []
+    (logged,) = (tmp_path / "mlflow-artifacts" / "tiny").rglob("report.html")
+    assert logged.read_text() == "page"
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_more_metrics_than_one_batch_holds(uri, tmp_path):
     tracked = sweep()
     (first, *rest) = tracking.plan(tracked)
     points = tuple(tracking.Point(f"m{i}", 0, float(i), 1) for i in range(2500))
-    many = type(first)(**{**first.__dict__, "points": points})
+    many = replace(first, points=points)
     assert tracking.sync(uri, "tiny", [many, *rest], None) == []
     assert len(found(uri)["tiny"].data.metrics) == 2500
-
-
-def test_an_unreachable_server_is_a_warning_within_seconds():
-    start = time.monotonic()
-    (warning,) = tracking.sync("http://127.0.0.1:9", "tiny", tracking.plan(sweep()), None)
-    assert time.monotonic() - start < 15
-    assert "http://127.0.0.1:9" in warning
-    assert "sync-mlflow" in warning
 
 
 def test_a_database_that_cannot_be_made_is_a_warning(tmp_path):
     (tmp_path / "file").write_text("")
     (warning,) = tracking.prepare(f"sqlite:///{tmp_path}/file/mlflow.db")
-    assert "could not be written" in warning
+    assert "NotADirectoryError" in warning or "FileExistsError" in warning
+    assert "sync-mlflow" in warning
 
 
 def test_every_planned_name_is_one_that_mlflow_takes():
@@ -272,3 +292,224 @@ def test_a_folder_store_is_refused_with_what_to_write_instead(uri):
 @pytest.mark.parametrize("uri", [None, "sqlite:////tmp/x.db", "http://127.0.0.1:5000"])
 def test_databases_and_servers_are_taken(uri):
     assert Tracking(uri=uri).uri == uri
+
+
+# --- through a server whose calls fail -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(template) -> Iterator[Proxy]:
+    """MLflow's own server application in a thread, on a database of its own, behind a proxy."""
+    database = template.with_name("server.db")
+    database.write_bytes(template.read_bytes())
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{database}")
+        environment.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
+        environment.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(template.parent / "files"))
+        environment.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+        from mlflow.server import app
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        application = make_server("127.0.0.1", 0, app, threaded=True)
+        threading.Thread(target=application.serve_forever, daemon=True).start()
+        proxy = Proxy(application.server_port)
+        yield proxy
+        proxy.done.set()
+        proxy.close()
+        application.shutdown()
+
+
+@pytest.fixture
+def good(server) -> Iterator[Proxy]:
+    """The proxy, passing everything until a test says otherwise."""
+    server.behave(always("pass"))
+    yield server
+    server.behave(always("pass"))
+
+
+@pytest.fixture
+def small(tmp_path) -> list[TrackedRun]:
+    """Sweep, scenario and one curve, with a file each for the sweep and the scenario."""
+    files = {name: tmp_path / f"{name}.txt" for name in ("report", "figure")}
+    for name, path in files.items():
+        path.write_text(name)
+    artifacts = {"": [Artifact(files["report"])], "biased": [Artifact(files["figure"], "figures")]}
+    names = {"accuracy", "accuracy_low", "accuracy/lenet", "accuracy/lenet_low"}
+    return [
+        replace(run, points=tuple(point for point in run.points if point.key in names))
+        for run in tracking.plan(sweep(generations=2, seeds=1, artifacts=artifacts))[:3]
+    ]
+
+
+@pytest.fixture
+def undisturbed(good, small) -> dict:
+    assert tracking.sync(good.uri, "undisturbed", small, None) == []
+    return dump(good.uri, "undisturbed")
+
+
+def first_of_each(behaviour: str) -> Rule:
+    return lambda call: "pass" if call.repeat else behaviour
+
+
+def test_cut_off_after_any_call_the_next_sync_leaves_what_an_undisturbed_one_leaves(
+    good, small, undisturbed
+):
+    warned = []
+    for number in range(1, 100):
+        name = f"cut-{number}"
+        good.behave(lambda call, number=number: "cut" if call.number == number else "pass")
+        warned.append(tracking.sync(good.uri, name, small, None))
+        reached = len(good.calls) >= number
+        good.behave(always("pass"))
+        if not reached:
+            break
+        assert tracking.sync(good.uri, name, small, None) == []
+        assert dump(good.uri, name) == undisturbed
+    assert len(warned) > 12
+    assert all(warned[:-1])
+    assert warned[-1] == []
+
+
+def test_every_first_answer_is_lost_and_nothing_is_there_twice(good, small, undisturbed):
+    good.behave(first_of_each("lose"))
+    assert tracking.sync(good.uri, "lost", small, None) == []
+    assert sum("runs/create" in path for path in good.calls) == 2 * len(small)
+    good.behave(always("pass"))
+    assert dump(good.uri, "lost") == undisturbed
+
+
+def test_a_batch_of_which_a_part_arrived_is_completed(good, small, undisturbed):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(good.uri)
+    experiment = client.create_experiment("part")
+    for run in small:  # every other number of the batch, of a stage that was published earlier
+        tags = {**run.tags, tracking.KEY_TAG: run.key}
+        made = client.create_run(experiment, start_time=run.start, tags=tags, run_name=run.name)
+        for p in sorted(run.points)[1::2]:
+            client.log_metric(made.info.run_id, p.key, p.value, p.timestamp - 1, p.step)
+    assert tracking.sync(good.uri, "part", small, None) == []
+    found = dump(good.uri, "part")
+    assert found.keys() == undisturbed.keys()
+    for key, run in undisturbed.items():
+        assert [p[:3] for p in found[key]["points"]] == [p[:3] for p in run["points"]]
+        assert {**found[key], "points": run["points"]} == run
+
+
+def test_of_two_runs_with_one_key_the_fuller_stays_and_its_children_point_to_it(
+    good, small, undisturbed
+):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(good.uri)
+    experiment = client.create_experiment("twice")
+    for run in small:
+        client.create_run(experiment, tags={**run.tags, tracking.KEY_TAG: run.key})
+    tracking.sync(good.uri, "twice", small, None)
+    (scenario,) = client.search_runs([experiment], "tags.run_kind = 'scenario'")
+    kept = scenario.info.run_id
+    for run in small:
+        client.create_run(experiment, tags={**run.tags, tracking.KEY_TAG: run.key})
+    assert tracking.sync(good.uri, "twice", small, None) == []
+    (scenario,) = client.search_runs([experiment], "tags.run_kind = 'scenario'")
+    assert scenario.info.run_id == kept
+    found = dump(good.uri, "twice")
+    assert {key: run["points"] for key, run in found.items()} == {
+        key: run["points"] for key, run in undisturbed.items()
+    }
+    assert {key: run["tags"].get(tracking.PARENT_TAG) for key, run in found.items()} == {
+        run.key: run.parent or None for run in small
+    }
+
+
+def test_growing_a_sweep_reads_no_history(good):
+    tracking.sync(good.uri, "growing", tracking.plan(sweep(generations=2)), None)
+    good.behave(always("pass"))
+    grown = tracking.plan(sweep(generations=3))
+    assert tracking.sync(good.uri, "growing", grown, None) == []
+    used = Counter(path.split("?")[0].removeprefix("/api/2.0/mlflow/") for path in good.calls)
+    assert used == {
+        "experiments/get-by-name": 1,
+        "runs/search": 1,
+        "runs/log-batch": len(grown) - 1,  # the sweep's own run has no number
+        "runs/update": len(grown),
+    }
+
+
+def test_an_artifact_store_that_refuses_costs_no_number(good, small, undisturbed):
+    good.behave(lambda call: "403" if "mlflow-artifacts" in call.path else "pass")
+    (warning,) = tracking.sync(good.uri, "refused", small, None)
+    assert "403" in warning
+    good.behave(always("pass"))
+    found = dump(good.uri, "refused")
+    for key, run in undisturbed.items():
+        assert found[key]["points"] == run["points"]
+        assert found[key]["info"] == run["info"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "cause"),
+    [
+        ("closed", "ConnectionRefusedError: [Errno 111] Connection refused"),
+        ("hang", "TimeoutError: timed out"),
+        ("lose", "RemoteDisconnected('Remote end closed connection without response')"),
+        ("403", "403 != 200. Response body: 'Invalid Host header - possible DNS rebinding"),
+        ("500", "ResponseError: too many 500 error responses"),
+    ],
+)
+def test_a_warning_names_server_cause_and_remedy(good, small, monkeypatch, behaviour, cause):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    good.behave(always(behaviour))
+    uri = f"http://127.0.0.1:{free_port()}" if behaviour == "closed" else good.uri
+    start = time.monotonic()
+    warnings = [*tracking.prepare(uri), *tracking.sync(uri, "none", small, None)]
+    assert time.monotonic() - start < 10
+    assert len(warnings) == 2
+    for warning in warnings:
+        assert f"MLflow at {uri} " in warning
+        assert cause in warning
+        assert "python -m ray_selfloop sync-mlflow" in warning
+
+
+def test_a_password_in_the_address_is_not_in_the_warning(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (warning,) = tracking.prepare(f"http://me:secret@127.0.0.1:{free_port()}")
+    assert "http://me:***@127.0.0.1" in warning
+    assert "secret" not in warning
+
+
+def test_the_users_environment_redirects_nothing(good, small, undisturbed, monkeypatch, tmp_path):
+    for name, value in {
+        "MLFLOW_RUN_ID": "0" * 32,
+        "MLFLOW_EXPERIMENT_NAME": "mine",
+        "MLFLOW_EXPERIMENT_ID": "0",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mine.db",
+        "MLFLOW_ACTIVE_MODEL_ID": "m-" + "0" * 32,
+        "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
+        "MLFLOW_RUN_CONTEXT": '{"mine": "1"}',
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert tracking.sync(good.uri, "environment", small, None) == []
+    good.behave(lambda call: "403" if "log-batch" in call.path else "pass")
+    assert tracking.sync(good.uri, "not in the background", small, None)
+    good.behave(always("pass"))
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ENABLE_ASYNC_LOGGING"):
+        monkeypatch.delenv(name)
+    assert dump(good.uri, "environment") == undisturbed
+    assert not (tmp_path / "mine.db").exists()
+
+
+def test_nothing_that_a_ray_worker_loads_can_write():
+    """Workers load `distributed` and what lies below it; imports go down."""
+    users = {room(path) for path in FILES if "ray_selfloop.tracking" in set(imports(path))}
+    assert users
+    assert users.isdisjoint(ROOMS[: ROOMS.index("distributed") + 1])
+    assert ROOMS.index("distributed") < ROOMS.index("tracking")
+
+
+def test_the_budget_grows_with_runs_and_files(small):
+    assert tracking.budget(small) == 20 + 0.5 * (3 + 2)
+    point = Point("m", 0, 1.0, 1)
+    assert tracking.budget([replace(run, points=(point,) * 99) for run in small]) == 22.5

@@ -1,8 +1,12 @@
 """How the paper's claims are judged, and what is assumed before a sweep has measured anything."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from ray_selfloop.config.base import Settings
+
+Accuracy = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Claims(Settings):
@@ -23,7 +27,7 @@ class Claims(Settings):
     power: float = Field(
         default=0.8, gt=0.5, lt=1.0, description="power behind a minimum detectable effect"
     )
-    accuracy: dict[str, float] = Field(
+    accuracy: dict[str, Accuracy] = Field(
         default={
             "colorized_mnist": 0.98,
             "colorized_digits": 0.93,
@@ -46,6 +50,7 @@ class Claims(Settings):
     chain_sd: float = Field(
         default=0.01,
         ge=0,
+        le=1,
         description="assumed standard deviation between chains of a change (treatment - control, "
         "last - first) beyond test images and classifier seeds, in fractions",
     )

@@ -62,7 +62,9 @@ class DomainClip(Settings):
         description="Side in pixels at which pictures (Hard ImageNet, Breeds) are seen; datasets "
         "of small images are seen as they are.",
     )
-    text_width: int = Field(default=32, ge=16, description="Width of the text transformer.")
+    text_width: int = Field(
+        default=32, ge=16, multiple_of=16, description="Width of the text transformer."
+    )
     text_layers: int = Field(default=1, ge=1, description="Layers of the text transformer.")
     steps: int = Field(default=400, ge=1, description="Optimiser steps.")
     batch_size: int = Field(default=64, ge=2, description="Images per optimiser step.")

@@ -29,8 +29,9 @@ class ConditionalGan(Settings):
         "generation's generator.",
     )
     latent_size: PositiveInt = Field(default=32, description="Dimensions of the noise vector.")
-    generator_width: PositiveInt = Field(
+    generator_width: int = Field(
         default=64,
+        ge=8,
         description="Generator's channels at its lowest resolution; halved at each doubling.",
     )
     upsampling: Literal["transposed", "nearest"] = Field(
@@ -106,8 +107,11 @@ class ConditionalGan(Settings):
         default=600,
         description="Converged: the criterion has not improved for this many steps.",
     )
-    check_samples: PositiveInt = Field(
-        default=1_000, description="Samples drawn for one look at the stopping criterion."
+    check_samples: int = Field(
+        default=1_000,
+        ge=30,
+        description="Samples drawn for one look at the stopping criterion, which compares classes "
+        "that have two or more.",
     )
     collapse_ratio: float = Field(
         default=0.6,

@@ -3,11 +3,13 @@
 Nothing here loads torch or ray: a typo is answered at once.
 """
 
+import copy
 import difflib
 import math
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,7 +18,9 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ray_selfloop.config.plain import LARGEST, MOST_CHARACTERS, parsed, plain, read, shown
 from ray_selfloop.config.sweep import (
+    NAME,
     PartError,
     Scenario,
     Sweep,
@@ -26,7 +30,8 @@ from ray_selfloop.config.sweep import (
 from ray_selfloop.errors import ConfigError
 
 QUICKSTART = "quickstart"
-MERGE = "tag:yaml.org,2002:merge"
+MOST_TRIALS = 100_000  # of all scenarios together
+MOST_MESSAGE = 1_500  # characters
 DEFAULT_TAGS = {
     "dataset": ("name", "colorized_digits"),
     "generator": ("name", "conditional_gan"),
@@ -43,20 +48,6 @@ PLAINLY = {
 """What pydantic says of Python's types, in the words of a sweep file."""
 
 Tree = dict[str, Any]
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that a group has twice is an error, not the last one's win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen and key.tag != MERGE:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def sweep_file(name: str) -> Path:
@@ -77,20 +68,29 @@ def load(config: str | None, overrides: Sequence[str]) -> tuple[Sweep, list[Scen
     sweep = _validated(tree, "")
     points = scenario_points(sweep.axes)
     scenarios = [_scenario(tree, point) for point in points]
-    names = [scenario.name for scenario in scenarios]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = [name for name, n in Counter(s.name for s in scenarios).items() if n > 1]
     if twice:
-        raise ConfigError(f"axes: two scenarios have the same name: {'; '.join(twice)}")
+        said = shown("; ".join(sorted(twice)))
+        raise ConfigError(f"axes: two scenarios have the same name: {said}")
+    trials = sum(scenario.sweep.trials for scenario in scenarios)
+    if trials > MOST_TRIALS:
+        raise ConfigError(
+            f"the sweep has {trials:,} trials (scenarios x loop seeds x generations x classifiers "
+            f"x classifier seeds); at most {MOST_TRIALS:,} can be one sweep"
+        )
     return sweep, scenarios
 
 
 def _find(config: str | None) -> Path:
     name = config or QUICKSTART
     for path in (Path(name), sweep_file(name)):
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}") from error
     shipped = ", ".join(sorted(path.stem for path in sweep_file(QUICKSTART).parent.glob("*.yaml")))
-    raise ConfigError(f"no sweep file {name}; shipped sweeps: {shipped}")
+    raise ConfigError(f"no sweep file {shown(name)}; shipped sweeps: {shipped}")
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> Tree:
@@ -99,8 +99,11 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> Tree:
     if "extends" not in tree:
         return tree
     name = tree.pop("extends")
-    if not isinstance(name, str):
-        raise ConfigError(f"{path}: extends: must be the name of a sweep file (found {name!r})")
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise ConfigError(
+            f"{path}: extends: must be the name of a sweep file (found {name!r:.80}): a shipped "
+            "one, or one beside this file, without its .yaml"
+        )
     beside = path.parent / f"{name}.yaml"
     base = beside if beside.is_file() else _find(name)
     if base.resolve() in (*above, path.resolve()):
@@ -121,30 +124,25 @@ def _merged(below: Tree, own: Tree) -> Tree:
 
 def _read_alone(path: Path) -> Tree:
     try:
-        tree = _parsed(path.read_text())
+        tree = parsed(read(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {_one_line(error)}") from error
+        raise ConfigError(f"{shown(path)} cannot be read: {shown(error)}") from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
-        raise ConfigError(f"{path} is not a sweep file: its top level must be keys and values")
-    return tree
-
-
-def _parsed(text: str) -> Any:
-    return yaml.load(text, _StrictLoader)  # a SafeLoader
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+        raise ConfigError(
+            f"{shown(path)} is not a sweep file: its top level must be keys and values"
+        )
+    return dict(plain(tree))
 
 
 def _override(tree: Tree, override: str) -> None:
     path, sign, text = override.partition("=")
-    if not sign or not all(path.split(".")):
-        raise ConfigError(f"{override!r} is not an override; write key.key=value")
+    keys = all(path.split(".")) and path.isprintable() and len(path) <= MOST_CHARACTERS
+    if not sign or not keys:
+        raise ConfigError(f"{shown(repr(override))} is not an override; write key.key=value")
     try:
-        value = _parsed(text)
+        value = plain(parsed(text), path)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: {_one_line(error)}") from error
+        raise ConfigError(f"{shown(repr(override))}: {shown(error)}") from error
     if not path.startswith("axes."):
         _set(tree, path, value)
         return
@@ -168,9 +166,9 @@ def _set(tree: Tree, path: str, value: Any) -> None:
 
 def _scenario(tree: Tree, point: Mapping[str, Any]) -> Scenario:
     """The file with the axes' values put in; its name and values are the validated ones."""
-    own: Tree = yaml.safe_load(yaml.safe_dump(tree))
+    own = copy.deepcopy(tree)
     for path, value in point.items():
-        _set(own, path, value)
+        _set(own, path, copy.deepcopy(value))  # another axis may set a key inside it
     where = f" (in scenario {scenario_name(point)})" if point else ""
     sweep = _validated(own, where)
     values = {path: _value(sweep, path, value) for path, value in point.items()}
@@ -202,14 +200,26 @@ def _validated(tree: Tree, where: str) -> Sweep:
     try:
         sweep = Sweep.model_validate(_with_tags(tree))
     except ValidationError as error:
-        raise ConfigError(_one_line(_explain(error, Sweep)) + where) from error
+        raise ConfigError(shown(_explain(error, Sweep) + where, MOST_MESSAGE)) from error
     own = {name: sweep.training_for(name).model_dump() for name in sweep.training_of}
-    for path, given, read in _pairs(tree, {**sweep.model_dump(), "training_of": own}):
-        if isinstance(given, bool) and not isinstance(read, bool):
-            raise ConfigError(f"{path}: must not be true or false (found {given}){where}")
-        if isinstance(read, float) and not math.isfinite(read):
-            raise ConfigError(f"{path}: must be a finite number (found {given}){where}")
+    for path, given, value in _pairs(tree, {**sweep.model_dump(), "training_of": own}):
+        fault = _misread(given, value)
+        if fault:
+            raise ConfigError(f"{shown(path)}: {fault} (found {given!r:.80}){where}")
     return sweep
+
+
+def _misread(given: Any, read: Any) -> str:
+    """What is wrong with a value that was read as another; empty where nothing is."""
+    if isinstance(given, bool) and not isinstance(read, bool):
+        return "must not be true or false"
+    if isinstance(read, bool) and isinstance(given, int | float) and not isinstance(given, bool):
+        return "must be true or false"
+    if isinstance(read, float) and not math.isfinite(read):
+        return "must be a finite number"
+    if isinstance(read, int) and abs(read) > LARGEST:
+        return f"must be at most {LARGEST:,}"
+    return ""
 
 
 def _pairs(given: Any, read: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

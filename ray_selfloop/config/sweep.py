@@ -1,10 +1,11 @@
 """The whole of a sweep file, and the scenarios that its axes span. Imports no torch and no ray."""
 
 import itertools
+import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.dataset import ColorizedDigits, Dataset
@@ -20,7 +21,22 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 WITHOUT_SUBGROUPS = ("hard_imagenet",)
 USING_SUBGROUPS = ("subgroup_matched", "real_skewed")  # arms
 PICTURES = ("hard_imagenet", "breeds")  # datasets of encoded pictures of any size
-NOT_IN_A_SCENARIO = ("name", "storage", "axes", "tracking", "resources")
+MOST_SCENARIOS = 1_000
+OF_THE_STORE = (
+    "stages", "unfinished", "leases", "drivers", "failures", "mlflow.db", "mlflow-artifacts"
+)  # fmt: skip
+LEAST_PART = 0.01  # of a GPU, that a stage may ask for
+NOT_IN_A_SCENARIO = ("name", "storage", "storage_shared", "axes", "tracking", "resources")
+
+
+def _placeable(gpus: float) -> float:
+    """What Ray can place: nothing, a part of one GPU, or whole ones."""
+    if not (gpus == 0 or LEAST_PART <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)):
+        raise ValueError(f"must be 0, a part of one GPU from {LEAST_PART} to 1, or a whole number")
+    return gpus
+
+
+Gpus = Annotated[float, AfterValidator(_placeable)]
 
 
 class Resources(Settings):
@@ -31,7 +47,16 @@ class Resources(Settings):
         ge=1,
         description="CPU cores to use; null: all of this machine, or of the cluster.",
     )
-    gpus_per_trial: float = Field(default=0.0, ge=0, description="GPUs of one classifier trial.")
+    gpus_per_trial: Gpus | Literal["auto"] = Field(
+        default=0.0,
+        description="GPUs of one classifier trial, and of one stage that reads with a network. A "
+        "part of one is also the part of its memory that the trial may take. `auto`: by network, "
+        "picture size and batch size, estimated for a GPU of 24 GB; `plan` shows it.",
+    )
+    gpus_of: dict[Network, Gpus] = Field(
+        default_factory=dict,
+        description="Per network: GPUs of one trial, where they differ from gpus_per_trial.",
+    )
     gpus_per_generator: float = Field(
         default=0.0,
         ge=0,
@@ -72,9 +97,17 @@ class PartError(ValueError):
 class Sweep(Settings):
     """One sweep: the settings of its scenarios, and the axes along which they differ."""
 
-    name: str = Field(default="sweep", pattern=NAME, description="Folder of the results.")
+    name: str = Field(
+        default="sweep", pattern=NAME, max_length=100, description="Folder of the results."
+    )
     storage: str = Field(
-        default="./selfloop-results", min_length=1, description="Folder for everything."
+        default="./selfloop-results",
+        min_length=1,
+        description="Where everything goes: a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.",
+    )
+    storage_shared: bool = Field(
+        default=False,
+        description="Whether a storage folder is one that every node of the cluster sees.",
     )
     dataset: Dataset = Field(default_factory=ColorizedDigits)
     generator: Generator = Field(default_factory=ConditionalGan)
@@ -111,6 +144,20 @@ class Sweep(Settings):
         own = self.training_of.get(network, {})  # type: ignore[call-overload]
         return Training.model_validate({**self.training.model_dump(), **own})
 
+    @property
+    def trials(self) -> int:
+        """Classifier trainings of one scenario with these settings."""
+        loop = self.loop
+        chains = len(loop.loop_seeds) * (loop.generations + 1)
+        return chains * len(self.classifiers) * len(loop.classifier_seeds)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name in OF_THE_STORE:
+            raise ValueError(f"must be none of {', '.join(OF_THE_STORE)}, which the storage holds")
+        return name
+
     @field_validator("classifiers")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -124,9 +171,19 @@ class Sweep(Settings):
         for path, values in axes.items():
             if not values:
                 raise ValueError(f"axis {path} has no values")
+            if not all(path.split(".")):
+                raise ValueError(f"{path!r} is no dotted key")
             for key in sorted({path, *_keys(path, values)}):
                 if key.split(".")[0] in NOT_IN_A_SCENARIO:
                     raise ValueError(f"{key} cannot differ between scenarios")
+        return axes
+
+    @field_validator("axes")
+    @classmethod
+    def _few_enough(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        count = math.prod(len(values) for values in axes.values())
+        if count > MOST_SCENARIOS:
+            raise ValueError(f"{count:,} scenarios; at most {MOST_SCENARIOS:,} can be one sweep")
         return axes
 
     @field_validator("axes")

@@ -6,6 +6,7 @@ each, from the three files of the authors' edited hierarchy alone. Of pictures i
 
 import graphlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ DEPTH = 5  # edges from the top, on the longest way
 DRAW_SEED = 2  # the authors' own
 FILES = ("class_hierarchy.txt", "dataset_class_info.json", "node_names.txt")
 FOLDER = Path("BREEDS-Benchmarks/imagenet_class_hierarchy/modified")
+WNID = re.compile("n[0-9]{8}")
 FETCH = "Get it: `git clone https://github.com/MadryLab/BREEDS-Benchmarks`, folder {folder}"
 
 Groups = dict[str, tuple[str, ...]]
@@ -87,6 +89,9 @@ def read(folder: Path) -> Hierarchy:
     known = dict(_pairs(names, "\t", folder / FILES[2]))
     own = _classes(classes, folder / FILES[1])
     named = {wnid: name.split(",")[0].strip() for wnid, name in {**known, **own}.items()}
+    strange = [name for name in named.values() if not name.isprintable()]
+    if strange:
+        raise DataError(f"Breeds: {folder} is refused: {strange[0]!r:.80} is no printable name")
     return Hierarchy(children, named, own.keys())
 
 
@@ -104,13 +109,20 @@ def _pairs(text: str, separator: str | None, path: Path) -> list[tuple[str, str]
 
 
 def _classes(text: str, path: Path) -> dict[str, str]:
-    """Wnid -> names of ImageNet's classes, from ``[[index, wnid, names], ...]``."""
+    """Wnid -> names of ImageNet's classes, from ``[[index, wnid, names], ...]``.
+
+    A wnid is the name of a folder of pictures: one of another form is refused.
+    """
     try:
-        return {str(wnid): str(names) for _, wnid, names in json.loads(text)}
-    except (ValueError, TypeError) as error:
+        found = {str(wnid): str(names) for _, wnid, names in json.loads(text)}
+    except (ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"Breeds: {path} must be a list of [index, wnid, names] for ImageNet's classes: {error}"
         ) from error
+    strange = [wnid for wnid in found if not WNID.fullmatch(wnid)]
+    if strange:
+        raise DataError(f"Breeds: {path} is refused: {strange[0]!r:.80} is no wnid (n, 8 digits)")
+    return found
 
 
 def members(hierarchy: Hierarchy, benchmark: str) -> Groups:

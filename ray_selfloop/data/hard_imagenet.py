@@ -2,10 +2,12 @@
 
 Decides which pictures belong to it (those that have a mask), which of them are the balanced subset,
 and what of a mask is object. The official ranking is a pickle: it is read only where the subset
-asks for it, and by an unpickler that knows built-in containers alone.
+asks for it, it consists of containers, texts and numbers, and by an unpickler that knows no more.
 """
 
+import io
 import pickle
+import pickletools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -149,6 +151,13 @@ def mask_name(picture: str) -> str:
 # --- the ranking by spurious cues ----------------------------------------------------------------
 
 
+PLAIN = re.compile(
+    "PROTO|FRAME|STOP|MARK|MEMOIZE|NONE|((LONG_)?BIN)?(PUT|GET)|(EMPTY_)?(DICT|LIST)|SETITEMS?|"
+    "APPENDS?|(BIN)?INT[12]?|LONG1?|(SHORT_)?BINBYTES|((SHORT_)?BIN)?UNICODE"
+)
+"""Pickle's operations that make dictionaries, lists, texts and numbers."""
+
+
 class _ContainersAlone(pickle.Unpickler):
     """Knows dictionaries, lists, texts and numbers; any other name in the file is refused."""
 
@@ -169,8 +178,9 @@ def ranking(masks: Path) -> dict[str, list[str]]:
             f"{masks / RANKINGS[0]}); dataset.subset=balanced needs it. {FETCH}."
         )
     try:
-        with path.open("rb") as file:
-            found = _ContainersAlone(file).load()
+        content = path.read_bytes()
+        _require_plain(content)
+        found = _ContainersAlone(io.BytesIO(content)).load()
     except Exception as error:  # a bad pickle raises a dozen types
         raise DataError(f"Hard ImageNet: {path} is refused: {error or 'no pickle'}") from error
     if not isinstance(found, dict):
@@ -182,6 +192,20 @@ def ranking(masks: Path) -> dict[str, list[str]]:
     }
 
 
+def _require_plain(content: bytes) -> None:
+    """Raise UnpicklingError for a pickle that does more, or numbers what it has beyond its size.
+
+    So it can neither call anything, nor exhaust memory or the stack.
+    """
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name in ("GLOBAL", "STACK_GLOBAL"):
+            return  # where the unpickler stops, and names what was asked for
+        if not PLAIN.fullmatch(operation.name):
+            raise pickle.UnpicklingError(f"it asks for {operation.name}")
+        if operation.name.endswith("PUT") and int(argument or 0) > len(content):
+            raise pickle.UnpicklingError("it is malformed")
+
+
 def _listed(entry: object) -> Sequence[object]:
     return entry if isinstance(entry, list | tuple) else ()
 
@@ -190,10 +214,15 @@ def _ranked(entry: object, wnid: str, path: Path) -> str:
     match = RANKED.fullmatch(entry) if isinstance(entry, str) and ".." not in entry else None
     if not match or not match[1].startswith(f"{wnid}/"):
         raise DataError(
-            f"Hard ImageNet: {path} is refused: it ranks {str(entry)[:100]!r} under {wnid}, where "
+            f"Hard ImageNet: {path} is refused: it ranks {_shown(entry)} under {wnid}, where "
             f"train/{wnid}/{wnid}_<number>.JPEG belongs"
         )
     return match[1]
+
+
+def _shown(entry: object) -> str:
+    """A text; of anything else, which may hold itself, its type."""
+    return f"{entry!r:.100}" if isinstance(entry, str) else f"a {type(entry).__name__}"
 
 
 def _balanced(cells: Sequence[Mapping[str, int]], settings: HardImageNet) -> list[dict[str, int]]:

@@ -128,6 +128,8 @@ def _pictures(
         litter = entry.name.startswith("._")  # left behind by macOS
         if litter or not entry.name.lower().endswith(SUFFIXES) or not entry.is_file():
             continue
+        if not entry.name.isprintable():
+            raise DataError(f"{entry.path!r}: a picture's name must be printable text; rename it")
         if entry.is_symlink():
             target = os.path.realpath(entry.path)
             if not any(os.path.commonpath((target, home)) == home for home in homes):

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def _check_size(path: Path, shape: tuple[int, ...]) -> None:
     try:
         size = path.stat().st_size
         if path.suffix == ".gz":
-            size = int.from_bytes(path.read_bytes()[-4:], "little")
+            with path.open("rb") as file:
+                file.seek(-min(size, 4), os.SEEK_END)
+                size = int.from_bytes(file.read(), "little")
     except OSError as error:
         raise DataError(f"MNIST: {path} cannot be read: {error}") from error
     if size != len(_header(shape)) + math.prod(shape):
@@ -54,8 +57,8 @@ def _values(path: Path, shape: tuple[int, ...]) -> Images:
     """
     header = _header(shape)
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(len(header) + math.prod(shape) + 1)  # never a bomb's gigabytes
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"MNIST: {path} cannot be read: {error}") from error
     if not content.startswith(header) or len(content) != len(header) + math.prod(shape):

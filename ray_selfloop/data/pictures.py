@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ray_selfloop.data import columns
 from ray_selfloop.data.imageset import Ids, Images, ImageSource, Joined
 from ray_selfloop.errors import DataError
 
@@ -106,7 +107,13 @@ def checked(encoded: bytes, name: str) -> tuple[int, int]:
 
 
 def rgb(picture: Image.Image) -> Image.Image:
-    """Gray, CMYK, palette: all as RGB; what is transparent keeps its colour."""
+    """Gray, CMYK, palette: all as RGB; what is transparent keeps its colour.
+
+    Of 16 bits the upper 8 are taken, as PIL takes them of colours; of grays it would take the rest
+    for white.
+    """
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if "transparency" in picture.info:
         picture = picture.convert("RGBA")
     return picture.convert("RGB")
@@ -261,7 +268,7 @@ class EncodedParts(Sequence[bytes]):
             raise IndexError(row)
         held, column = self._held  # one step: another thread may be reading another part
         if held != part:
-            column = pq.read_table(self.paths[part], columns=[self.column])[self.column]
+            column = columns.read(self.paths[part], [self.column])[self.column]
             self._held = part, column
         first = int(self._ends[part - 1]) if part else 0
         return bytes(column[row - first].as_py())
@@ -302,5 +309,6 @@ def write_encoded(folder: Path, name: str, encoded: Iterable[bytes]) -> None:
 
 def read_encoded(folder: Path, name: str) -> EncodedFile:
     """What `EncodedWriter` wrote."""
-    offsets = np.load(folder / f"{name}_offsets.npy", allow_pickle=False)
+    with (folder / f"{name}_offsets.npy").open("rb") as file:
+        offsets = np.lib.format.read_array(file, allow_pickle=False)
     return EncodedFile(folder / f"{name}.bin", offsets)

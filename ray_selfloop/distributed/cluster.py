@@ -1,30 +1,35 @@
-"""Connecting to Ray, and how much of it a sweep may use.
+"""Connecting to Ray, and what each stage asks of it.
 
 A sweep counts in slots: one slot is one CPU core's worth of work. Trials ask Ray for no CPU but for
 one `slot`, because an idle Tune experiment keeps what its finished trials had asked for; the driver
-hands out slots, and never more than there are.
+hands out slots, and never more than there can be.
 """
 
+import math
 import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from ray_selfloop.config.sweep import Resources
+from ray_selfloop.distributed import nodes, placement
+from ray_selfloop.distributed.nodes import NodeType
 from ray_selfloop.errors import ResourceError
+from ray_selfloop.graph import Stage
 
 SLOT = "slot"
-WORKER_CPUS = 0.5  # of one worker of a fine-tune
+STAGE_CPUS = 0.5  # of a stage that is no trial and no stream, and of one worker of a fine-tune
+POOL_CPUS = 0.25  # of one drawing or scoring worker
 GENERATING = ("latents", "generator", "samples")
 WITH_NETWORKS = (
-    "scorer", "probe", "reference", "kept", "generator_metrics", "search", "classifier",
+    "classifier", "scorer", "probe", "reference", "kept", "generator_metrics", "search",
 )  # fmt: skip
-HEAD = "node:__internal_head__"  # a resource that every cluster's head has
+HERE = 1e-3  # of a machine's own resource: enough to be placed there, beside any number of others
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -33,36 +38,105 @@ QUIET = {
 
 
 @dataclass(frozen=True)
+class Ask:
+    """What one stage asks for: ``count`` pieces of ``piece`` at once, each on one machine."""
+
+    piece: Mapping[str, float]
+    count: int = 1
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all pieces."""
+        return self.piece.get("GPU", 0.0) * self.count
+
+
+@dataclass(frozen=True)
 class Cluster:
     """What the sweep may use.
 
-    slots: stages of one core that may run at once.
-    trial: the Ray resources of one trial. gpus_per_generator: GPUs of generator and stream.
-    sampling_workers: pairs of drawing and scoring workers of one stream.
+    slots: stages of one core that may run at once. gpus: that there can be.
+    place: what a trial asks for besides GPUs. machines: shapes of the cluster's machines.
+    open: whether an autoscaler may bring machines of shapes that are not known.
     """
 
     slots: int
-    trial: Mapping[str, float]
-    gpus_per_generator: float
-    sampling_workers: int = 1
+    gpus: float
+    place: Mapping[str, float]
+    resources: Resources
+    machines: tuple[NodeType, ...] = ()
+    open: bool = False
 
-    def gpus(self, kind: str) -> float:
-        """GPUs of one stage of a kind: generators', or as many as a trial's for other networks."""
-        if kind in GENERATING:
-            return self.gpus_per_generator
-        return self.trial.get("gpu", 0.0) if kind in WITH_NETWORKS else 0.0
+    def gpus_of(self, stage: Stage) -> float:
+        """GPUs of a stage, or of each of its workers (a pair of a stream's workers is one)."""
+        if stage.kind in GENERATING:
+            return self.resources.gpus_per_generator
+        if stage.kind in WITH_NETWORKS:
+            return placement.gpus(stage, self.resources)
+        return 0.0
+
+    def ask(self, stage: Stage) -> Ask:
+        """What a stage asks Ray for."""
+        gpus = self.gpus_of(stage)
+        if stage.kind == "classifier":
+            return Ask({**self.place, **_gpu(gpus)})
+        if stage.kind == "samples":
+            pairs = self.resources.sampling_workers
+            return Ask({"CPU": POOL_CPUS, **_gpu(gpus / 2)}, 2 * pairs)
+        return Ask({"CPU": STAGE_CPUS, **_gpu(gpus)}, workers(stage))
+
+    def places(self, stage: Stage) -> int:
+        """How many stages like this one can run at once."""
+        return min(self.slots, nodes.most(self.ask(stage).piece, self.machines) or self.slots)
+
+    def check(self, stages: Iterable[Stage]) -> None:
+        """Raise ResourceError where a stage could only wait for ever."""
+        if self.open:
+            return
+        asked = {_who(stage): self.ask(stage) for stage in stages}
+        nodes.check({who: ask.piece for who, ask in asked.items()}, self.machines)
+        for who, ask in asked.items():
+            most = nodes.most(ask.piece, self.machines)
+            if ask.count > most:
+                raise ResourceError(
+                    f"{who} asks for {ask.count} times ({nodes.amounts(ask.piece)}) at once, and "
+                    f"the cluster can hold that {most} times ({nodes.listed(self.machines)})"
+                )
 
 
-def connect(resources: Resources, workers: int = 1) -> Cluster:
+def workers(stage: Stage) -> int:
+    """How many workers a stage's one run has: more than one in a fine-tune alone."""
+    if stage.kind != "generator":
+        return 1
+    return int(stage.config.get("generator", {}).get("workers", 1))
+
+
+def _gpu(amount: float) -> dict[str, float]:
+    return {"GPU": amount} if amount else {}
+
+
+def _who(stage: Stage) -> str:
+    """A stage as people know it, with the setting that says how much it asks for."""
+    if stage.kind == "classifier":
+        return f"resources.gpus_per_trial: a trial of {stage.config['network']}"
+    if stage.kind == "samples":
+        return "resources.sampling_workers: a stream"
+    if workers(stage) > 1:
+        return "generator.workers: a fine-tune"
+    setting = "gpus_per_generator" if stage.kind in GENERATING else "gpus_per_trial"
+    return f"resources.{setting}: stage {stage.kind}"
+
+
+def connect(resources: Resources) -> Cluster:
     """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
 
-    workers: of one fine-tune. Raises ResourceError when the sweep asks for more than there is.
+    Raises ResourceError where that cannot be, or where the sweep asks for more cores than there
+    are.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if os.environ.get("RAY_ADDRESS"):
         _start(address=_answering(os.environ["RAY_ADDRESS"]))
-        return _joined(resources, workers)
+        return joined(resources, nodes.possible(), nodes.more_may_come())
     slots = resources.num_cpus or len(os.sched_getaffinity(0))
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
@@ -73,7 +147,7 @@ def connect(resources: Resources, workers: int = 1) -> Cluster:
         resources={SLOT: slots},
         include_dashboard=False,
     )
-    return _cluster(slots, {"cpu": 0, SLOT: 1}, resources, workers)
+    return joined(resources, nodes.present())
 
 
 def _start(**arguments: Any) -> None:
@@ -107,67 +181,42 @@ def leave() -> None:
     ray.shutdown()
 
 
-def _joined(resources: Resources, workers: int) -> Cluster:
-    have = ray.cluster_resources()
-    cores = int(have.get("CPU", 0))
-    if have.get(SLOT, 0):
-        slots, trial = min(cores, int(have[SLOT])), {"cpu": 0.0, SLOT: 1.0}
-    elif len([node for node in ray.nodes() if node["Alive"]]) == 1:
-        slots, trial = cores, {"cpu": 0.0, HEAD: 1e-3}
+def joined(resources: Resources, machines: Sequence[NodeType], open_ended: bool = False) -> Cluster:
+    """What a sweep may use of these machines; raises ResourceError where that is too little.
+
+    open_ended: an autoscaler may bring machines that are not known; then nothing is refused, and
+    `resources.num_cpus` says how many cores are asked for.
+    """
+    cores, slots = (int(nodes.total(machines, name)) for name in ("CPU", SLOT))
+    place = {SLOT: 1.0}
+    if slots or open_ended:
+        slots = min(cores, slots) or 1
+    elif nodes.count(machines) == 1:
+        slots, place = cores, {nodes.HEAD: HERE}
     else:
         raise ResourceError(
             "the cluster has several nodes but no `slot` resource: start each node with "
             "--resources='{\"slot\": N}', N its CPU cores"
         )
-    if (resources.num_cpus or 1) > slots:
+    if slots < 1:
+        raise ResourceError("the cluster has no CPU core to run on")
+    if (resources.num_cpus or 1) > slots and not open_ended:
         raise ResourceError(
             f"resources.num_cpus: {resources.num_cpus} asked for, the cluster has {slots}"
         )
-    return _cluster(resources.num_cpus or slots, trial, resources, workers)
+    gpus = math.inf if open_ended else nodes.total(machines, "GPU")
+    return Cluster(resources.num_cpus or slots, gpus, place, resources, tuple(machines), open_ended)
 
 
-def _cluster(slots: int, trial: Mapping[str, float], resources: Resources, workers: int) -> Cluster:
-    there = ray.cluster_resources().get("GPU", 0.0)
-    check_gpus(resources, there)
-    check_workers(workers, resources.gpus_per_generator, there)
-    if slots < 1:
-        raise ResourceError("the cluster has no CPU core to run on")
-    gpu = {"gpu": resources.gpus_per_trial} if resources.gpus_per_trial else {}
-    return Cluster(
-        slots, {**trial, **gpu}, resources.gpus_per_generator, resources.sampling_workers
-    )
-
-
-def check_gpus(resources: Resources, there: float) -> None:
-    """Raise ResourceError where one stage asks for more than ``there`` GPUs."""
-    for name in ("gpus_per_trial", "gpus_per_generator"):
-        asked = getattr(resources, name)
-        if asked > there:
-            raise ResourceError(
-                f"resources.{name}: {asked:g} GPU asked for, the cluster has {there:g}"
-            )
-    if resources.sampling_workers * resources.gpus_per_generator > there:
-        raise ResourceError(
-            f"resources.sampling_workers: {resources.sampling_workers} pairs of "
-            f"{resources.gpus_per_generator:g} GPU each asked for, the cluster has {there:g}"
-        )
-
-
-def check_workers(workers: int, gpus: float, there: float) -> None:
-    """Raise ResourceError where the workers of one fine-tune would wait for each other for ever."""
-    if workers == 1:
-        return
-    cores = ray.cluster_resources().get("CPU", 0.0)
-    most = int(cores / WORKER_CPUS)
-    if gpus:
-        most = min(most, int(there / gpus + 1e-9))
-    if workers > most:
-        raise ResourceError(
-            f"generator.workers: {workers} of {WORKER_CPUS:g} CPU and {gpus:g} GPU each asked for, "
-            f"the cluster has {cores:g} CPU and {there:g} GPU: at most {most}"
-        )
+def hold_memory() -> None:
+    """Hold this worker to the part of a GPU's memory that Ray gave it a part of the GPU for."""
+    given = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
+    placement.hold_memory(given, device())
 
 
 def device() -> str:
-    """What Ray gave this worker: `cuda` where it has a GPU, else `cpu`."""
-    return "cuda" if ray.get_gpu_ids() else "cpu"
+    """What Ray gave this worker: `cuda` where it has a GPU, else `cpu`.
+
+    The variable SELFLOOP_DEVICE overrides it: for GPUs that torch cannot use.
+    """
+    return os.environ.get("SELFLOOP_DEVICE") or ("cuda" if ray.get_gpu_ids() else "cpu")

@@ -1,22 +1,28 @@
 """The scheduler of a sweep: which stage runs next, and where.
 
 One loop in the driver's main thread owns all state. Trials go to the one Tune experiment, samples
-to a Ray Data stream, everything else to a Ray task; each holds a slot while it runs. A stage that
-fails takes the stages that need it along, and nothing else.
+to a Ray Data stream, everything else to a Ray task; each holds a slot while it runs. It alone
+decides what is tried again: a lost machine costs nothing, an error of the code is published as a
+failed record, and takes the stages that need its result along, and nothing else.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ray
 
-from ray_selfloop.distributed import finetune, search
-from ray_selfloop.distributed.cluster import Cluster, device
+from ray_selfloop import blobs, failures
+from ray_selfloop.distributed import finetune, losses, nodes, placement, search
+from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster, device, hold_memory, workers
 from ray_selfloop.distributed.generate import stream
-from ray_selfloop.distributed.trials import RETRIES, Experiment, Outcome
+from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
+from ray_selfloop.distributed.trials import Experiment
+from ray_selfloop.distributed.waits import Elsewhere, Stalls
+from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.graph import Node, Stage
+from ray_selfloop.leases import Leases
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store import Store
@@ -28,17 +34,34 @@ Watcher = Callable[[Progress], None]
 
 
 def _run(stage: Stage, root: str) -> None:
+    hold_memory()
     execute(stage, Store(root), device())
 
 
 class Scheduler:
     """Runs the missing stages of a graph on a cluster."""
 
-    def __init__(self, progress: Progress, root: str, cluster: Cluster, name: str) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        root: str,
+        cluster: Cluster,
+        name: str,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """say: what a person should know while the sweep runs goes there, a line at a time."""
         self.progress = progress
         self.root = root
         self.cluster = cluster
         self.name = name
+        self._say = say
+        self._store, self._blobs = Store(root), blobs.at(root)
+        self._leases = Leases(self._blobs)
+        self._losses = Losses()
+        self._beside: set[str] = set()  # running trials that share the process of another one
+        self._apart: set[str] = set()  # trials that failed beside others: next they run alone
+        self._elsewhere = Elsewhere()
+        self._stalls = Stalls()
         self._tasks: dict[ray.ObjectRef, str] = {}
         self._streams: queue.Queue[Outcome] = queue.Queue()
         self._experiment: Experiment | None = None
@@ -52,12 +75,16 @@ class Scheduler:
             self._hand_out()
             self._collect()
             watch(self.progress)
+            for sentence in (self._stalls.sentence(), self._elsewhere.sentence(self.progress)):
+                if sentence:
+                    self._say(sentence)
             time.sleep(TICK)
 
     def close(self) -> None:
         """End the experiment; what still runs is given up."""
         if self._experiment:
             self._experiment.close(timeout=CLOSE)
+        self._leases.close()
 
     def _drain(self, watch: Watcher) -> None:
         deadline = time.monotonic() + GRACE
@@ -67,76 +94,127 @@ class Scheduler:
             time.sleep(TICK)
 
     def _hand_out(self) -> None:
-        """Start ready stages while slots are free; every stage holds one."""
+        """Start ready stages while slots and GPUs are free; every stage holds one slot.
+
+        A stage that waits for GPUs keeps those that are free from less urgent ones.
+        """
         self._let_go_of_gpus()
-        free = self.cluster.slots - len(self.progress.running)
-        for node in sorted(self.progress.ready(), key=_urgency)[:free]:
-            self.progress.running[node.stage.key] = time.monotonic()
-            self._start(node.stage)
+        graph, cluster = self.progress.graph, self.cluster
+        processes = [graph.nodes[key].stage for key in self.progress.running.keys() - self._beside]
+        slots = cluster.slots - len(processes)
+        gpus = cluster.gpus - sum(cluster.ask(stage).gpus for stage in processes)
+        if slots < 1:
+            return
+        self._elsewhere.new_round()
+        for stages in self._bundles(
+            [node.stage for node in sorted(self.progress.ready(), key=_urgency)]
+        ):
+            asked = cluster.ask(stages[0]).gpus
+            if slots < 1:
+                break
+            if asked > gpus + nodes.EPSILON:
+                gpus = 0.0
+                continue
+            ours = [stage for stage in stages if self._is_ours(stage.key)]
+            if ours:
+                slots, gpus = slots - 1, gpus - asked
+                self._start(ours)
+
+    def _bundles(self, ready: Sequence[Stage]) -> list[list[Stage]]:
+        """Stages by process, the most urgent first: small trials on a GPU may share one."""
+        alike = [s for s in ready if s.kind == "classifier" and s.key not in self._apart]
+        if not alike or not any(self.cluster.gpus_of(stage) for stage in alike):
+            return [[stage] for stage in ready]
+        places = self.cluster.places(alike[0])
+        shared = placement.bundles(alike, self.cluster.resources, places)
+        trials = {stage.key for stage in alike}
+        others = [[stage] for stage in ready if stage.key not in trials]
+        rank = {stage.key: place for place, stage in enumerate(ready)}
+        return sorted([*shared, *others], key=lambda stages: rank[stages[0].key])
+
+    def _is_ours(self, key: str) -> bool:
+        """Whether this driver holds the lease of a stage, and nobody has published it."""
+        if not self._elsewhere.look_now(key):
+            return False
+        holder = self._leases.take(key)
+        if self._published(key):
+            self._leases.drop(key)
+            self._elsewhere.forget(key)
+            self.progress.cached.add(key)
+            return False
+        if holder:
+            self._elsewhere.note(key, holder)
+        else:
+            self._elsewhere.forget(key)
+        return not holder
+
+    def _published(self, key: str) -> bool:
+        """Whether somebody has published a stage since this driver looked."""
+        try:
+            return self._store.find(key) is not None
+        except CorruptRecord as error:
+            self._say(f"recomputing: {error}")
+            self._store.discard(key)
+            return False
 
     def _let_go_of_gpus(self) -> None:
         """End an idle experiment when another stage wants a GPU: it keeps its last trial's."""
-        if self._experiment is None or "gpu" not in self.cluster.trial or self._running_trials():
+        if self._experiment is None or self._running_trials():
             return
+        graph = self.progress.graph
         keys = [*self.progress.running, *(node.stage.key for node in self.progress.ready())]
-        kinds = {self.progress.graph.nodes[key].stage.kind for key in keys} - {"classifier"}
-        if any(self.cluster.gpus(kind) for kind in kinds):
+        stages = [graph.nodes[key].stage for key in keys]
+        if any(self.cluster.gpus_of(stage) for stage in stages if stage.kind != "classifier"):
             self._experiment.close(timeout=CLOSE)
             self._experiment = None
 
     def _running_trials(self) -> list[str]:
-        nodes = self.progress.graph.nodes
-        return [key for key in self.progress.running if nodes[key].stage.kind == "classifier"]
+        graph = self.progress.graph
+        return [key for key in self.progress.running if graph.nodes[key].stage.kind == "classifier"]
 
-    def _start(self, stage: Stage) -> None:
+    def _start(self, stages: Sequence[Stage]) -> None:
+        """Start one process; several stages in it are trials."""
+        stage, *beside = stages
+        self.progress.running.update(dict.fromkeys((s.key for s in stages), time.monotonic()))
+        self._beside.update(s.key for s in beside)
+        gpus = self.cluster.gpus_of(stage)
         if stage.kind == "classifier":
-            self._trials().board.waiting.put(stage)
+            self._trials().board.waiting.put(stages)
         elif stage.kind == "samples":
-            threading.Thread(target=self._stream, args=(stage,), daemon=True).start()
+            threading.Thread(target=self._stream, args=(stage, gpus), daemon=True).start()
         elif stage.kind == "search":
-            task = ray.remote(num_cpus=0.5, max_retries=RETRIES)(search.run)
-            self._tasks[task.remote(stage, self.root, self.cluster.gpus("search"))] = stage.key
-        elif finetune.workers(stage) > 1:
-            task = ray.remote(num_cpus=0, max_retries=RETRIES)(finetune.run)
-            self._tasks[task.remote(stage, self.root, self.cluster.gpus("generator"))] = stage.key
+            task = ray.remote(num_cpus=STAGE_CPUS, max_retries=0)(search.run)
+            self._tasks[task.remote(stage, self.root, gpus)] = stage.key
+        elif workers(stage) > 1:
+            task = ray.remote(num_cpus=0, max_retries=0)(finetune.run)
+            self._tasks[task.remote(stage, self.root, gpus)] = stage.key
         else:
-            gpus = self.cluster.gpus(stage.kind)
-            task = ray.remote(num_cpus=0.5, num_gpus=gpus, max_retries=RETRIES)(_run)
+            task = ray.remote(num_cpus=STAGE_CPUS, num_gpus=gpus, max_retries=0)(_run)
             self._tasks[task.remote(stage, self.root)] = stage.key
 
     def _trials(self) -> Experiment:
         if self._experiment is None:
+            request = self.cluster.ask
             self._experiment = Experiment(
-                self.name, self.root, self.cluster.trial, self.cluster.slots
+                self.name, self.root, lambda stage: dict(request(stage).piece)
             )
         return self._experiment
 
-    def _stream(self, stage: Stage) -> None:
-        """Run a stream to its end; one that lost a worker starts again."""
-        error = ""
-        for _ in range(RETRIES + 1):
-            try:
-                stream(
-                    stage,
-                    self.root,
-                    self.cluster.sampling_workers,
-                    self.cluster.gpus_per_generator,
-                )
-                error = ""
-                break
-            except ray.exceptions.RayActorError as lost:
-                error = _reason(lost)
-            except Exception as problem:
-                error = _reason(problem)
-                break
-        self._streams.put(Outcome(stage.key, error))
+    def _stream(self, stage: Stage, gpus: float) -> None:
+        """Run a stream to its end."""
+        error = None
+        try:
+            stream(stage, self.root, self.cluster.resources.sampling_workers, gpus)
+        except Exception as problem:
+            error = problem
+        self._streams.put(outcome_of(stage.key, error))
 
     def _collect(self) -> None:
         """Take in every outcome that has arrived."""
         if self._tasks:
             done, _ = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
             for ref in done:
-                self._settle(Outcome(self._tasks.pop(ref), _error_of(ref)))
+                self._settle(outcome_of(self._tasks.pop(ref), _error_of(ref)))
         arrivals = [self._streams]
         if self._experiment:
             arrivals.append(self._experiment.board.outcomes)
@@ -149,12 +227,27 @@ class Scheduler:
             self._experiment = None
 
     def _settle(self, outcome: Outcome) -> None:
-        begun = self.progress.running.pop(outcome.key)
-        self.progress.took[outcome.key] = time.monotonic() - begun
-        if outcome.error:
-            self.progress.failed[outcome.key] = outcome.error
-        else:
-            self.progress.done.add(outcome.key)
+        """One stage has ended: it is published, failed, or to be tried again."""
+        key = outcome.key
+        begun = self.progress.running.pop(key)
+        self.progress.took[key] = time.monotonic() - begun
+        self._stalls.moved()
+        if not outcome.error:
+            self.progress.done.add(key)
+        elif outcome.together and not outcome.lost:
+            self._apart.add(key)  # whose error it is shows when each runs alone
+        elif not (outcome.lost and self._losses.again(key, outcome.place, losses.alive())):
+            self._fail(outcome)
+        self._beside.discard(key)
+        self._leases.drop(key)
+
+    def _fail(self, outcome: Outcome) -> None:
+        stage = self.progress.graph.nodes[outcome.key].stage
+        error = outcome.error
+        if outcome.lost:
+            error = f"its worker died {losses.RETRIES + 1} times while its machine lived: {error}"
+        self.progress.failed[outcome.key] = error
+        failures.publish(self._blobs, stage, error, outcome.detail)
 
 
 def _urgency(node: Node) -> tuple[int, int]:
@@ -164,16 +257,9 @@ def _urgency(node: Node) -> tuple[int, int]:
     return (0 if waiting else 1, generation)
 
 
-def _error_of(ref: ray.ObjectRef) -> str:
+def _error_of(ref: ray.ObjectRef) -> Exception | None:
     try:
         ray.get(ref)
     except Exception as error:
-        return _reason(error)
-    return ""
-
-
-def _reason(error: Exception) -> str:
-    """The cause of an error that Ray has wrapped, in one line."""
-    cause = getattr(error, "cause", None) or error
-    text = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {text[-1] if text else ''}"
+        return error
+    return None

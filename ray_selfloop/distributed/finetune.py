@@ -6,8 +6,8 @@ of the code is not tried again.
 """
 
 import json
+import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,8 +15,8 @@ from ray import train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from ray_selfloop.distributed.cluster import WORKER_CPUS
-from ray_selfloop.distributed.trials import RETRIES
+from ray_selfloop.distributed.cluster import STAGE_CPUS, workers
+from ray_selfloop.distributed.losses import RETRIES
 from ray_selfloop.errors import StageError
 from ray_selfloop.generators.world import PeerLost, World
 from ray_selfloop.graph import Stage
@@ -25,16 +25,7 @@ from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import limited
 from ray_selfloop.store import Store
 
-SUMMARY, ERROR = "summary.json", "error.txt"
-
-
-def workers(stage: Stage) -> int:
-    """How many workers a stage asks for."""
-    return (
-        int(stage.config.get("generator", {}).get("workers", 1))
-        if (stage.kind == "generator")
-        else 1
-    )
+DONE, FAILED = "done", "failed"  # notes of an attempt
 
 
 def run(stage: Stage, root: str, gpus: float) -> None:
@@ -43,49 +34,74 @@ def run(stage: Stage, root: str, gpus: float) -> None:
     if store.find(stage.key):
         return
     with store.attempt(stage.key) as folder:
-        scratch = store.unfinished(stage.key) / "train"
-        trainer = TorchTrainer(
+        notes = Notes(store, stage, folder.name)
+        _train(stage, root, folder.name, gpus)
+        error = notes.read(FAILED)
+        if error is not None:
+            raise StageError(error)
+        note = notes.read(DONE)
+        assert note is not None, "the first worker has ended, and not by an error"
+        done, seconds = json.loads(note), time.monotonic() - started
+        store.publish(stage, folder, done["summary"], seconds, done["files"])
+
+
+def _train(stage: Stage, root: str, attempt: str, gpus: float) -> None:
+    """Ray Train keeps nothing that lasts: its workers go on from the store's checkpoint."""
+    with tempfile.TemporaryDirectory(prefix="selfloop-train-") as scratch:
+        TorchTrainer(
             _worker,
-            train_loop_config={"stage": stage, "root": root, "folder": str(folder)},
+            train_loop_config={"stage": stage, "root": root, "attempt": attempt},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=workers(stage),
                 use_gpu=bool(gpus),
-                resources_per_worker={"CPU": WORKER_CPUS, **({"GPU": gpus} if gpus else {})},
+                resources_per_worker={"CPU": STAGE_CPUS, **({"GPU": gpus} if gpus else {})},
             ),
             run_config=RunConfig(
                 name=stage.key,
-                storage_path=str(scratch),
+                storage_path=scratch,
                 failure_config=FailureConfig(max_failures=RETRIES),
             ),
-        )
-        trainer.fit()
-        if (folder / ERROR).is_file():
-            raise StageError((folder / ERROR).read_text())
-        summary = json.loads((folder / SUMMARY).read_text())
-        (folder / SUMMARY).unlink()
-        store.publish(stage, folder, summary, time.monotonic() - started)
+        ).fit()
+
+
+class Notes:
+    """What the workers of one attempt leave for the task that started them."""
+
+    def __init__(self, store: Store, stage: Stage, attempt: str) -> None:
+        self._place, self._attempt = store.unfinished(stage.key), attempt
+
+    def read(self, name: str) -> str | None:
+        found = self._place.read(f"{self._attempt}-{name}")
+        return None if found is None else found.decode()
+
+    def write(self, name: str, text: str) -> None:
+        self._place.write(f"{self._attempt}-{name}", text.encode())
 
 
 def _worker(config: dict[str, Any]) -> None:
     """One worker. Ray Train starts all again after an error; then there is nothing left to do."""
-    folder = Path(config["folder"])
-    if (folder / ERROR).is_file():
+    stage, store = config["stage"], Store(config["root"])
+    notes = Notes(store, stage, config["attempt"])
+    if notes.read(FAILED) is not None:
         return
     try:
-        _fine_tune(config["stage"], Inputs(config["stage"], Store(config["root"])), folder)
+        _fine_tune(stage, store, config["attempt"], notes)
     except PeerLost:
         raise  # a lost machine is no error of the code: Ray Train starts all of them again
     except Exception as error:
-        (folder / ERROR).write_text(f"{type(error).__name__}: {error}")
+        notes.write(FAILED, f"{type(error).__name__}: {error}")
         raise
 
 
-def _fine_tune(stage: Stage, inputs: Inputs, folder: Path) -> None:
+def _fine_tune(stage: Stage, store: Store, attempt: str, notes: Notes) -> None:
     context = train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
     device = str(train.torch.get_device()) if ray.get_gpu_ids() else "cpu"
+    folder = store.workplace(stage.key, attempt)
     with limited(stage.config["threads"]):
-        summary = diffusion.fine_tune(stage, inputs, folder, device, world)
+        summary = diffusion.fine_tune(stage, Inputs(stage, store), folder, device, world)
     if world.rank == 0:
-        (folder / SUMMARY).write_text(json.dumps(summary, allow_nan=False))
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        files = {path.name: store.contribute(stage.key, attempt, path) for path in paths}
+        notes.write(DONE, json.dumps({"summary": summary, "files": files}, allow_nan=False))

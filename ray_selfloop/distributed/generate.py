@@ -9,7 +9,6 @@ import logging
 import time
 import warnings
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
+from ray_selfloop.artifacts import room_in
 from ray_selfloop.data.imageset import ImageSource
 from ray_selfloop.data.pictures import Pictures
-from ray_selfloop.distributed.cluster import device
+from ray_selfloop.distributed.cluster import POOL_CPUS, device, hold_memory
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import hold
@@ -34,7 +34,6 @@ from ray_selfloop.stages.samples import (
 )
 from ray_selfloop.store import Record, Store
 
-POOL_CPUS = 0.25
 NO_PROGRESS_TIMEOUT = 1800  # s
 Row = dict[str, Any]
 
@@ -44,6 +43,7 @@ class DrawPool:
 
     def __init__(self, stage: Stage, root: str) -> None:
         hold(stage.config["threads"])
+        hold_memory()
         self._draw = Draw(stage, Inputs(stage, Store(root)), device())
 
     def __call__(self, row: Row) -> Row:
@@ -52,20 +52,26 @@ class DrawPool:
 
 
 class ScorePool:
-    """One scoring worker; it writes what it has scored."""
+    """One scoring worker; it writes what it has scored, as part of an attempt."""
 
-    def __init__(self, stage: Stage, root: str, folder: str) -> None:
+    def __init__(self, stage: Stage, root: str, attempt: str) -> None:
         hold(stage.config["threads"])
+        hold_memory()
         inputs = Inputs(stage, Store(root))
+        self._stage, self._store, self._attempt = stage, inputs.store, attempt
         self._score = Score(stage, inputs, device())
-        self._labels, self._folder = plan_of(stage, inputs).labels, Path(folder)
+        self._labels = plan_of(stage, inputs).labels
         self._view, self._decoders = picture_view(inputs), inputs.decoders
 
     def __call__(self, row: Row) -> Row:
         batch = Batch(int(row["first"][0]), int(row["size"][0]))
         images = self._received(row)
-        write_part(self._folder, batch, self._labels, images, self._score(batch, images))
-        return {"first": row["first"], "size": row["size"]}
+        scores = self._score(batch, images)
+        folder = self._store.workplace(self._stage.key, self._attempt)
+        with room_in(folder):
+            part = write_part(folder, batch, self._labels, images, scores)
+        size, sha256 = self._store.contribute(self._stage.key, self._attempt, part)
+        return {"name": [part.name], "bytes": [size], "sha256": [sha256]}
 
     def _received(self, row: Row) -> ImageSource:
         if "images" in row:
@@ -116,10 +122,12 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
         )
         data = data.map_batches(
             ScorePool,
-            fn_constructor_args=(stage, root, str(folder)),
+            fn_constructor_args=(stage, root, folder.name),
             compute=ActorPoolStrategy(size=size),
             **pool,
         )
-        data.take_all()
-        summary = samples_summary(stage, inputs, folder, device())
-        return store.publish(stage, folder, summary, time.monotonic() - started)
+        parts = {
+            str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in data.take_all()
+        }
+        summary = samples_summary(stage, inputs, parts, device())
+        return store.publish(stage, folder, summary, time.monotonic() - started, parts)

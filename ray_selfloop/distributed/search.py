@@ -16,8 +16,8 @@ import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from ray_selfloop.distributed.cluster import device
-from ray_selfloop.distributed.trials import RETRIES
+from ray_selfloop.distributed.cluster import device, hold_memory
+from ray_selfloop.distributed.losses import RETRIES
 from ray_selfloop.errors import StageError
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
@@ -88,6 +88,7 @@ def _candidate(config: dict[str, Any]) -> None:
     stage: Stage = config["attempt"]["stage"]
     inputs = Inputs(stage, Store(config["attempt"]["root"]))
     candidate = Candidate(*config["attempt"]["candidate"])
+    hold_memory()
     try:
         with limited(stage.config["threads"]):
             attempt(stage, inputs, candidate, device(), lambda s: tune.report(s._asdict()))

@@ -8,38 +8,36 @@ import os
 import queue
 import tempfile
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
-from ray_selfloop.distributed.cluster import device
+from ray_selfloop.distributed.cluster import device, hold_memory
+from ray_selfloop.distributed.losses import Outcome, machine_of
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages.run import execute
+from ray_selfloop.stages.bundle import execute_together
 from ray_selfloop.store import Store
 
-RETRIES = 3
 OK = "ok"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a stage ended: ``error`` is empty when its record is published."""
-
-    key: str
-    error: str
+AHEAD = "1000"  # trials that Tune may ask for at once; the driver hands out no more than may run
 
 
 class Board:
-    """Trials that may start now, and outcomes; the only meeting point of driver and Tune."""
+    """Trials that may start now, and outcomes; the only meeting point of driver and Tune.
+
+    Trials that share a process come together, and are one trial to Tune.
+    """
 
     def __init__(self) -> None:
-        self.waiting: queue.Queue[Stage] = queue.Queue()
+        self.waiting: queue.Queue[Sequence[Stage]] = queue.Queue()
         self.outcomes: queue.Queue[Outcome] = queue.Queue()
         self.closed = threading.Event()
-        self.handed_out: dict[str, str] = {}  # Tune's trial id -> stage key
+        self.handed_out: dict[str, Sequence[Stage]] = {}  # Tune's trial id -> its stages
+        self.workers: dict[str, str] = {}  # Tune's trial id -> Ray's id of the worker
 
 
 _BOARDS: dict[str, Board] = {}
@@ -60,20 +58,24 @@ class BoardSearcher(Searcher):
         if board.closed.is_set():
             return Searcher.FINISHED
         try:
-            stage = board.waiting.get_nowait()
+            stages = board.waiting.get_nowait()
         except queue.Empty:
             return None
-        board.handed_out[trial_id] = stage.key
-        return {"stage": stage, "root": self.root}
+        board.handed_out[trial_id] = stages
+        return {"stages": stages, "root": self.root}
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Pass the outcome on to the driver."""
-        board = _BOARDS[self.board]
-        lost = f"its worker died {RETRIES + 1} times" if error or not result else ""
-        message = lost or str((result or {}).get("error", ""))
-        board.outcomes.put(Outcome(board.handed_out[trial_id], message))
+        """Pass the outcome of a trial that came to its end on to the driver."""
+        if not error:
+            board, said = _BOARDS[self.board], result or {}
+            missing = "the trial ended without a report"
+            error, detail = said.get("error", missing), said.get("detail", "")
+            stages = board.handed_out[trial_id]
+            together = len(stages) > 1
+            for stage in stages:
+                board.outcomes.put(Outcome(stage.key, str(error), str(detail), together=together))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store is the only resume mechanism."""
@@ -82,27 +84,56 @@ class BoardSearcher(Searcher):
         """Nothing to restore."""
 
 
+class _Lost(tune.Callback):
+    """Passes trials that lost their worker on to the driver, which decides what becomes of them.
+
+    An error of the code is a result: what Tune calls an error is always a loss.
+    """
+
+    def __init__(self, board: str) -> None:
+        self.board = board
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Called by Tune: the trial's worker is there."""
+        worker = trial.temporary_state.ray_actor
+        _BOARDS[self.board].workers[trial.trial_id] = worker._actor_id.hex() if worker else ""
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Called by Tune: the trial's worker is gone."""
+        board = _BOARDS[self.board]
+        machine = machine_of(board.workers.get(trial.trial_id, ""))
+        said = Path(trial.error_file).read_text().strip() if trial.error_file else "lost"
+        for stage in board.handed_out[trial.trial_id]:
+            lost = Outcome(stage.key, said.splitlines()[-1], said, True, machine)
+            board.outcomes.put(lost)
+
+
 def _trial(config: dict[str, Any]) -> None:
-    """One trial in a worker: an error of the code is a result, a lost worker is Tune's to retry."""
-    stage: Stage = config["stage"]
-    error = ""
+    """One trial in a worker: an error of the code is a result, a lost worker the driver's."""
+    stages: Sequence[Stage] = config["stages"]
+    error = detail = ""
     try:
-        execute(stage, Store(config["root"]), device())
+        hold_memory()
+        execute_together(stages, Store(config["root"]), device())
     except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
-    tune.report({OK: float(not error), "error": error})
+        error, detail = f"{type(problem).__name__}: {problem}", traceback.format_exc()
+    tune.report({OK: float(not error), "error": error, "detail": detail})
+
+
+Request = Callable[[Stage], Mapping[str, float]]
 
 
 class Experiment:
     """Tune's experiment in a thread of its own, alive from the first trial to ``close``."""
 
-    def __init__(self, name: str, root: str, request: Mapping[str, float], slots: int) -> None:
+    def __init__(self, name: str, root: str, request: Request) -> None:
+        """request: what a trial asks Ray for."""
         self.board = Board()
         self.failure: BaseException | None = None
         self._name = f"{name}-{id(self)}"
         _BOARDS[self._name] = self.board
-        self._arguments = (root, dict(request))
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
+        self._arguments = (root, request)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = AHEAD
         self._thread = threading.Thread(target=self._run, name="tune", daemon=True)
         self._thread.start()
 
@@ -112,12 +143,12 @@ class Experiment:
         except BaseException as error:
             self.failure = error
 
-    def _fit(self, root: str, request: dict[str, float]) -> None:
+    def _fit(self, root: str, request: Request) -> None:
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         with tempfile.TemporaryDirectory(prefix="selfloop-tune-") as scratch:
             tune.Tuner(
-                tune.with_resources(_trial, request),
+                tune.with_resources(_trial, lambda config: _tunes(request(config["stages"][0]))),
                 tune_config=tune.TuneConfig(
                     search_alg=BoardSearcher(self._name, root),
                     num_samples=-1,
@@ -129,7 +160,8 @@ class Experiment:
                     name="trials",
                     storage_path=scratch,
                     verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    callbacks=[_Lost(self._name)],
+                    failure_config=tune.FailureConfig(max_failures=0),
                 ),
             ).fit()
 
@@ -144,3 +176,8 @@ class Experiment:
         self._thread.join(timeout)
         if not self._thread.is_alive():
             del _BOARDS[self._name]
+
+
+def _tunes(request: Mapping[str, float]) -> tune.PlacementGroupFactory:
+    """A trial's request as Tune takes it."""
+    return tune.PlacementGroupFactory([{"CPU": 0.0, **request}])

@@ -1,15 +1,13 @@
 """One file from which a long fine-tune goes on: tensors and what is said of them, whole or absent.
 
 Decides when a file is believed: it is complete and was written by this very run. Knows nothing of
-what the tensors mean.
+what the tensors mean, and of where the file lies.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from safetensors.torch import load, save
 from torch import Tensor
@@ -25,28 +23,31 @@ class State(NamedTuple):
     facts: Mapping[str, Any]
 
 
-def write(folder: Path, run: str, state: State) -> None:
-    """Replace the folder's checkpoint by this one; a kill at any time leaves one of the two."""
-    folder.mkdir(parents=True, exist_ok=True)
+class Place(Protocol):
+    """Where checkpoints are kept."""
+
+    def read(self, name: str) -> bytes | None:
+        """What was written last, or None."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write over what was there; a kill at any time leaves one of the two."""
+
+
+def write(place: Place, run: str, state: State) -> None:
+    """Replace the place's checkpoint by this one."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
     content = save(tensors, {"run": run, "facts": json.dumps(state.facts)})
-    partial = folder / f".{FILE}.{os.getpid()}"
-    with partial.open("wb") as file:
-        file.write(hashlib.sha256(content).digest() + content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / FILE)
+    place.write(FILE, hashlib.sha256(content).digest() + content)
 
 
-def found(folder: Path, run: str) -> bytes | None:
-    """The content of the folder's checkpoint.
+def found(place: Place, run: str) -> bytes | None:
+    """The content of the place's checkpoint.
 
     None where there is none, it is not what was written, or another run wrote it.
     """
-    path = folder / FILE
-    if not path.is_file():
+    whole = place.read(FILE)
+    if whole is None:
         return None
-    whole = path.read_bytes()
     content = whole[SEAL:]
     if hashlib.sha256(content).digest() != whole[:SEAL]:  # the run starts anew
         return None

@@ -1,7 +1,7 @@
 """The base that is fine-tuned: what must be there, what its content is, and how its parts load.
 
 A base is a folder in diffusers' layout, or the id of one on the Hugging Face hub. Only safetensors
-are read, never a pickle. Knows nothing of adapters, of training or of sampling.
+are read, never a pickle and never program code. Knows nothing of adapters, training or sampling.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.errors import DataError
 
+MOST_BLOCKS = 10  # of a VAE, each of which but one halves the side
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
@@ -28,6 +29,8 @@ WEIGHTS = {
     "vae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
 }
+LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")  # of a base's parts
+WEIGHT_FILE = re.compile(r"\w[\w.-]*\.safetensors")
 FETCHED = ("*.json", "tokenizer/*", *(f"{part}/{name}" for part, name in WEIGHTS.items()))
 """Patterns of a hub repository's files that are read: no pickles, no half-precision variants."""
 
@@ -110,7 +113,7 @@ class Base:
         return placed(self._part(AutoencoderKL, "vae"), device, torch.float32)
 
     def _part(self, kind: Any, name: str) -> Any:
-        with _quiet():
+        with _quiet(), _loading(self.folder / name):
             loaded = kind.from_pretrained(
                 self.folder,
                 subfolder=name,
@@ -128,7 +131,7 @@ class Base:
         """
         from diffusers import StableDiffusionPipeline
 
-        with _quiet():
+        with _quiet(), _loading(self.folder / "text_encoder"):
             texts = StableDiffusionPipeline.from_pretrained(
                 self.folder,
                 **dict.fromkeys(("unet", "vae", "safety_checker", "feature_extractor")),
@@ -238,21 +241,38 @@ def _check_folder(folder: Path, settings: StableDiffusion) -> None:
             raise DataError(f"generator.base: {_absent(folder, name)}; {_command(folder)}")
     found = _config(folder, "").get("_class_name")
     if found != "StableDiffusionPipeline":
-        raise DataError(f"generator.base: {folder} holds a {found}, no StableDiffusionPipeline")
+        shown = f"{found}"[:80]
+        raise DataError(f"generator.base: {folder} holds a {shown}, no StableDiffusionPipeline")
+    _check_brings_no_code(folder)
     taken, given = _config(folder, "unet").get("in_channels", 4), _latent_channels(folder)
     if taken != given:
         raise DataError(
-            f"generator.base: the UNet in {folder} takes {taken} channels and the VAE gives "
+            f"generator.base: the UNet in {folder} takes {taken!r:.80} channels and the VAE gives "
             f"{given}; an inpainting or depth base cannot be used"
         )
     kind = _config(folder, "scheduler").get("prediction_type", "epsilon")
-    if kind not in {"epsilon", "v_prediction"}:
-        raise DataError(f"generator.base: {folder} predicts {kind!r}, not epsilon or v_prediction")
+    if kind not in ("epsilon", "v_prediction"):
+        raise DataError(
+            f"generator.base: {folder} predicts {kind!r:.80}, not epsilon or v_prediction"
+        )
     if settings.resolution % _vae_factor(folder):
         raise DataError(
             f"generator.resolution {settings.resolution} is not a multiple of "
             f"{_vae_factor(folder)}, by which the VAE of {folder} shrinks pictures"
         )
+
+
+def _check_brings_no_code(folder: Path) -> None:
+    """diffusers imports a part's library by its name, and a file of that name beside the part."""
+    for part, named in _config(folder, "").items():
+        if isinstance(named, list) and (not named or named[0] not in LIBRARIES):
+            raise DataError(
+                f"generator.base: {folder / 'model_index.json'} takes {part} from {named!r:.100}, "
+                "not from diffusers or transformers"
+            )
+    code = sorted(folder.rglob("*.py"))
+    if code:
+        raise DataError(f"generator.base: {code[0]} is program code, which is never run; remove it")
 
 
 def _needed(folder: Path) -> Iterator[str]:
@@ -265,12 +285,25 @@ def _needed(folder: Path) -> Iterator[str]:
             yield f"{part}/{weights}"
             continue
         yield f"{part}/{index.name}"
-        yield from sorted({f"{part}/{name}" for name in _json(index)["weight_map"].values()})
+        yield from sorted({f"{part}/{name}" for name in _shards(index)})
     yield "tokenizer/tokenizer_config.json"
     if not (folder / "tokenizer/tokenizer.json").is_file():
         yield "tokenizer/vocab.json"
         yield "tokenizer/merges.txt"
     yield "scheduler/scheduler_config.json"
+
+
+def _shards(index: Path) -> Collection[str]:
+    """The files that an index names, each in the index's own folder."""
+    named = _json(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise DataError(f"generator.base: {index} has no weight_map")
+    for name in named.values():
+        if not isinstance(name, str) or not WEIGHT_FILE.fullmatch(name):
+            raise DataError(
+                f"generator.base: {index} names {name!r:.100}, no .safetensors file beside it"
+            )
+    return named.values()
 
 
 def _files_read(folder: Path) -> list[Path]:
@@ -296,17 +329,27 @@ def _config(folder: Path, part: str) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"generator.base: {path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"generator.base: {path} cannot be read: it holds no keys and values")
+    return found
 
 
 def _latent_channels(folder: Path) -> int:
-    return int(_config(folder, "vae").get("latent_channels", 4))
+    found = _config(folder, "vae").get("latent_channels", 4)
+    if not isinstance(found, int) or found < 1:
+        raise DataError(f"generator.base: latent_channels of the VAE in {folder} is {found!r:.80}")
+    return found
 
 
 def _vae_factor(folder: Path) -> int:
     blocks = _config(folder, "vae").get("block_out_channels", [64])
+    if not isinstance(blocks, list) or not 1 <= len(blocks) <= MOST_BLOCKS:
+        raise DataError(
+            f"generator.base: block_out_channels of the VAE in {folder} is {blocks!r:.80}"
+        )
     return int(2 ** (len(blocks) - 1))
 
 
@@ -315,6 +358,16 @@ def _file_digest(path: Path, mtime_ns: int, size: int) -> str:
     """Of the content; gigabytes are read once per process while time and size stay as they are."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _loading(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a part's files is one DataError that names the part."""
+    try:
+        yield
+    except Exception as error:  # the libraries raise a dozen types for a bad file
+        reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+        raise DataError(f"generator.base: {path} cannot be loaded: {reason[:300]}") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -234,12 +233,12 @@ def train(
     seed: int,
     device: torch.device,
     previous: Weights | None,
-    checkpoints: Path | None,
+    checkpoints: checkpoint.Place | None,
     world: World,
 ) -> Trained:
     """Fine-tune for ``settings.steps``; every process of ``world`` calls it, and gets the same.
 
-    previous: the last generation's adapters (``start: previous``), or None. checkpoints: a folder
+    previous: the last generation's adapters (``start: previous``), or None. checkpoints: a place
     for them, or None; where it holds one of this very run, training goes on there. On the CPU
     with one thread the result is bit-identical for the same arguments, with a checkpoint or
     without. Raises DataError for an unfit base, StageError for adapters of another one.
@@ -325,13 +324,13 @@ class _Checks:
 class _Kept:
     """The checkpoint of one run; process 0 alone reads and writes it, and judges it."""
 
-    def __init__(self, folder: Path | None, run: str, world: World) -> None:
-        self._folder, self._run, self._world = folder, run, world
+    def __init__(self, place: checkpoint.Place | None, run: str, world: World) -> None:
+        self._place, self._run, self._world = place, run, world
 
     def restore(self, trainer: _Trainer) -> None:
         content = None
-        if self._folder is not None and self._world.rank == 0:
-            content = checkpoint.found(self._folder, self._run)
+        if self._place is not None and self._world.rank == 0:
+            content = checkpoint.found(self._place, self._run)
         content = self._world.first_ones(content, trainer.device)
         if content is not None:
             trainer.restore(checkpoint.read(content))
@@ -339,10 +338,10 @@ class _Kept:
     def write(self, trainer: _Trainer) -> None:
         """Where the settings want one after the step just made."""
         step, settings = trainer.progress.step, trainer.settings
-        if self._folder is None or self._world.rank or not settings.checkpoint_every:
+        if self._place is None or self._world.rank or not settings.checkpoint_every:
             return
         if step % settings.checkpoint_every == 0 and step < settings.steps:
-            checkpoint.write(self._folder, self._run, trainer.state())
+            checkpoint.write(self._place, self._run, trainer.state())
 
 
 def _run(settings: StableDiffusion, examples: Examples, seed: int, initial: Weights) -> str:

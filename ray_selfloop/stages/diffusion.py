@@ -27,7 +27,6 @@ from ray_selfloop.stages.mixing import TrainingRows
 
 NAME = "stable_diffusion"
 OF_SET, HELD_OUT = "set", "held_out"  # folders of a latents stage
-FIRST_FILE = "latents_mean.npy"
 
 
 def settings_of(stage: Stage) -> StableDiffusion:
@@ -125,4 +124,6 @@ def _folder(inputs: Inputs, name: str, file: str) -> Path:
 
 def _latents(inputs: Inputs, name: str, part: str) -> Path:
     """The folder of one part's latents; ``name``: the set that they are of."""
-    return _folder(inputs, f"latents.{name.removeprefix('kept.')}", f"{part}/{FIRST_FILE}")
+    record = inputs.record(f"latents.{name.removeprefix('kept.')}")
+    files = [file for file in record.files if file.startswith(f"{part}/")]
+    return inputs.store.paths(record, files)[0].parent

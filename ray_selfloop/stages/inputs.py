@@ -28,6 +28,7 @@ class Inputs:
         self.store = store
         self.keys = stage.inputs
         self.stage = stage
+        self._records: dict[str, Record] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self.keys
@@ -38,8 +39,10 @@ class Inputs:
         return sorted(names, key=lambda name: int(name.rpartition(".")[2]))
 
     def record(self, name: str) -> Record:
-        """The record of one input."""
-        return self.store.get(self.keys[name])
+        """The record of one input; asked for once."""
+        if name not in self._records:
+            self._records[name] = self.store.get(self.keys[name])
+        return self._records[name]
 
     def array(self, name: str, file: str) -> NDArray[Any]:
         """A published array, memory-mapped; writing to it changes a private copy alone."""
@@ -49,8 +52,8 @@ class Inputs:
 
     def encoded(self, name: str, column: str) -> EncodedFile:
         """Published encoded things, read one at a time."""
-        path = self.store.path(self.record(name), f"{column}.bin")
-        return read_encoded(path.parent, column)
+        files = f"{column}_offsets.npy", f"{column}.bin"
+        return read_encoded(self.store.paths(self.record(name), files)[0].parent, column)
 
     def images(self, name: str, column: str = "images") -> ImageSource:
         """Published images: a memory-mapped array, or pictures in the view of their record."""

@@ -12,6 +12,7 @@ from ray_selfloop import seeding
 from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.config.training import Training
+from ray_selfloop.data import columns
 from ray_selfloop.data.imageset import Ids, Images, ImageSet, ImageSource, join
 from ray_selfloop.data.pictures import selected
 from ray_selfloop.data.split import apportion, stratified_cut
@@ -336,7 +337,7 @@ def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping
 def metric_rows(inputs: Inputs, name: str, scenario: str) -> pd.DataFrame:
     """Rows of one generator_metrics stage, named ``.../<loop seed>/<generation>/<classifier>``."""
     loop_seed, _, classifier = name.rsplit("/", 3)[1:]
-    rows = pd.read_parquet(inputs.store.path(inputs.record(name), ROWS))
+    rows = columns.read(inputs.store.path(inputs.record(name), ROWS)).to_pandas()
     return rows.assign(scenario=scenario, loop_seed=int(loop_seed), classifier=classifier)
 
 

@@ -5,7 +5,7 @@ nothing in it depends on another batch or on the worker that draws it, so that t
 a loop here or as a stream over many workers with the same result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Queue
+from ray_selfloop.data import columns as tables
 from ray_selfloop.data.imageset import Ids, ImageSource
 from ray_selfloop.data.pictures import EncodedParts, Pictures, View, encode, seen
 from ray_selfloop.errors import StageError
@@ -197,7 +198,7 @@ def _open_clip(stage: Stage, inputs: Inputs, device: str) -> Any:
 
 def write_part(
     folder: Path, batch: Batch, labels: Ids, images: ImageSource, scores: Scores
-) -> None:
+) -> Path:
     """One parquet file per batch, named by its first id; whole or not there.
 
     Column ``image``: the pixels of an array, whose shape stands in the schema's metadata; of a
@@ -215,30 +216,40 @@ def write_part(
     table = table.replace_schema_metadata(shape)
     draft = folder / f".part-{batch.first:08d}"
     pq.write_table(table, draft, compression="zstd")
-    draft.rename(folder / f"part-{batch.first:08d}.parquet")
+    return draft.rename(folder / part_of(batch))
+
+
+def part_of(batch: Batch) -> str:
+    """The name of a batch's file."""
+    return f"part-{batch.first:08d}.parquet"
 
 
 def samples(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """Draw, score and write all batches, one after another."""
     draw, score = Draw(stage, inputs, device), Score(stage, inputs, device)
     todo = plan_of(stage, inputs)
+    written = []
     for batch in todo.batches:
         images = draw(batch)
-        write_part(folder, batch, todo.labels, images, score(batch, images))
-    return samples_summary(stage, inputs, folder, device)
+        part = write_part(folder, batch, todo.labels, images, score(batch, images))
+        written.append(part.name)
+    return samples_summary(stage, inputs, written, device)
 
 
-def samples_summary(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+def samples_summary(
+    stage: Stage, inputs: Inputs, written: Iterable[str], device: str
+) -> Mapping[str, Any]:
     """What a finished samples stage publishes; raises StageError where a batch is missing.
 
-    Of arm `real_skewed` also ``repeated`` (draws that had come before in the chain) and
-    ``unread_classes`` (no clear subgroup among their generated images).
+    written: names of the parts that there are. Of arm `real_skewed` also ``repeated`` (draws that
+    had come before in the chain) and ``unread_classes`` (no clear subgroup among their generated
+    images).
     """
     todo = plan_of(stage, inputs)
-    written = {path.name for path in folder.glob("part-*.parquet")}
-    wanted = {f"part-{batch.first:08d}.parquet" for batch in todo.batches}
-    if written != wanted:
-        raise StageError(f"samples: {len(wanted - written)} of {len(wanted)} batches are missing")
+    wanted = {part_of(batch) for batch in todo.batches}
+    missing = wanted.difference(written)
+    if missing:
+        raise StageError(f"samples: {len(missing)} of {len(wanted)} batches are missing")
     skewed: dict[str, int] = {}
     if stage.config.get("skewed"):
         read = _read_shares(inputs, device)
@@ -259,7 +270,7 @@ class Drawn(NamedTuple):
 def read_samples(inputs: Inputs, name: str = "samples") -> Drawn:
     """All samples by id; pictures are read when they are asked for."""
     record = inputs.record(name)
-    paths = [inputs.store.path(record, part) for part in record.summary["parts"]]
+    paths = inputs.store.paths(record, record.summary["parts"])
     columns = pa.concat_tables([_without_images(path) for path in paths])
     scores = {c: columns[c].to_numpy() for c in columns.column_names if c not in ("id", "label")}
     images = _images_of(paths, inputs)
@@ -267,21 +278,20 @@ def read_samples(inputs: Inputs, name: str = "samples") -> Drawn:
 
 
 def _images_of(paths: list[Path], inputs: Inputs) -> ImageSource:
-    metadata = pq.read_schema(paths[0]).metadata or {}
+    metadata = pq.read_metadata(paths[0]).metadata or {}
     if b"shape" not in metadata:
         view = picture_view(inputs)
         assert view is not None, "files are stored of picture datasets alone"
         return Pictures(EncodedParts(paths, "image"), view, inputs.decoders)
     shape = tuple(int(side) for side in metadata[b"shape"].strip(b"[]").split(b","))
-    parts = [pq.read_table(path, columns=["image"])["image"].to_pylist() for path in paths]
+    parts = [tables.read(path, ["image"])["image"].to_pylist() for path in paths]
     flat = np.frombuffer(b"".join(image for part in parts for image in part), np.uint8)
     return flat.reshape(-1, *shape)
 
 
 def _without_images(path: Path) -> pa.Table:
-    schema = pq.read_schema(path).remove_metadata()
-    names = [name for name in schema.names if name != "image"]
-    return pq.read_table(path, columns=names).replace_schema_metadata(None)
+    names = pq.read_metadata(path).schema.to_arrow_schema().names
+    return tables.read(path, [n for n in names if n != "image"]).replace_schema_metadata(None)
 
 
 def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:

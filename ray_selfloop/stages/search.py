@@ -156,7 +156,7 @@ def search(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[s
         )
     tried = candidates(Tune.model_validate(stage.config["tune"]))
     rules = rungs(stage, len(inputs.split("train")))
-    ends = halving(stage, str(inputs.store.root), tried, rules)
+    ends = halving(stage, inputs.store.address, tried, rules)
     assert [end.number for end in ends] == list(range(len(tried)))
     best = max(ends, key=lambda end: (end.accuracy, -end.loss, -end.number))
     chosen = tried[best.number].values

@@ -1,16 +1,16 @@
 """The stages that train something: the domain scorer, the generator, a classifier."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
 
 from ray_selfloop import queue
-from ray_selfloop.classifiers import train, zoo
+from ray_selfloop.classifiers import together, train, zoo
 from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.filter import DomainClip
 from ray_selfloop.config.generator import ConditionalGan
@@ -89,25 +89,59 @@ def generator(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappin
     return {"outcome": trained.outcome, "training_set": mixed}
 
 
+class Lesson(NamedTuple):
+    """What one trial is trained on and how; the same for trials that differ in their seed alone.
+
+    mixed: what the training set consists of.
+    """
+
+    examples: train.Examples
+    training: Training
+    mixed: dict[str, Any]
+
+
+def lesson(stage: Stage, inputs: Inputs) -> Lesson:
+    """The lesson of a trial."""
+    images, labels, mixed = training_set(stage, inputs)
+    held_out = inputs.split("held_out")
+    examples = train.Examples(
+        train.LabeledImages(images, labels),
+        train.LabeledImages(held_out.images, held_out.labels),
+        len(held_out.class_names),
+        stage.config["augment"],
+    )
+    return Lesson(examples, training_settings(stage, mixed["original"], searched(inputs)), mixed)
+
+
 def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """One trial: train, predict the test images, publish predictions (and weights for a role)."""
-    images, labels, mixed = training_set(stage, inputs)
-    held_out, test = inputs.split("held_out"), inputs.split("test")
-    where = torch_device(device)
+    learned = lesson(stage, inputs)
     trained = train.train(
         stage.config["network"],
-        train.Examples(
-            train.LabeledImages(images, labels),
-            train.LabeledImages(held_out.images, held_out.labels),
-            len(held_out.class_names),
-            stage.config["augment"],
-        ),
-        training_settings(stage, mixed["original"], searched(inputs)),
+        learned.examples,
+        learned.training,
         stage.config["seed"],
-        where,
+        torch_device(device),
     )
-    batch = prediction_batch(test.images)
-    logits = train.logits(trained.network, test.images, batch, where)
+    return tested(stage, inputs, learned, trained, folder)
+
+
+def classifiers_together(
+    stages: Sequence[Stage], learned: Lesson, device: str
+) -> list[train.Trained]:
+    """The networks of trials that differ in their seed alone, trained side by side."""
+    network, seeds = stages[0].config["network"], [stage.config["seed"] for stage in stages]
+    where = torch_device(device)
+    return together.train_together(network, learned.examples, learned.training, seeds, where)
+
+
+def tested(
+    stage: Stage, inputs: Inputs, learned: Lesson, trained: train.Trained, folder: Path
+) -> Mapping[str, Any]:
+    """Write a trained network's predictions on the test images, its history and its weights."""
+    test = inputs.split("test")
+    where = next(trained.network.parameters()).device
+    logits = train.logits(trained.network, test.images, prediction_batch(test.images), where)
     save_array(folder, "predictions", logits.argmax(axis=1).astype(np.int16))
     undefined = _predict_ablated(stage, inputs, trained.network, folder, where)
     save_json(folder, "history", _finite_history(trained.history))
@@ -122,7 +156,7 @@ def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappi
         "source": trained.source,
         "steps": trained.steps,
         "best_step": trained.best_step,
-        "training_set": mixed,
+        "training_set": learned.mixed,
         **undefined,
     }
 

@@ -9,17 +9,21 @@ import ray
 import torch
 from safetensors.torch import save_file
 
-from ray_selfloop.distributed.cluster import SLOT, Cluster
+from ray_selfloop import blobs, failures
+from ray_selfloop.config.sweep import Resources
+from ray_selfloop.distributed import nodes
+from ray_selfloop.distributed.cluster import SLOT, Cluster, joined
 from ray_selfloop.distributed.driver import Scheduler
 from ray_selfloop.distributed.generate import stream
-from ray_selfloop.distributed.trials import Experiment, Outcome
+from ray_selfloop.distributed.losses import Outcome
+from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.graph import Graph
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import execute, run_here
 from ray_selfloop.store import Store
 
-TRIAL = {"cpu": 0.0, SLOT: 1.0}
+TRIAL = {SLOT: 1.0}
 WAIT = 120  # s, far above what a stage takes
 
 
@@ -27,7 +31,7 @@ WAIT = 120  # s, far above what a stage takes
 def two_cpus() -> Iterator[Cluster]:
     """A Ray instance of exactly two CPUs and two slots."""
     ray.init(num_cpus=2, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
-    yield Cluster(2, TRIAL, 0.0)
+    yield joined(Resources(), nodes.present())
     ray.shutdown()
 
 
@@ -96,6 +100,11 @@ def test_a_failed_trial_takes_along_only_what_needs_it(
     names = {plan.graph.nodes[key].stage.config["network"] for key in progress.failed}
     assert names == {"mobilenet_v3_small"}
     assert all("does not fit mobilenet_v3_small" in error for error in progress.failed.values())
+    for key, error in progress.failed.items():
+        record = failures.read(blobs.at(plan.store.root), key)
+        assert record is not None
+        assert (record.error, record.kind) == (error, "classifier")
+        assert "Traceback" in record.detail
     assert len(progress.done) == len(plan.graph) - len(progress.failed)
     assert progress.blocked() == []
 
@@ -132,8 +141,8 @@ def test_the_stream_runs_beside_an_idle_experiment_on_two_cpus(
     for node in plan.graph:
         if node.stage.key in _needed(plan.graph, samples.stage.key) - {trials[0].key}:
             execute(node.stage, plan.store)
-    experiment = Experiment("idle", str(plan.store.root), TRIAL, slots=2)
-    experiment.board.waiting.put(trials[0])
+    experiment = Experiment("idle", str(plan.store.root), lambda _: TRIAL)
+    experiment.board.waiting.put([trials[0]])
     assert experiment.board.outcomes.get(timeout=WAIT) == Outcome(trials[0].key, "")
     record = stream(samples.stage, str(plan.store.root), workers=1, gpus=0.0)
     assert record.summary["count"] == 480

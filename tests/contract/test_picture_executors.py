@@ -1,18 +1,21 @@
-"""A sweep on pictures, computed in this process and through Ray: the same records."""
+"""A sweep on pictures: in this process in a folder, through Ray in a bucket; the same records."""
 
 import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import buckets
 import psutil
 import pytest
 import ray
 import tiny_hard_imagenet
 
-from ray_selfloop.distributed.cluster import SLOT, Cluster, check_workers
+from ray_selfloop.artifacts import CACHE
+from ray_selfloop.config.sweep import Resources
+from ray_selfloop.distributed import nodes
+from ray_selfloop.distributed.cluster import SLOT, Cluster, joined
 from ray_selfloop.distributed.driver import Scheduler
-from ray_selfloop.errors import ResourceError
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import run_here
@@ -31,10 +34,20 @@ SHORT = (
 
 
 @pytest.fixture(scope="module")
-def two_cpus() -> Iterator[Cluster]:
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an empty bucket, which every process that is started from now on can reach."""
+    with buckets.s3_server() as endpoint, pytest.MonkeyPatch.context() as environment:
+        places = {"AWS_ENDPOINT_URL": endpoint, CACHE: str(tmp_path_factory.mktemp("cache"))}
+        for name, value in {**buckets.KEYS, **places}.items():
+            environment.setenv(name, value)
+        yield f"s3://{buckets.new_bucket(endpoint)}"
+
+
+@pytest.fixture(scope="module")
+def two_cpus(bucket: str) -> Iterator[Cluster]:
     """As many CPUs as a laptop's sweep has, and two pairs of sampling workers."""
     ray.init(num_cpus=3, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
-    yield Cluster(2, {"cpu": 0.0, SLOT: 1.0}, 0.0, sampling_workers=2)
+    yield joined(Resources(sampling_workers=2), nodes.present())
     ray.shutdown()
 
 
@@ -44,16 +57,16 @@ def words(data_root: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]
     return [*tiny_hard_imagenet.words(folder, data_root, 40, 12), *SHORT]
 
 
-def here(words: list[str], storage: Path) -> dict[str, Record]:
-    plan = prepare([*words, f"storage={storage}"])
+def here(words: list[str], storage: str | Path) -> dict[str, Record]:
+    plan = prepare([*words, f"storage={storage}", "tracking.uri=http://127.0.0.1:9"])
     run_here(plan.graph, plan.store)
     return records(plan)
 
 
-def there(words: list[str], storage: Path, cluster: Cluster) -> dict[str, Record]:
-    plan = prepare([*words, f"storage={storage}"])
+def there(words: list[str], storage: str | Path, cluster: Cluster) -> dict[str, Record]:
+    plan = prepare([*words, f"storage={storage}", "tracking.uri=http://127.0.0.1:9"])
     progress = Progress(plan.graph)
-    scheduler = Scheduler(progress, str(plan.store.root), cluster, plan.sweep.name)
+    scheduler = Scheduler(progress, plan.store.address, cluster, plan.sweep.name)
     scheduler.run(lambda _: None, threading.Event())
     scheduler.close()
     assert not progress.failed
@@ -66,9 +79,9 @@ def records(plan: Plan) -> dict[str, Record]:
 
 
 def test_two_sampling_workers_draw_the_bytes_that_one_process_draws(
-    words: list[str], tmp_path: Path, two_cpus: Cluster
+    words: list[str], tmp_path: Path, two_cpus: Cluster, bucket: str
 ) -> None:
-    one, other = here(words, tmp_path / "here"), there(words, tmp_path / "ray", two_cpus)
+    one, other = here(words, tmp_path / "here"), there(words, f"{bucket}/stream", two_cpus)
     assert {key: record.files for key, record in one.items()} == {
         key: record.files for key, record in other.items()
     }
@@ -88,15 +101,16 @@ def test_a_fine_tune_on_two_workers_gives_what_one_process_gives(
 
 
 def test_a_killed_worker_goes_on_from_the_checkpoint(
-    words: list[str], tmp_path: Path, two_cpus: Cluster
+    words: list[str], tmp_path: Path, two_cpus: Cluster, bucket: str
 ) -> None:
+    store = Store(f"{bucket}/killed")
     long = [*words, "generator.workers=2", "generator.steps=240", "generator.check_every=60"]
     long.append("generator.checkpoint_every=10")
     killed: list[int] = []
 
     def kill_one() -> None:
         tick = threading.Event()
-        while not list((tmp_path / "ray" / "unfinished").glob("*/checkpoint.bin")):
+        while not any(name.endswith("/checkpoint.bin") for name in store.blobs.list("unfinished")):
             tick.wait(0.05)
         own = psutil.Process().children(recursive=True)
         victim = next(p for p in own if "RayTrainWorker" in " ".join(p.cmdline()))
@@ -105,22 +119,15 @@ def test_a_killed_worker_goes_on_from_the_checkpoint(
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    other = there(long, tmp_path / "ray", two_cpus)
+    other = there(long, store.address, two_cpus)
     killer.join()
     assert len(killed) == 1
     one = losses(here(long, tmp_path / "here"), tmp_path / "here")
-    assert losses(other, tmp_path / "ray") == pytest.approx(one, rel=1e-3)
+    assert not store.blobs.list("unfinished")
+    assert losses(other, store.address) == pytest.approx(one, rel=1e-3)
 
 
-def test_more_workers_than_the_cluster_can_hold_are_refused(two_cpus: Cluster) -> None:
-    with pytest.raises(ResourceError, match=r"generator\.workers: 7 of 0\.5 CPU .*: at most 6"):
-        check_workers(7, 0.0, 0.0)
-    with pytest.raises(ResourceError, match=r"generator\.workers: 2 .*: at most 0"):
-        check_workers(2, 1.0, 0.0)
-    check_workers(6, 0.0, 0.0)
-
-
-def losses(found: dict[str, Record], root: Path) -> list[float]:
+def losses(found: dict[str, Record], root: str | Path) -> list[float]:
     """Of a fine-tune, at each look."""
     (record,) = [record for record in found.values() if record.kind == "generator"]
     history = Store(root).path(record, "history.json").read_text()

@@ -11,10 +11,12 @@ import ray
 import torch
 from safetensors.torch import save_file
 
+from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import search
 from ray_selfloop.distributed.cluster import SLOT, Cluster
 from ray_selfloop.distributed.driver import Scheduler
-from ray_selfloop.distributed.trials import Experiment, Outcome
+from ray_selfloop.distributed.losses import Outcome
+from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.graph import VERSIONS, Stage
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
@@ -30,7 +32,7 @@ from ray_selfloop.stages.search import (
 )
 from ray_selfloop.store import Store
 
-TRIAL = {"cpu": 0.0, SLOT: 1.0}
+TRIAL = {SLOT: 1.0}
 WAIT = 120  # s, far above what a stage takes
 SHORT = (
     "loop.generations=0",
@@ -55,7 +57,8 @@ def two_cpus() -> Iterator[None]:
 def scheduled(plan: Plan, slots: int) -> Progress:
     """Run a plan through Ray to its end."""
     progress = Progress(plan.graph, cached=set(plan.records))
-    scheduler = Scheduler(progress, str(plan.store.root), Cluster(slots, TRIAL, 0.0), "tuned")
+    cluster = Cluster(slots, 0.0, TRIAL, Resources())
+    scheduler = Scheduler(progress, str(plan.store.root), cluster, "tuned")
     scheduler.run(lambda _: None, threading.Event())
     scheduler.close()
     return progress
@@ -150,8 +153,8 @@ def test_a_search_runs_beside_an_idle_experiment_on_two_cpus(
     execute(plain.dataset(plain.scenarios[0].name), plain.store)
     (trial,) = plain.graph.of_kind("classifier")
     root = str(plain.store.root)
-    experiment = Experiment("idle beside a search", root, TRIAL, slots=2)
-    experiment.board.waiting.put(trial.stage)
+    experiment = Experiment("idle beside a search", root, lambda _: TRIAL)
+    experiment.board.waiting.put([trial.stage])
     assert experiment.board.outcomes.get(timeout=WAIT) == Outcome(trial.stage.key, "")
     stage = search_of(tuned, "lenet")
     ray.get(ray.remote(num_cpus=0.5)(search.run).remote(stage, root), timeout=WAIT)

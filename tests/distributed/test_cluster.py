@@ -1,39 +1,172 @@
-"""What a sweep asks for against what a cluster has: one line instead of a wait without end."""
+"""What a sweep asks for against what a cluster can hold: one line instead of a wait without end."""
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ray_selfloop.config.sweep import Resources
-from ray_selfloop.distributed.cluster import Cluster, check_gpus
+from ray_selfloop.distributed import nodes
+from ray_selfloop.distributed.cluster import Cluster, joined
+from ray_selfloop.distributed.nodes import NodeType
 from ray_selfloop.errors import ResourceError
+from ray_selfloop.graph import Stage
+
+HEAD = NodeType("head", {"CPU": 2.0, nodes.HEAD: 1.0}, 1)
+GPU = NodeType("gpu", {"CPU": 8.0, "GPU": 1.0, "slot": 8.0}, 4)
+
+
+def stage(kind: str, **config: object) -> Stage:
+    return Stage(kind, 1, config, {})
+
+
+def cluster(*machines: NodeType, **resources: object) -> Cluster:
+    return joined(Resources.model_validate(resources), machines)
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("resources", "asking", "message"),
     [
-        ({"gpus_per_trial": 3}, "resources.gpus_per_trial: 3 GPU asked for, the cluster has 2"),
         (
-            {"gpus_per_generator": 2.5},
-            "resources.gpus_per_generator: 2.5 GPU asked for, the cluster has 2",
+            {"gpus_per_trial": 2},
+            stage("classifier", network="vgg19"),
+            "resources.gpus_per_trial: a trial of vgg19 asks one machine for 2 GPU, 1 slot",
         ),
         (
-            {"gpus_per_generator": 1, "sampling_workers": 3},
-            "resources.sampling_workers: 3 pairs of 1 GPU each asked for, the cluster has 2",
+            {"gpus_per_generator": 3},
+            stage("generator"),
+            "resources.gpus_per_generator: stage generator asks one machine for 0.5 CPU, 3 GPU",
+        ),
+        (
+            {"gpus_per_trial": 2},
+            stage("probe"),
+            "resources.gpus_per_trial: stage probe asks one machine for 0.5 CPU, 2 GPU",
         ),
     ],
 )
-def test_more_gpus_than_there_are_end_in_one_line(asked: dict[str, float], message: str) -> None:
+def test_what_no_machine_has_ends_in_one_line(
+    resources: dict[str, float], asking: Stage, message: str
+) -> None:
     with pytest.raises(ResourceError) as error:
-        check_gpus(Resources.model_validate(asked), 2.0)
-    assert str(error.value) == message
+        cluster(HEAD, GPU, **resources).check([asking])
+    there = "head: 2 CPU; gpu: 8 CPU, 1 GPU, 8 slot, up to 4"
+    wanted = f"{message}, and no machine of the cluster has that ({there})"
+    assert sorted(str(error.value)) == sorted(wanted)
+
+
+def test_more_at_once_than_the_cluster_can_hold_ends_in_one_line() -> None:
+    asking = cluster(HEAD, GPU, gpus_per_generator=1.0, sampling_workers=5)
+    with pytest.raises(ResourceError) as error:
+        asking.check([stage("samples")])
+    assert str(error.value).startswith(
+        "resources.sampling_workers: a stream asks for 10 times (0.25 CPU, 0.5 GPU) at once, and "
+        "the cluster can hold that 8 times ("
+    )
+    fine_tune = stage("generator", generator={"workers": 5})
+    with pytest.raises(ResourceError, match=r"generator\.workers: a fine-tune asks for 5 times"):
+        asking.check([fine_tune])
+
+
+def test_the_largest_request_is_the_one_that_is_named() -> None:
+    asking = cluster(HEAD, GPU, gpus_per_generator=2.0, gpus_per_trial=3.0)
+    with pytest.raises(ResourceError, match="a trial of lenet"):
+        asking.check([stage("generator"), stage("classifier", network="lenet")])
 
 
 def test_what_fits_is_not_refused() -> None:
-    check_gpus(Resources(gpus_per_trial=0.5, gpus_per_generator=1, sampling_workers=2), 2.0)
-    check_gpus(Resources(sampling_workers=9), 0.0)
+    asking = cluster(HEAD, GPU, gpus_per_generator=1.0, gpus_per_trial=0.5, sampling_workers=4)
+    kinds = ("dataset", "latents", "generator", "samples", "kept", "fairness", "dynamics")
+    asking.check([*map(stage, kinds), stage("classifier", network="lenet")])
+
+
+def test_machines_that_the_autoscaler_may_bring_count() -> None:
+    assert cluster(HEAD, GPU).slots == 32
+    assert cluster(HEAD, GPU).gpus == 4
+    assert cluster(HEAD, GPU, num_cpus=5).slots == 5
+    with pytest.raises(ResourceError, match=r"num_cpus: 33 asked for, the cluster has 32"):
+        cluster(HEAD, GPU, num_cpus=33)
+
+
+def test_one_machine_needs_no_slots_and_several_do() -> None:
+    alone = cluster(HEAD)
+    assert alone.slots == 2
+    assert alone.ask(stage("classifier", network="lenet")).piece == {nodes.HEAD: 1e-3}
+    with pytest.raises(ResourceError, match="several nodes but no `slot` resource"):
+        cluster(HEAD, NodeType("node", {"CPU": 4.0}, 1))
 
 
 def test_networks_get_a_trials_share_and_generators_their_own() -> None:
-    cluster = Cluster(4, {"cpu": 0.0, "slot": 1.0, "gpu": 0.25}, 1.0)
-    assert {cluster.gpus(kind) for kind in ("generator", "latents", "samples")} == {1.0}
-    assert {cluster.gpus(kind) for kind in ("probe", "reference", "kept", "scorer")} == {0.25}
-    assert {cluster.gpus(kind) for kind in ("dataset", "fairness", "dynamics", "claims")} == {0.0}
+    asking = cluster(HEAD, GPU, gpus_per_generator=1.0, gpus_per_trial=0.25)
+    assert {asking.gpus_of(stage(kind)) for kind in ("generator", "latents", "samples")} == {1.0}
+    networks = ("probe", "reference", "kept", "scorer", "generator_metrics", "search")
+    assert {asking.gpus_of(stage(kind)) for kind in networks} == {0.25}
+    measures = ("dataset", "fairness", "dynamics", "claims")
+    assert {asking.gpus_of(stage(kind)) for kind in measures} == {0.0}
+
+
+CLUSTER = """
+max_workers: 3
+head_node_type: head
+available_node_types:
+  head: {resources: {CPU: 2}, node_config: {}}
+  spot: {resources: {CPU: 8, GPU: 1, slot: 8}, max_workers: 10, node_config: {}}
+  fallback: {resources: {CPU: 8, GPU: 1, slot: 8}, max_workers: 2, node_config: {}}
+  detected: {resources: {}, max_workers: 2, node_config: {}}
+"""
+
+
+def test_worker_types_come_from_the_autoscalers_cluster_file(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER)
+    assert [(kind.name, kind.most) for kind in nodes.scaled_types(file)] == [
+        ("spot", 3),
+        ("fallback", 2),
+    ]
+    assert nodes.scaled_types(tmp_path / "none.yaml") == ()
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "just a word", "available_node_types: {a: 3}"])
+def test_a_damaged_cluster_file_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(text)
+    with pytest.raises(ResourceError, match=str(file)):
+        nodes.scaled_types(file)
+
+
+def _status(**parts: object) -> SimpleNamespace:
+    """A cluster's status with one GPU machine, in the shape of Ray's own."""
+    usage = SimpleNamespace(
+        ray_node_type_name="spot",
+        total_resources=lambda: {"CPU": 8.0, "GPU": 1.0, "memory": 5e9},
+        available_resources=lambda: {"CPU": 7.5, "GPU": 0.0, "memory": 5e9},
+    )
+    bundle = SimpleNamespace(bundle={"CPU": 0.0, "slot": 1.0, "GPU": 0.5}, count=3)
+    demands = SimpleNamespace(
+        placement_group_demand=[SimpleNamespace(bundles_by_count=[bundle])],
+        ray_task_actor_demand=[],
+    )
+    empty: dict[str, object] = {"idle_nodes": [], "pending_launches": [], "pending_nodes": []}
+    return SimpleNamespace(
+        **{
+            **empty,
+            "active_nodes": [usage],
+            "failed_launches": [],
+            "resource_demands": demands,
+            **parts,
+        }
+    )
+
+
+def test_a_stall_says_what_waits_and_what_there_is() -> None:
+    refused = SimpleNamespace(ray_node_type_name="spot", details="InsufficientCapacity:\n none")
+    coming = SimpleNamespace(ray_node_type_name="fallback", count=2)
+    said = nodes.waiting(_status(failed_launches=[refused], pending_launches=[coming]))
+    assert said == (
+        "waiting for 3 x (0.5 GPU, 1 slot); machines: spot 7.5 of 8 CPU, 0 of 1 GPU free; "
+        "coming: 2 fallback; the cloud refused: spot (InsufficientCapacity: none)"
+    )
+
+
+def test_nothing_is_said_while_nothing_waits() -> None:
+    none = SimpleNamespace(placement_group_demand=[], ray_task_actor_demand=[])
+    assert nodes.waiting(_status(resource_demands=none)) == ""

@@ -12,6 +12,7 @@ import tiny_base
 import torch
 from torch import Tensor
 
+from ray_selfloop.blobs import Folder
 from ray_selfloop.data.imageset import Ids
 from ray_selfloop.errors import DataError, StageError
 from ray_selfloop.generators import checkpoint, lora
@@ -68,7 +69,8 @@ def run(base: Path, cached: Cached) -> Any:
         **changes: Any,
     ) -> Trained:
         settings = tiny_base.settings(base, **changes)
-        return train(examples(latents), settings, seed, CPU, None, checkpoints, ALONE)
+        place = Folder(checkpoints) if checkpoints else None
+        return train(examples(latents), settings, seed, CPU, None, place, ALONE)
 
     return _run
 

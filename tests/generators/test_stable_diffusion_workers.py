@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from ray_selfloop.blobs import Folder
 from ray_selfloop.generators import checkpoint, lora
 from ray_selfloop.generators.latents import Cached, write_latents
 from ray_selfloop.generators.stable_diffusion import Examples, Pictures, Trained, train
@@ -30,7 +31,7 @@ def fine_tune(folder: Path, steps: int, world: World) -> Trained:
     settings = tiny_base.settings(folder / "base", steps=steps, **CHANGES)
     pictures = Pictures(Cached([(folder, np.arange(12))]), np.arange(12) % 2)
     examples = Examples(pictures, pictures, ("spider", "beaver"))
-    kept = folder / f"checkpoints-{world.size}-{world.rank}"
+    kept = Folder(folder / f"checkpoints-{world.size}-{world.rank}")
     return train(examples, settings, 0, CPU, None, kept, world)
 
 

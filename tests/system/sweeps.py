@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +14,13 @@ from ray_selfloop.store import Record
 LIMIT = 900  # s, far above what any of these sweeps takes
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
-    """Start ``python -m ray_selfloop.sweep WORDS`` in a process group of its own."""
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+def start(words: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start ``python -m ray_selfloop.sweep WORDS`` in a process group of its own.
+
+    environment: this process's, without a cluster's address, where none is given.
+    """
+    if environment is None:
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return subprocess.Popen(
         [sys.executable, "-m", "ray_selfloop.sweep", *words],
         stdout=subprocess.PIPE,
@@ -35,7 +40,9 @@ def run(words: list[str]) -> tuple[int, str]:
 
 def results(words: list[str]) -> pd.DataFrame:
     """The results table that a command line's sweep has written."""
-    return pd.read_parquet(prepare(words).folder / "results.parquet")
+    with tempfile.TemporaryDirectory() as folder:
+        (path,) = prepare(words).copies(["results.parquet"], Path(folder))
+        return pd.read_parquet(path)
 
 
 def records(words: list[str]) -> dict[str, Record]:

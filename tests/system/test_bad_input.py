@@ -10,6 +10,7 @@ import pytest
 from ray_selfloop.planning import JOB_MARK
 
 LIMIT = 120  # s
+KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
 
 
 def command(module: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -79,8 +80,17 @@ def test_a_storage_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_storage_that_is_no_folder_of_this_machine(tmp_path: Path) -> None:
-    said = refused(tmp_path, "storage=s3://bucket/sweep")
-    assert said.startswith("storage: s3://bucket/sweep: only folders are supported")
+    said = refused(tmp_path, f"storage=file://{tmp_path}")
+    assert said.startswith(f"storage: file://{tmp_path}: give a folder, s3://BUCKET/PREFIX or gs:/")
+
+
+def test_a_bucket_that_does_not_answer(tmp_path: Path) -> None:
+    words = ("storage=s3://bucket/sweep", "tracking.uri=http://127.0.0.1:9")
+    said = refused(tmp_path, *words, AWS_ENDPOINT_URL="http://127.0.0.1:9", **KEYS)
+    assert said.startswith(
+        "storage: s3://bucket/sweep/.selfloop-probe at http://127.0.0.1:9 cannot"
+    )
+    assert "Could not connect to the endpoint" in said
 
 
 def test_a_relative_storage_inside_a_ray_job(tmp_path: Path) -> None:

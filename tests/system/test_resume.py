@@ -6,11 +6,13 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from ray_selfloop.__main__ import main
 from ray_selfloop.planning import prepare
 from sweeps import LIMIT, attempts, records, results, run, start
 
@@ -175,3 +177,39 @@ def test_a_damaged_record_is_named_and_computed_again(
     assert code == 0, output
     assert record.parent.name in output.replace("\n", "")
     pd.testing.assert_frame_equal(results(words), results(undisturbed))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MB, too small for the sweep."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder]).returncode:
+        pytest.skip("this user may not mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_is_said_and_with_more_room_the_sweep_ends_as_ever(
+    undisturbed: list[str], disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*undisturbed, f"storage={disk / 'store'}"]
+    code, output = run(words)
+    assert code in (1, 2), output
+    assert "No space left on device" in " ".join(output.split())
+    assert "Traceback" not in output
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    published = set(records(words))
+    code, output = run(words)
+    assert code == 0, output
+    assert 0 < len(published) < len(records(words))
+    pd.testing.assert_frame_equal(results(words), results(undisturbed))
+
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    code, output = run(words)
+    assert (code, output) == (
+        2,
+        f"error: storage: {disk / 'store'} cannot be written: Read-only file system\n",
+    )
+    assert main(["status", *words]) == 0
+    assert "classifier lenet                    3 of 3 published" in capsys.readouterr().out

@@ -1,0 +1,97 @@
+"""Which stages have lost their worker, and whether they are tried again.
+
+A machine that goes away is nobody's fault: its stages are tried again without limit. A worker that
+dies while its machine lives (out of memory, a crash) is tried again 3 times.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
+
+from ray_selfloop.errors import WorkerLost
+
+RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended in a worker.
+
+    error: one line; empty when the stage's record is published. detail: its traceback.
+    lost: the worker is gone; then ``place`` is the machine where it ran: "" for one that is gone,
+    None where it is not known. together: whether other stages ran in the same process.
+    """
+
+    key: str
+    error: str
+    detail: str = ""
+    lost: bool = False
+    place: str | None = None
+    together: bool = False
+
+
+def outcome_of(key: str, error: BaseException | None) -> Outcome:
+    """What an error says of the stage that ended in it; None: it ended well."""
+    if error is None:
+        return Outcome(key, "")
+    return Outcome(key, _reason(error), str(error), is_loss(error), place_of(error))
+
+
+def _reason(error: BaseException) -> str:
+    """The cause of an error that Ray has wrapped, in one line."""
+    cause = getattr(error, "cause", None) or error
+    text = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {text[-1] if text else ''}"
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an error tells of a lost worker, not of the code that ran in it."""
+    if isinstance(error, RayTaskError):
+        return isinstance(getattr(error, "cause", None), RayActorError | WorkerLost)
+    return isinstance(error, RayError | WorkerLost)
+
+
+def place_of(error: BaseException) -> str | None:
+    """The machine on which the worker of a loss ran; empty: one that is gone; None: not known."""
+    if isinstance(error, NodeDiedError):
+        return ""
+    return machine_of(getattr(error, "actor_id", None) or "")
+
+
+def machine_of(actor: str) -> str | None:
+    """The machine on which an actor runs or ran; None where Ray does not know."""
+    known = ray._private.state.actors(actor) if actor else {}
+    return known.get("Address", {}).get("NodeID") or None
+
+
+def alive() -> set[str]:
+    """The machines that live, by their ids."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+class Losses:
+    """The losses of one run of the driver."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, list[str]] = defaultdict(list)
+
+    def again(self, key: str, place: str | None, living: Collection[str]) -> bool:
+        """Note a loss of stage ``key``; whether it is tried again.
+
+        place: as `place_of` gives it. living: ids of the machines that live now. A machine that
+        has died since an earlier loss excuses that loss too: Ray notices late.
+        """
+        self._places[key].append("here" if place is None else place)
+        return self.crashes(key, living) <= RETRIES
+
+    def crashes(self, key: str, living: Collection[str]) -> int:
+        """Losses of a stage on machines that live."""
+        return sum(place == "here" or place in living for place in self._places[key])

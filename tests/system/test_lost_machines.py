@@ -1,0 +1,160 @@
+"""Machines come for a sweep, are lost in the middle of it, and go: the table stays the same."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from conftest import MICRO
+from fake_cluster import FakeCluster, comes_true
+
+from ray_selfloop.planning import prepare
+from sweeps import LIMIT, results, run, start
+
+pytestmark = pytest.mark.slow
+WORDS = (*MICRO, "loop.generations=1", "generator.max_steps=300", "training.max_steps=200")
+GPUS = ("resources.gpus_per_trial=0.5", "resources.gpus_per_generator=1", "storage_shared=true")
+LOST_IN = {
+    "generator": "ray::_run",
+    "samples": "ray::MapWorker",
+    "classifier": "ray::ImplicitFunc",
+}
+"""Kind of stage -> how Ray calls the process in which it runs."""
+TITLES = {"worker": ("ray::_run",), "actor": ("ray::MapWorker", "ray::ImplicitFunc")}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[FakeCluster]:
+    found = FakeCluster()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words of the same sweep, run once on this machine from end to end."""
+    words = [*WORDS, f"storage={tmp_path_factory.mktemp('undisturbed')}"]
+    code, output = run(words)
+    assert code == 0, output
+    return words
+
+
+def begin(cluster: FakeCluster, words: list[str]) -> "subprocess.Popen[str]":
+    """Start a sweep whose driver runs on the cluster's head."""
+    return start(words, {**cluster.environment, "RAY_ADDRESS": cluster.address})
+
+
+def finished(driver: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Exit code and output of a sweep that comes to its end."""
+    output, _ = driver.communicate(timeout=LIMIT)
+    return driver.returncode, output
+
+
+def test_lost_machines_change_nothing(
+    cluster: FakeCluster, undisturbed: list[str], tmp_path: Path
+) -> None:
+    assert cluster.machines() == {}
+    words = [*WORDS, *GPUS, f"storage={tmp_path}"]
+    driver = begin(cluster, words)
+    for kind, title in LOST_IN.items():
+
+        def working(kind: str = kind, title: str = title) -> str:
+            assert driver.poll() is None, f"it ended before a machine was lost in {kind}"
+            under_way = any(tmp_path.glob(f"leases/{kind}-*/*"))
+            return cluster.working(title) if under_way else ""
+
+        cluster.kill(comes_true(working, LIMIT))
+    code, output = finished(driver)
+    assert code == 0, output
+    pd.testing.assert_frame_equal(results(words), results(undisturbed))
+    comes_true(lambda: cluster.machines() == {}, 60)  # idle ones go away
+
+
+class Victims:
+    """What can be killed of a sweep on a cluster, by kind."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.cluster = cluster
+
+    def of(self, kind: str, driver: int) -> list[psutil.Process]:
+        """Those that live now, by their process ids."""
+        if kind == "driver":
+            return [psutil.Process(driver)]
+        if kind == "machine":
+            return sorted(self.cluster.machines().values(), key=lambda process: process.pid)
+        return self.titled(*TITLES[kind])
+
+    def titled(self, *titles: str) -> list[psutil.Process]:
+        """Workers whose process titles start so."""
+        found = []
+        for process in self.cluster.processes():
+            try:
+                if " ".join(process.cmdline()).startswith(titles):
+                    found.append(process)
+            except psutil.Error:  # gone meanwhile
+                continue
+        return found
+
+
+def kill(process: psutil.Process) -> None:
+    """SIGKILL for it and all that it has started, unless it is gone already."""
+    try:
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for one in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)
+
+
+def published(root: Path) -> dict[str, set[str]]:
+    """Stage -> what was ever published of it, in records that stand and in those set aside."""
+    found = defaultdict(set)
+    for path in root.glob("stages/*/*/record*.json"):
+        record = json.loads(path.read_text())
+        found[record["key"]].add(json.dumps([record["files"], record["summary"]], sort_keys=True))
+    return found
+
+
+def test_25_kills_change_nothing(
+    cluster: FakeCluster, undisturbed: list[str], tmp_path: Path
+) -> None:
+    words = [*WORDS, *GPUS, f"storage={tmp_path}"]
+    chance, victims, tick = random.Random(20261125), Victims(cluster), threading.Event()
+    kinds = [*("driver",) * 5, *("worker",) * 7, *("actor",) * 8, *("machine",) * 5]
+    chance.shuffle(kinds)
+    driver = begin(cluster, words)
+    for kind in kinds:
+
+        def there(kind: str = kind) -> list[psutil.Process]:
+            nonlocal driver
+            if driver.poll() is not None:
+                assert driver.returncode in (0, -signal.SIGKILL), driver.communicate()[0]
+                if driver.returncode == 0:  # all is published: some of it is lost, and on it goes
+                    plan = prepare(words)
+                    for key in chance.sample(sorted(plan.records), len(plan.records) // 2):
+                        plan.store.discard(key)
+                driver = begin(cluster, words)
+            return victims.of(kind, driver.pid)
+
+        comes_true(there, 120)
+        tick.wait(chance.uniform(0, 2))
+        kill(chance.choice(comes_true(there, 120)))
+    comes_true(lambda: driver.poll() is not None, LIMIT)
+    code, output = finished(begin(cluster, words))
+    assert code == 0, output
+    pd.testing.assert_frame_equal(results(words), results(undisturbed))
+    mine, theirs = published(tmp_path), published(Path(undisturbed[-1].partition("=")[2]))
+    assert {len(contents) for contents in mine.values()} == {1}  # however often it was published
+    assert mine == theirs
+    comes_true(lambda: victims.titled(*sum(TITLES.values(), ())) == [], 60)
+    assert list(tmp_path.glob("leases/*/*")) == []

@@ -1,0 +1,259 @@
+"""An MLflow server that is down, slow, refusing or killed: no sweep notices, and `sync-mlflow`
+afterwards leaves exactly what an undisturbed run leaves.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import MICRO
+from mlflow_trouble import Call, Proxy, Rule, always, dump, free_port
+
+from ray_selfloop import __main__, tracking
+from ray_selfloop.planning import prepare
+from sweeps import LIMIT, records, results, run
+
+pytestmark = pytest.mark.slow
+SMALL = (*MICRO, "loop.generations=1")
+BUDGET = tracking.SYNC_SECONDS + tracking.SYNC_SECONDS_EACH * 9  # three runs, six files
+NOISE = 10.0  # s between two runs of the same command on a busy machine
+TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags")
+
+
+class Server:
+    """`mlflow server` on one port and one database, which can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.start()
+
+    def start(self) -> None:
+        store = f"sqlite:///{self.folder / 'mlflow.db'}"
+        self.process = subprocess.Popen(
+            [
+                *(Path(sys.executable).parent / "mlflow", "server", "--host", "127.0.0.1"),
+                *("--port", str(self.port), "--workers", "1", "--backend-store-uri", store),
+                *("--artifacts-destination", self.folder / "files"),
+            ],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        tick = threading.Event()
+        while not self._answers():
+            assert self.process.poll() is None, "the server did not start"
+            tick.wait(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as page:
+                return bool(page.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(LIMIT)
+
+    def content(self) -> dict[str, Any]:
+        """Every row of its database and every file of its artifacts, with its time."""
+        with sqlite3.connect(self.folder / "mlflow.db") as database:
+            rows = {t: sorted(database.execute(f"select * from {t}"), key=repr) for t in TABLES}
+        files = {str(p): p.stat().st_mtime_ns for p in (self.folder / "files").rglob("*")}
+        return {**rows, "files": files}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    output: str
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("server"))
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    made = Proxy(server.port)
+    yield made
+    made.done.set()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[str], Ended, dict[str, Any]]:
+    """A micro-sweep that computed everything with the server well; what MLflow holds of it."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    uri = f"http://127.0.0.1:{server.port}"
+    words = [*SMALL, "name=micro-undisturbed", f"storage={storage}", f"tracking.uri={uri}"]
+    ended = timed(words)
+    assert ended.code == 0, ended.output
+    return words, ended, held(uri, "micro-undisturbed")
+
+
+@pytest.fixture(scope="module")
+def usual(undisturbed: tuple[list[str], Ended, dict[str, Any]], tmp_path_factory: Any) -> float:
+    """Seconds of three runs at once that compute nothing, with the server well."""
+    words, _, _ = undisturbed
+    folder = tmp_path_factory.mktemp("usual")
+    ended = together([copied(words, folder, f"micro-usual{i}", words[-1]) for i in range(3)])
+    assert all(one.code == 0 for one in ended)
+    return max(one.seconds for one in ended)
+
+
+def timed(words: list[str]) -> Ended:
+    start = time.monotonic()
+    code, output = run(words)
+    return Ended(code, " ".join(output.split()), time.monotonic() - start)
+
+
+def together(commands: list[list[str]]) -> list[Ended]:
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(timed, commands))
+
+
+def copied(words: list[str], to: Path, name: str, address: str) -> list[str]:
+    """The sweep under another name on a copy of its storage: nothing is left to compute."""
+    shutil.copytree(prepare(words).store.root, to / name)
+    return [*words, f"name={name}", f"storage={to / name}", address]
+
+
+def held(uri: str, name: str) -> dict[str, Any]:
+    """What MLflow holds of a sweep, without its name and its report (which tells seconds)."""
+    found = dump(uri, name)
+    of_sweep = found[f"{name}/sweep"]
+    del of_sweep["tags"]["selfloop.artifact./report.html"]
+    of_sweep["artifacts"] = [file for file in of_sweep["artifacts"] if file[0] != "report.html"]
+    return dict(json.loads(json.dumps(found).replace(name, "NAME")))
+
+
+def sync(words: list[str]) -> None:
+    assert __main__.main(["sync-mlflow", *words]) == 0
+
+
+def each_third(behaviour: str) -> Rule:
+    return lambda call: behaviour if call.number % 3 == 0 else "pass"
+
+
+NEVER_IN_TIME = {"hang": always("hang"), "drip": always("drip"), "slow": always("slow")}
+FAILING = {"403": always("403"), "500": always("500"), "lose": each_third("lose")}
+
+
+@pytest.mark.parametrize("rules", [NEVER_IN_TIME, FAILING], ids=["never-in-time", "failing"])
+def test_trouble_costs_its_budget_and_no_result_and_sync_mlflow_mends_it(
+    server: Server,
+    undisturbed: tuple[list[str], Ended, dict[str, Any]],
+    usual: float,
+    tmp_path: Path,
+    rules: dict[str, Rule],
+) -> None:
+    words, _, expected = undisturbed
+    proxies = {name: Proxy(server.port) for name in rules}
+    commands = {}
+    for name, proxy in proxies.items():
+        proxy.behave(rules[name])
+        commands[name] = copied(words, tmp_path, f"micro-{name}", f"tracking.uri={proxy.uri}")
+    for name, ended in zip(rules, together(list(commands.values())), strict=True):
+        print(f"{name}: {ended.seconds:.1f} s, with the server well {usual:.1f} s")
+        assert ended.code == 0, ended.output
+        assert ended.seconds < usual + BUDGET + NOISE
+        pd.testing.assert_frame_equal(results(commands[name]), results(words))
+        if name != "lose":  # there every repeated call succeeds
+            assert f"MLflow at {proxies[name].uri} lacks" in ended.output
+            assert "python -m ray_selfloop sync-mlflow" in ended.output
+    for name, proxy in proxies.items():
+        proxy.done.set()
+        proxy.behave(always("pass"))
+        sync(commands[name])
+        assert held(proxy.uri, f"micro-{name}") == expected
+    before = server.content()
+    for command in commands.values():
+        sync(command)
+    assert server.content() == before
+
+
+def test_training_beside_a_dead_server_takes_its_usual_time(
+    undisturbed: tuple[list[str], Ended, dict[str, Any]], proxy: Proxy, tmp_path: Path
+) -> None:
+    words, well, expected = undisturbed
+    proxy.close()
+    name = "micro-dead"
+    words_of_dead = [*words, f"name={name}", f"storage={tmp_path}", f"tracking.uri={proxy.uri}"]
+    dead = timed(words_of_dead)
+    assert dead.code == 0, dead.output
+    assert "ConnectionRefusedError" in dead.output
+    pd.testing.assert_frame_equal(results(words_of_dead), results(words))
+    mine, theirs = records(words_of_dead), records(words)
+    assert {key: r.files for key, r in mine.items()} == {key: r.files for key, r in theirs.items()}
+    for what, ended, found in (("well", well, theirs), ("dead", dead, mine)):
+        stages = sum(record.seconds for record in found.values())
+        print(f"server {what}: {ended.seconds:.1f} s, {stages:.1f} s of it in stages")
+    assert dead.seconds < 1.5 * well.seconds + tracking.PREPARE_SECONDS + BUDGET
+    proxy.open()
+    sync(words_of_dead)
+    assert without_times(held(proxy.uri, name)) == without_times(expected)
+
+
+def without_times(found: dict[str, Any]) -> dict[str, Any]:
+    """A sweep that was computed again was published at other times."""
+    return {
+        key: {
+            **run,
+            "info": run["info"][:2],
+            "points": [[name, step, value] for name, step, value, _ in run["points"]],
+        }
+        for key, run in found.items()
+    }
+
+
+def test_a_server_killed_in_a_batch_and_started_again_is_completed(
+    server: Server,
+    undisturbed: tuple[list[str], Ended, dict[str, Any]],
+    proxy: Proxy,
+    tmp_path: Path,
+) -> None:
+    words, _, expected = undisturbed
+    name = "micro-killed"
+    command = copied(words, tmp_path, name, f"tracking.uri={proxy.uri}")
+
+    def rule(call: Call) -> str:
+        if "log-batch" in call.path and server.process.poll() is None:
+            threading.Thread(target=server.kill).start()
+        return "pass"
+
+    proxy.behave(rule)
+    ended = timed(command)
+    assert ended.code == 0, ended.output
+    assert "python -m ray_selfloop sync-mlflow" in ended.output
+    pd.testing.assert_frame_equal(results(command), results(words))
+    server.start()
+    proxy.behave(always("pass"))
+    subprocess.run(
+        [sys.executable, "-m", "ray_selfloop", "sync-mlflow", *command], check=True, timeout=LIMIT
+    )
+    assert held(proxy.uri, name) == expected
+    before = server.content()
+    sync(command)
+    assert server.content() == before
