@@ -11,7 +11,7 @@ ARG RAY_IMAGE=rayproject/ray:2.60.0-py311-cpu
 FROM ${RAY_IMAGE}
 
 ARG PIP_EXTRA_INDEX_URL=
-# Not PYTHONDONTWRITEBYTECODE: without bytecode every worker compiles everything anew, 4 times slower
+# Not PYTHONDONTWRITEBYTECODE: every worker would compile everything anew, and start 4 times slower
 ENV HF_HOME=/home/ray/cache/huggingface \
     RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 \
     RAY_USAGE_STATS_ENABLED=0 \
@@ -23,13 +23,14 @@ WORKDIR /home/ray/ray-selfloop
 # Owned by uid 1000, `ray` in the base image, as what is mounted there (token, MLflow's volume)
 RUN mkdir -p "$HOME/.ray" "$HOME/mlflow" "$HF_HOME"
 
-# Packages first: this layer of gigabytes changes with the lock, not with the code
+# Packages first: this layer of gigabytes changes with the lock, not with the code. boto3 is for the
+# head: Ray's autoscaler and MLflow's artifacts.
 COPY --chown=ray:users pyproject.toml requirements.lock ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
     print(*project['dependencies'], *project['optional-dependencies']['s3'], sep='\n')" \
     > dependencies.txt \
     && pip install --no-cache-dir --compile --constraint requirements.lock \
-    --requirement dependencies.txt
+    --requirement dependencies.txt boto3
 
 COPY --chown=ray:users README.md LICENSE ./
 COPY --chown=ray:users ray_selfloop ray_selfloop

@@ -35,3 +35,7 @@ class StageError(SelfLoopError):
 
 class WorkerLost(SelfLoopError):  # noqa: N818  (it says what happened to whom)
     """The process that computed a stage is gone; the stage is tried again."""
+
+
+class MachineLost(WorkerLost):
+    """The machine of that process is gone too."""

@@ -9,10 +9,11 @@ believes only a record. Knows nothing of what a stage means.
 import contextlib
 import json
 import platform
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +28,7 @@ from ray_selfloop.graph import Stage, digest
 
 PACKAGES = ("ray-selfloop", "torch", "torchvision", "numpy", "open_clip_torch", "timm", "ray")
 FORMAT = 1
+PLACE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # an attempt, and files inside it
 SEAL = "seal"  # in a record's file: the digest of all else that stands there
 
 
@@ -275,13 +277,17 @@ def _parse(place: str, key: str, content: bytes) -> Record:
         seal = values.pop(SEAL)
         sound = seal == digest(values)
         record = Record(**values)
+        strange = [n for n in (record.attempt, *record.files) if not PLACE.fullmatch(n)]
+        files = {name: (int(size), str(sha)) for name, (size, sha) in record.files.items()}
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise CorruptRecord(f"{key}: {place} is not a record ({error})") from error
     if not sound:
         raise CorruptRecord(f"{key}: the content of {place} has changed")
     if record.key != key:
         raise CorruptRecord(f"{key}: {place} describes another stage, {record.key}")
-    return record
+    if strange:
+        raise CorruptRecord(f"{key}: {place} names {strange[0]!r:.100}, no file of an attempt")
+    return replace(record, files=files)
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ray_selfloop.errors import CorruptRecord, StorageError
-from ray_selfloop.graph import Stage
+from ray_selfloop.graph import Stage, digest
 from ray_selfloop.stages.inputs import Inputs, save_array
 from ray_selfloop.store import Record, Store
 
@@ -324,3 +324,28 @@ def test_what_a_stage_left_unfinished_goes_once_it_is_published(tmp_path: Path) 
     with store.attempt(stage.key) as folder:
         store.publish(stage, folder, {}, 0.0)
     assert not list((tmp_path / "unfinished").iterdir())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"attempt": "../../../.."},
+        {"attempt": "/etc"},
+        {"files": {"../../secret": [1, "x"]}},
+        {"files": {"a/../../b": [1, "x"]}},
+        {"files": {"": [1, "x"]}},
+        {"files": [1]},
+        {"files": {"a.npy": 3}},
+    ],
+    ids=str,
+)
+def test_a_record_that_leads_out_of_its_attempt_is_not_believed(
+    store: Store, harm: dict[str, object]
+) -> None:
+    publish(store)
+    path = store.folder(STAGE.key) / "record.json"
+    values = {**json.loads(path.read_text()), **harm}
+    values.pop("seal")
+    path.write_text(json.dumps({**values, "seal": digest(values)}))
+    with pytest.raises(CorruptRecord, match=STAGE.key):
+        store.find(STAGE.key)

@@ -143,7 +143,11 @@ def there_is_a_gpu(cluster: Cluster) -> Iterator[str]:
 
 
 def spot_falls_back(cluster: Cluster) -> Iterator[str]:
-    """Each spot type has an on-demand type of equal shape and lower priority beside it."""
+    """Each spot type has an on-demand type of equal shape and lower priority beside it.
+
+    Equal, because the autoscaler looks at the fit before the priority: with fewer slots beside the
+    same GPU the on-demand type would come first.
+    """
     for spot in (worker for worker in cluster.workers if worker.spot):
         alike = [
             other

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import ray
 
@@ -202,12 +203,15 @@ class Scheduler:
 
     def _stream(self, stage: Stage, gpus: float) -> None:
         """Run a stream to its end."""
-        error = None
+        error, before = None, losses.alive()
         try:
             stream(stage, self.root, self.cluster.resources.sampling_workers, gpus)
         except Exception as problem:
             error = problem
-        self._streams.put(outcome_of(stage.key, error))
+        outcome = outcome_of(stage.key, error)
+        if outcome.lost and outcome.place is None and losses.one_died(before):
+            outcome = replace(outcome, place="")
+        self._streams.put(outcome)
 
     def _collect(self) -> None:
         """Take in every outcome that has arrived."""

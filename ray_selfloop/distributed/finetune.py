@@ -1,8 +1,8 @@
 """A fine-tune on several workers through Ray Train; the fine-tune itself is plain torch.
 
 Ray Train starts the workers and their process group. Every worker reads the same store; the first
-one writes. A lost worker starts all again, and they go on from the last checkpoint; an error
-of the code is not tried again.
+one writes. A lost worker ends the attempt: the driver makes another, which goes on from the last
+checkpoint.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 import ray
 from ray import train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from ray_selfloop.distributed.cluster import STAGE_CPUS, workers
-from ray_selfloop.distributed.losses import RETRIES
-from ray_selfloop.errors import StageError
+from ray_selfloop.distributed import losses
+from ray_selfloop.distributed.cluster import STAGE_CPUS, hold_memory, workers
+from ray_selfloop.errors import MachineLost, StageError, WorkerLost
 from ray_selfloop.generators.world import PeerLost, World
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import diffusion
@@ -34,11 +34,15 @@ def run(stage: Stage, root: str, gpus: float) -> None:
     if store.find(stage.key):
         return
     with store.attempt(stage.key) as folder:
-        notes = Notes(store, stage, folder.name)
-        _train(stage, root, folder.name, gpus)
-        error = notes.read(FAILED)
-        if error is not None:
-            raise StageError(error)
+        notes, before = Notes(store, stage, folder.name), losses.alive()
+        try:
+            _train(stage, root, folder.name, gpus)
+        except TrainingFailedError as error:
+            said = notes.read(FAILED)
+            if said is not None:
+                raise StageError(said) from None
+            kind = MachineLost if losses.one_died(before) else WorkerLost
+            raise kind(str(error).strip().splitlines()[-1]) from None
         note = notes.read(DONE)
         assert note is not None, "the first worker has ended, and not by an error"
         done, seconds = json.loads(note), time.monotonic() - started
@@ -57,11 +61,7 @@ def _train(stage: Stage, root: str, attempt: str, gpus: float) -> None:
                 use_gpu=bool(gpus),
                 resources_per_worker={"CPU": STAGE_CPUS, **({"GPU": gpus} if gpus else {})},
             ),
-            run_config=RunConfig(
-                name=stage.key,
-                storage_path=scratch,
-                failure_config=FailureConfig(max_failures=RETRIES),
-            ),
+            run_config=RunConfig(name=stage.key, storage_path=scratch),
         ).fit()
 
 
@@ -80,15 +80,14 @@ class Notes:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    """One worker. Ray Train starts all again after an error; then there is nothing left to do."""
+    """One worker."""
     stage, store = config["stage"], Store(config["root"])
     notes = Notes(store, stage, config["attempt"])
-    if notes.read(FAILED) is not None:
-        return
+    hold_memory()
     try:
         _fine_tune(stage, store, config["attempt"], notes)
     except PeerLost:
-        raise  # a lost machine is no error of the code: Ray Train starts all of them again
+        raise  # no error of the code
     except Exception as error:
         notes.write(FAILED, f"{type(error).__name__}: {error}")
         raise

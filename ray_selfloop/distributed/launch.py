@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from ray_selfloop.config import plain
 from ray_selfloop.distributed.cluster_rules import (
     PLACEHOLDER,
     RULES,
@@ -35,8 +36,8 @@ REQUIRED = ("provider.region", "available_node_types", "head_node_type", "max_wo
 def read(path: str) -> Tree | None:
     """The file's tree if it is a cluster file; None for a sweep file or what is no YAML file."""
     try:
-        tree = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        tree = plain.parsed(plain.read(Path(path)))
+    except (OSError, ConfigError, UnicodeDecodeError, ValueError, yaml.YAMLError):
         return None  # the reader of sweep files says what is wrong
     return tree if isinstance(tree, dict) and MARKS & tree.keys() else None
 

@@ -4,6 +4,7 @@ A machine that goes away is nobody's fault: its stages are tried again without l
 dies while its machine lives (out of memory, a crash) is tried again 3 times.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from ray_selfloop.errors import WorkerLost
+from ray_selfloop.errors import MachineLost, WorkerLost
 
 RETRIES = 3
+NOTICED = 20.0  # s within which Ray notices that a machine is dead
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def is_loss(error: BaseException) -> bool:
 
 def place_of(error: BaseException) -> str | None:
     """The machine on which the worker of a loss ran; empty: one that is gone; None: not known."""
-    if isinstance(error, NodeDiedError):
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, NodeDiedError | MachineLost):
         return ""
     return machine_of(getattr(error, "actor_id", None) or "")
 
@@ -75,6 +78,16 @@ def machine_of(actor: str) -> str | None:
 def alive() -> set[str]:
     """The machines that live, by their ids."""
     return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def one_died(before: Collection[str], patience: float = NOTICED) -> bool:
+    """Whether a machine of those that lived ``before`` is dead; Ray may take a while to notice."""
+    deadline = time.monotonic() + patience
+    while set(before) <= alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(1.0)
+    return True
 
 
 class Losses:

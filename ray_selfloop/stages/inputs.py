@@ -47,7 +47,7 @@ class Inputs:
     def array(self, name: str, file: str) -> NDArray[Any]:
         """A published array, memory-mapped; writing to it changes a private copy alone."""
         path = self.store.path(self.record(name), f"{file}.npy")
-        loaded: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+        loaded: NDArray[Any] = np.lib.format.open_memmap(path, mode="c")  # refuses objects
         return loaded
 
     def encoded(self, name: str, column: str) -> EncodedFile:

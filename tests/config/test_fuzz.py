@@ -151,7 +151,7 @@ def test_settings_near_the_edges_are_planned_or_refused(seed: int, tmp_path: Pat
 
 # --- what YAML can do besides --------------------------------------------------------------------
 
-VERB = "status"  # it reads sweep files as every verb does, and nothing before them
+VERB = "validate"
 
 TEXTS: dict[str, tuple[str | bytes, str]] = {
     # expansion

@@ -6,8 +6,8 @@ import pytest
 import ray
 from ray.exceptions import NodeDiedError, WorkerCrashedError
 
-from ray_selfloop.distributed.losses import RETRIES, Losses, alive, outcome_of
-from ray_selfloop.errors import StageError, WorkerLost
+from ray_selfloop.distributed.losses import RETRIES, Losses, alive, one_died, outcome_of
+from ray_selfloop.errors import MachineLost, StageError, WorkerLost
 
 
 def test_a_worker_that_dies_on_a_living_machine_is_tried_again_three_times() -> None:
@@ -80,7 +80,9 @@ def test_a_process_that_is_gone_is_a_loss() -> None:
     assert isinstance(error, WorkerCrashedError)
     assert outcome_of("a", error).lost
     assert outcome_of("a", error).place is None
-    assert outcome_of("a", ended(loses.remote())).lost
+    found = outcome_of("a", ended(loses.remote()))
+    assert found.lost
+    assert found.place is None
 
 
 def test_an_actor_that_is_gone_is_a_loss_on_its_machine() -> None:
@@ -93,3 +95,18 @@ def test_a_machine_that_is_gone_is_known_as_such() -> None:
     found = outcome_of("a", NodeDiedError("spot"))
     assert found.lost
     assert found.place == ""
+
+
+@ray.remote(max_retries=0)
+def loses_its_machine() -> None:
+    raise MachineLost("a peer's machine is gone")
+
+
+def test_a_peers_machine_that_is_gone_is_known_as_such() -> None:
+    found = outcome_of("a", ended(loses_its_machine.remote()))
+    assert (found.lost, found.place) == (True, "")
+
+
+def test_machines_that_live_have_not_died() -> None:
+    assert not one_died(alive(), patience=0.0)
+    assert one_died({*alive(), "spot"}, patience=0.0)

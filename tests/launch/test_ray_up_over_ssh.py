@@ -1,6 +1,6 @@
 """`ray up` over ssh onto this machine, with the shipped start commands.
 
-The machine stands in for the head, and ssh's settings for what its container would set. Not run: the
+The machine stands in for the head, ssh's settings for what its container would set. Not run: the
 commands that begin with `ray stop`, which would end every Ray on the machine; Docker; workers.
 """
 
@@ -92,7 +92,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 
 def _ssh_server(head: Head) -> subprocess.Popen[bytes]:
-    """sshd on the loopback interface; sessions get the head's home and its container's variables."""
+    """sshd on loopback; its sessions get the head's home and its container's variables."""
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", head.laptop / name]
         subprocess.run(command, check=True)

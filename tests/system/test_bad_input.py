@@ -109,7 +109,8 @@ def test_a_reserve_that_is_too_small(tmp_path: Path) -> None:
 def test_more_gpus_than_there_are(tmp_path: Path) -> None:
     words = ("resources.gpus_per_trial=64", f"storage={tmp_path / 'store'}")
     said = refused(tmp_path, *words, RAY_ADDRESS="")
-    assert said.startswith("resources.gpus_per_trial: 64 GPU asked for, the cluster has ")
+    assert said.startswith("resources.gpus_per_trial: ")
+    assert "asks one machine for 64 GPU, 1 slot, and no machine of the cluster has that" in said
 
 
 def test_an_unknown_verb(tmp_path: Path) -> None:

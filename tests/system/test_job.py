@@ -56,13 +56,16 @@ def _answers(port: int) -> bool:
 
 
 def _until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait for a condition, as long as ``process`` runs."""
+    """Wait for a condition, as long as ``process`` runs; shows what it said where it fails."""
     tick = threading.Event()
-    for _ in range(2 * LIMIT):
-        if true() or process.poll() is not None:
+    for _ in range(600):
+        if true():
+            return
+        if process.poll() is not None:
             break
         tick.wait(0.5)
-    assert process.poll() is None, process.communicate()
+    process.kill()
+    raise AssertionError(process.communicate()[0])
 
 
 def _environment(home: Path, **variables: str) -> dict[str, str]:
@@ -82,6 +85,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     command = [
         *(BIN / "ray", "start", "--head", "--block", f"--port={gcs}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        f"--dashboard-agent-listen-port={_free_port()}",  # of jobs too: else one head a machine
         *("--num-cpus=2", '--resources={"slot": 2}', f"--temp-dir={short}"),
         "--disable-usage-stats",
     ]
