@@ -13,10 +13,11 @@ from rich.console import Console
 
 from ray_selfloop import loop, tracking
 from ray_selfloop.graph import Node, line_of
-from ray_selfloop.planning import Plan
+from ray_selfloop.planning import Plan, tracking_uri
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import terminal
 from ray_selfloop.stages.run import execute
+from ray_selfloop.store import check_storage
 
 if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler
@@ -54,7 +55,7 @@ class Run:
     @property
     def tracking_uri(self) -> str:
         """Where MLflow keeps this sweep."""
-        return self.plan.sweep.tracking.uri or tracking.default_uri(self.plan.store.root)
+        return tracking_uri(self.plan.sweep, self.plan.store.address)
 
     def execute(self, interrupted: threading.Event) -> None:
         """Compute what is missing: first the loop, then the measurements of what it published."""
@@ -116,6 +117,7 @@ class Run:
         from ray_selfloop.distributed.driver import Scheduler
 
         cluster = connect(self.plan.sweep.resources)
+        check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
         self.warnings += tracking.prepare(self.tracking_uri)
         root = str(self.plan.store.root)

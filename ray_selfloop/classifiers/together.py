@@ -7,8 +7,8 @@ up to rounding, which training amplifies: never use it where results must be the
 Knows nothing of who is placed where.
 """
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from ray_selfloop import seeding
-from ray_selfloop.classifiers import train, weights, zoo
+from ray_selfloop.classifiers import train, zoo
 from ray_selfloop.classifiers.augment import augmented
-from ray_selfloop.classifiers.train import Examples, Look, Trained
+from ray_selfloop.classifiers.train import Examples, Run, Trained
 from ray_selfloop.config.training import Training
 
 SMALL = ("lenet",)
@@ -48,92 +48,38 @@ def train_together(
     weights; the others go on until the last has ended.
     """
     assert possible(name, examples), name
-    steps = train.budget(len(examples.train.labels), training)
-    every = train.look_steps(len(examples.train.labels), training)
-    runs = [_Run(name, examples, training, seed, device) for seed in seeds]
-    stack = _Stack([run.network for run in runs], training, steps)
+    runs = [Run(name, examples, training, seed, device) for seed in seeds]
+    stack = _Stack([run.network for run in runs], training, runs[0].steps)
     batches = _Batches(examples, training.batch_size, seeds, device)
     losses: list[Tensor] = []
-    for step in range(1, steps + 1):
+    for step in range(1, runs[0].steps + 1):
         losses.append(stack.step(*batches.next()))
-        if step % every and step < steps:
+        if not runs[0].due(step):
             continue
         means = torch.stack(losses).mean(0).tolist()
         losses.clear()
         for run, mean in zip(runs, means, strict=True):
-            run.look(step, mean, stack.rate, last=step == steps)
+            run.look(step, mean, stack.rate)
         if all(run.outcome for run in runs):
             break
     return [run.trained() for run in runs]
-
-
-class _Run:
-    """One of the seeds: its network, and how it stands by its looks at the held-out images."""
-
-    def __init__(
-        self, name: str, examples: Examples, training: Training, seed: int, device: torch.device
-    ) -> None:
-        side = training.seen_size(examples.side)
-        built = zoo.build(name, examples.num_classes, side, training.pretrained, None, seed)
-        self.name, self.network, self.device = name, built.to(device), device
-        self.examples, self.training = examples, training
-        self.best, self.history, self.outcome = train._Best(training), list[Look](), ""
-
-    def look(self, step: int, train_loss: float, learning_rate: float, last: bool) -> None:
-        """Measure the held-out images after ``step``; nothing once the seed has ended."""
-        if self.outcome:
-            return
-        held_out, batch = self.examples.held_out, self.training.batch_size
-        accuracy, loss = train._held_out(self.network, held_out, batch, self.device)
-        self.best.offer(self.network, step, accuracy, loss)
-        self.history.append(
-            {
-                "step": float(step),
-                "learning_rate": learning_rate,
-                "train_loss": train_loss,
-                "held_out_loss": loss,
-                "held_out_accuracy": accuracy,
-            }
-        )
-        if not math.isfinite(train_loss):
-            self.outcome = "diverged"
-        elif last:
-            self.outcome = "budget"
-        elif self.best.gives_up(step):
-            self.outcome = "early_stopped"
-
-    def trained(self) -> Trained:
-        """The best weights, in a memory of their own, and how they came about."""
-        assert self.best.state is not None, "every first look is the best so far"
-        self.network.load_state_dict(self.best.state)
-        network = self.network.to(memory_format=torch.channels_last).eval()
-        held_out, batch = self.examples.held_out, self.training.batch_size
-        outputs = train.logits(network, held_out.images, batch, self.device)
-        return Trained(
-            network=network,
-            history=self.history,
-            steps=int(self.history[-1]["step"]),
-            best_step=self.best.step,
-            best_epoch=self.best.step * batch / len(self.examples.train.labels),
-            held_out_accuracy=float((outputs.argmax(1) == held_out.labels).mean()),
-            outcome=self.outcome,
-            collapsed=train.collapsed(outputs, held_out.labels),
-            recipe=self.training.recipe,
-            source=weights.source(self.name, self.training.pretrained),
-        )
 
 
 class _Batches:
     """Training batches of several seeds, without end; the images lie on the device once."""
 
     def __init__(
-        self, examples: Examples, batch_size: int, seeds: Sequence[int], device: torch.device
+        self,
+        examples: Examples,
+        batch_size: int,
+        seeds: Sequence[int],
+        device: torch.device,
     ) -> None:
         n = len(examples.train.labels)
-        self.images = train._tensor(np.asarray(examples.train.images), device)
+        self.images = train.tensor_of(np.asarray(examples.train.images), device)
         self.labels = torch.tensor(examples.train.labels, device=device)
         self.augment, self.side = examples.augment, examples.side
-        self.rows = [train._rows(n, batch_size, seeding.derive(s, "order")) for s in seeds]
+        self.rows = [train.shuffled_rows(n, batch_size, seeding.derive(s, "order")) for s in seeds]
         self.draws = [
             torch.Generator().manual_seed(seeding.derive(s, "augmentation")) for s in seeds
         ]
@@ -155,17 +101,13 @@ class _Stack:
     def __init__(self, networks: Sequence[zoo.Classifier], training: Training, steps: int) -> None:
         layers = [nn.Sequential(net.trunk, net.tail).train() for net in networks]
         stacked, _ = stack_module_state(layers)
-        self.weights: dict[str, Tensor] = {n: nn.Parameter(w) for n, w in stacked.items()}
+        self.weights: dict[str, nn.Parameter] = {n: nn.Parameter(w) for n, w in stacked.items()}
         for i, own in enumerate(layers):
             for name, weight in own.named_parameters():
                 weight.data = self.weights[name].data[i]
-        everything = nn.ParameterList(self.weights.values())
+        everything = list(self.weights.values())
         self.layers, self.side = layers[0], networks[0].side
-        self.optimiser, self.schedule = train._optimiser(
-            everything,  # type: ignore[arg-type]  # it asks for parameters alone
-            training,
-            steps,
-        )
+        self.optimiser, self.schedule = train.optimiser_of(everything, training, steps)
 
     @property
     def rate(self) -> float:
@@ -178,7 +120,7 @@ class _Stack:
         Each depends on its own weights alone, so the gradient of their sum is each one's own.
         """
 
-        def logits(weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        def logits(weights: dict[str, Any], images: Tensor) -> Tensor:
             return functional_call(self.layers, weights, (images,))
 
         if images.shape[-1] != self.side:

@@ -5,7 +5,7 @@ images come from, of subgroups or of the loop. At one thread the result is bit-i
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -83,14 +83,17 @@ class Trained:
     source: str
 
 
-def _tensor(images: Images, device: torch.device) -> Tensor:
+def tensor_of(images: Images, device: torch.device) -> Tensor:
     writable = np.require(images, requirements=("C", "W"))  # a copy only of a read-only array
     return torch.from_numpy(writable).to(device)
 
 
 @torch.no_grad()
 def in_batches(
-    function: Callable[[Tensor], Tensor], images: ImageSource, batch_size: int, device: torch.device
+    function: Callable[[Tensor], Tensor],
+    images: ImageSource,
+    batch_size: int,
+    device: torch.device,
 ) -> Floats:
     """``function`` of normalised batches of one fixed shape, joined: float32 ``(n, ...)``.
 
@@ -101,7 +104,7 @@ def in_batches(
     for start in range(0, len(images), batch_size):
         batch = images[np.arange(start, min(start + batch_size, len(images)))]
         missing = np.repeat(batch[:1], batch_size - len(batch), axis=0)
-        out = function(zoo.normalised(_tensor(np.concatenate([batch, missing]), device)))
+        out = function(zoo.normalised(tensor_of(np.concatenate([batch, missing]), device)))
         parts.append(out[: len(batch)].float().cpu().numpy())
     return np.concatenate(parts)
 
@@ -151,7 +154,7 @@ def looks(n: int, training: Training) -> int:
     return math.ceil(budget(n, training) / look_steps(n, training))
 
 
-def _rows(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+def shuffled_rows(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Batches of row numbers, all of one size, cut from one permutation after another."""
     draw = torch.Generator().manual_seed(seed)
     left = torch.empty(0, dtype=torch.int64)
@@ -162,12 +165,12 @@ def _rows(n: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         left = left[batch_size:]
 
 
-def _optimiser(
-    network: zoo.Classifier, training: Training, steps: int
+def optimiser_of(
+    weights: Iterable[torch.nn.Parameter], training: Training, steps: int
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
     """Adam with the recipe's schedule: cosine to zero over ``steps``, or constant (``paper``)."""
     adam = torch.optim.Adam(
-        [weight for weight in network.parameters() if weight.requires_grad],
+        [weight for weight in weights if weight.requires_grad],
         lr=training.initial_learning_rate,
         weight_decay=training.weight_decay,
         fused=True,
@@ -207,7 +210,7 @@ class _OnDevice:
     """Batches of images that all lie on the device: ``next(rows)``."""
 
     def __init__(self, images: Images, rows: Iterator[Tensor], device: torch.device) -> None:
-        self.images, self.rows = _tensor(images, device), rows
+        self.images, self.rows = tensor_of(images, device), rows
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Rows ``(b,)`` and their images, uint8, both on the device."""
@@ -234,7 +237,7 @@ class _Decoded:
         """Rows ``(b,)`` and their images, uint8, both on the device."""
         rows, images = self._coming.result()
         self._coming = self._ahead.submit(self._read)
-        return rows.to(self.device), _tensor(images, self.device)
+        return rows.to(self.device), tensor_of(images, self.device)
 
     def close(self) -> None:
         """Give up the batch under way."""
@@ -249,7 +252,7 @@ class _Batches:
     ) -> None:
         self.labels = torch.tensor(examples.train.labels, device=device)
         self.augment, self.side = examples.augment, examples.side
-        rows = _rows(len(self.labels), batch_size, seeding.derive(seed, "order"))
+        rows = shuffled_rows(len(self.labels), batch_size, seeding.derive(seed, "order"))
         images = _framed(examples.train.images, examples.augment)
         self.source = (
             _OnDevice(images, rows, device)
@@ -272,7 +275,10 @@ def _framed(images: ImageSource, augment: str) -> ImageSource:
 
 
 def _held_out(
-    network: zoo.Classifier, held_out: LabeledImages, batch_size: int, device: torch.device
+    network: zoo.Classifier,
+    held_out: LabeledImages,
+    batch_size: int,
+    device: torch.device,
 ) -> tuple[float, float]:
     """Accuracy and mean cross-entropy on the held-out images; back in training mode after."""
     network.eval()
@@ -283,69 +289,116 @@ def _held_out(
     return accuracy, float(F.cross_entropy(outputs.double(), labels))
 
 
-class _Fit:
-    """One training in progress: optimiser steps in place, looks at the held-out images."""
+class Run:
+    """One seed's training apart from its steps: the network, and how it stands by its looks.
+
+    steps, every: the budget, and steps between two looks. outcome: empty while it goes on.
+    """
 
     def __init__(
         self,
-        network: zoo.Classifier,
+        name: str,
         examples: Examples,
         training: Training,
         seed: int,
         device: torch.device,
     ) -> None:
+        scratch = training.pretrained is False and training.recipe == "default"
+        self.network = zoo.build(
+            name,
+            examples.num_classes,
+            training.seen_size(examples.side),
+            training.pretrained,
+            training.batchnorm_momentum if scratch else None,
+            seed,
+        ).to(device)
+        if training.backbone == "frozen":
+            self.network.freeze()
+        self.network.train()
         n = len(examples.train.labels)
-        self.network, self.held_out, self.device = network, examples.held_out, device
-        self.batch_size = training.batch_size
-        self.batches = _Batches(examples, training.batch_size, seed, device)
-        self.steps = budget(n, training)
-        self.every = look_steps(n, training)
-        self.optimiser, self.schedule = _optimiser(network, training, self.steps)
+        self.name, self.examples, self.training = name, examples, training
+        self.device, self.outcome = device, ""
+        self.steps, self.every = budget(n, training), look_steps(n, training)
         self.best, self.history = _Best(training), list[Look]()
 
-    def _step(self) -> Tensor:
-        """One optimiser step; the batch's mean cross-entropy before it."""
-        images, labels = self.batches.next()
-        loss = F.cross_entropy(self.network(images), labels)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
-        self.schedule.step()
-        return loss.detach()
+    def due(self, step: int) -> bool:
+        """Whether the held-out images are looked at after ``step``."""
+        return step % self.every == 0 or step == self.steps
 
-    def _look(self, step: int, train_loss: float) -> None:
-        """Measure the held-out images after ``step`` and keep the weights if they are the best."""
-        accuracy, loss = _held_out(self.network, self.held_out, self.batch_size, self.device)
+    def look(
+        self,
+        step: int,
+        train_loss: float,
+        learning_rate: float,
+        on_look: OnLook | None = None,
+    ) -> None:
+        """Measure the held-out images after ``step``; keep the best weights, see whether it ends.
+
+        train_loss: mean since the last look. Nothing happens once the run has ended.
+        """
+        if self.outcome:
+            return
+        held_out, batch = self.examples.held_out, self.training.batch_size
+        accuracy, loss = _held_out(self.network, held_out, batch, self.device)
         self.best.offer(self.network, step, accuracy, loss)
         self.history.append(
             {
                 "step": float(step),
-                "learning_rate": float(self.schedule.get_last_lr()[0]),
+                "learning_rate": learning_rate,
                 "train_loss": train_loss,
                 "held_out_loss": loss,
                 "held_out_accuracy": accuracy,
             }
         )
+        told_to_stop = on_look is not None and on_look(self.history[-1])
+        if not math.isfinite(train_loss):
+            self.outcome = "diverged"
+        elif step == self.steps:
+            self.outcome = "budget"
+        elif self.best.gives_up(step):
+            self.outcome = "early_stopped"
+        elif told_to_stop:
+            self.outcome = "stopped"
 
-    def run(self, on_look: OnLook | None) -> str:
-        """Train until the budget, patience or the numbers are at an end; the outcome."""
-        self.network.train()
-        losses: list[Tensor] = []
-        for step in range(1, self.steps + 1):
-            losses.append(self._step())
-            if step % self.every and step < self.steps:
-                continue
-            train_loss = float(torch.stack(losses).mean())
+    def trained(self) -> Trained:
+        """The best weights and how they came about."""
+        if self.best.state is not None:
+            self.network.load_state_dict(self.best.state)
+        network = self.network.to(memory_format=torch.channels_last).eval()
+        held_out, batch = self.examples.held_out, self.training.batch_size
+        outputs = logits(network, held_out.images, batch, self.device)
+        return Trained(
+            network=network,
+            history=self.history,
+            steps=int(self.history[-1]["step"]),
+            best_step=self.best.step,
+            best_epoch=self.best.step * batch / len(self.examples.train.labels),
+            held_out_accuracy=float((outputs.argmax(1) == held_out.labels).mean()),
+            outcome=self.outcome,
+            collapsed=collapsed(outputs, held_out.labels),
+            recipe=self.training.recipe,
+            source=weights.source(self.name, self.training.pretrained),
+        )
+
+
+def _steps(run: Run, batches: _Batches, on_look: OnLook | None) -> None:
+    """Optimiser steps on one network, with its looks, until it ends."""
+    optimiser, schedule = optimiser_of(run.network.parameters(), run.training, run.steps)
+    losses: list[Tensor] = []
+    for step in range(1, run.steps + 1):
+        images, labels = batches.next()
+        loss = F.cross_entropy(run.network(images), labels)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.detach())
+        if run.due(step):
+            mean = float(torch.stack(losses).mean())
             losses.clear()
-            self._look(step, train_loss)
-            told_to_stop = on_look is not None and on_look(self.history[-1])
-            if not math.isfinite(train_loss):
-                return "diverged"
-            if step < self.steps and self.best.gives_up(step):
-                return "early_stopped"
-            if step < self.steps and told_to_stop:
-                return "stopped"
-        return "budget"
+            run.look(step, mean, float(schedule.get_last_lr()[0]), on_look)
+            if run.outcome:
+                return
 
 
 def train(
@@ -364,36 +417,11 @@ def train(
     on_look: told of every look; whether it is there changes no number.
     Raises ConfigError and DataError as ``zoo.build``.
     """
-    scratch = training.pretrained is False and training.recipe == "default"
-    network = zoo.build(
-        name,
-        examples.num_classes,
-        training.seen_size(examples.side),
-        training.pretrained,
-        training.batchnorm_momentum if scratch else None,
-        seed,
-    ).to(device)
-    if training.backbone == "frozen":
-        network.freeze()
-    fit = _Fit(network, examples, training, seed, device)
+    run = Run(name, examples, training, seed, device)
+    batches = _Batches(examples, training.batch_size, seed, device)
     try:
         with zoo.drawing_from(seeding.derive(seed, "dropout"), device):
-            outcome = fit.run(on_look)
+            _steps(run, batches, on_look)
     finally:
-        fit.batches.source.close()
-    if fit.best.state is not None:
-        network.load_state_dict(fit.best.state)
-    network.eval()
-    outputs = logits(network, examples.held_out.images, training.batch_size, device)
-    return Trained(
-        network=network,
-        history=fit.history,
-        steps=int(fit.history[-1]["step"]),
-        best_step=fit.best.step,
-        best_epoch=fit.best.step * training.batch_size / len(examples.train.labels),
-        held_out_accuracy=float((outputs.argmax(1) == examples.held_out.labels).mean()),
-        outcome=outcome,
-        collapsed=collapsed(outputs, examples.held_out.labels),
-        recipe=training.recipe,
-        source=weights.source(name, training.pretrained),
-    )
+        batches.source.close()
+    return run.trained()

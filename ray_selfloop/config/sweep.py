@@ -57,9 +57,8 @@ class Resources(Settings):
         default_factory=dict,
         description="Per network: GPUs of one trial, where they differ from gpus_per_trial.",
     )
-    gpus_per_generator: float = Field(
+    gpus_per_generator: Gpus = Field(
         default=0.0,
-        ge=0,
         description="GPUs of generator training (of each worker where it has several) and of one "
         "pair of drawing and scoring workers.",
     )

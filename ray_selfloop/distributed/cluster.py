@@ -66,6 +66,11 @@ class Cluster:
     machines: tuple[NodeType, ...] = ()
     open: bool = False
 
+    @property
+    def nodes(self) -> int:
+        """Machines that there can be; two where that is not known."""
+        return max(nodes.count(self.machines), 2 if self.open else 1)
+
     def gpus_of(self, stage: Stage) -> float:
         """GPUs of a stage, or of each of its workers (a pair of a stream's workers is one)."""
         if stage.kind in GENERATING:
@@ -92,7 +97,7 @@ class Cluster:
         """Raise ResourceError where a stage could only wait for ever."""
         if self.open:
             return
-        asked = {_who(stage): self.ask(stage) for stage in stages}
+        asked = {self._who(stage): self.ask(stage) for stage in stages}
         nodes.check({who: ask.piece for who, ask in asked.items()}, self.machines)
         for who, ask in asked.items():
             most = nodes.most(ask.piece, self.machines)
@@ -101,6 +106,20 @@ class Cluster:
                     f"{who} asks for {ask.count} times ({nodes.amounts(ask.piece)}) at once, and "
                     f"the cluster can hold that {most} times ({nodes.listed(self.machines)})"
                 )
+
+    def _who(self, stage: Stage) -> str:
+        """A stage as people know it, with the setting that says how much it asks for."""
+        if stage.kind == "classifier":
+            network = stage.config["network"]
+            own = network in self.resources.gpus_of
+            setting = f"gpus_of.{network}" if own else "gpus_per_trial"
+            return f"resources.{setting}: a trial of {network}"
+        if stage.kind == "samples":
+            return "resources.sampling_workers: a stream"
+        if workers(stage) > 1:
+            return "generator.workers: a fine-tune"
+        setting = "gpus_per_generator" if stage.kind in GENERATING else "gpus_per_trial"
+        return f"resources.{setting}: stage {stage.kind}"
 
 
 def workers(stage: Stage) -> int:
@@ -112,18 +131,6 @@ def workers(stage: Stage) -> int:
 
 def _gpu(amount: float) -> dict[str, float]:
     return {"GPU": amount} if amount else {}
-
-
-def _who(stage: Stage) -> str:
-    """A stage as people know it, with the setting that says how much it asks for."""
-    if stage.kind == "classifier":
-        return f"resources.gpus_per_trial: a trial of {stage.config['network']}"
-    if stage.kind == "samples":
-        return "resources.sampling_workers: a stream"
-    if workers(stage) > 1:
-        return "generator.workers: a fine-tune"
-    setting = "gpus_per_generator" if stage.kind in GENERATING else "gpus_per_trial"
-    return f"resources.{setting}: stage {stage.kind}"
 
 
 def connect(resources: Resources) -> Cluster:

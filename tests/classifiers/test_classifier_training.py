@@ -175,7 +175,7 @@ def test_a_rest_of_one_image_does_not_stop_batchnorm(splits: Splits, n: int) -> 
 
 
 def test_every_image_is_shown_equally_often() -> None:
-    rows = training_module._rows(7, 3, 0)
+    rows = training_module.shuffled_rows(7, 3, 0)
     shown = torch.cat([next(rows) for _ in range(14)])  # 42 draws
     assert torch.bincount(shown).tolist() == [6] * 7
     assert all(sorted(shown[i : i + 7].tolist()) == list(range(7)) for i in range(0, 42, 7))

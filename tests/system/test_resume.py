@@ -90,7 +90,7 @@ def test_growing_a_sweep_computes_the_new_stages_alone(
     assert {kind: kinds.count(kind) for kind in kinds} == computed
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_killed_driver_run_again_gives_the_same_table(
     undisturbed: list[str], tmp_path: Path, seed: int
 ) -> None:
@@ -116,7 +116,7 @@ def _wait_for(root: Path, published: int, process: subprocess.Popen[str]) -> Non
         tick.wait(0.05)
 
 
-@pytest.mark.parametrize("cpus", [1, 2, 3, 4])
+@pytest.mark.parametrize("cpus", [1, 4])
 def test_the_number_of_cpus_changes_no_value(
     undisturbed: list[str], tmp_path: Path, cpus: int
 ) -> None:
@@ -137,21 +137,21 @@ def test_threads_of_the_environment_change_no_value(
     assert {key: r.files for key, r in mine.items()} == {key: r.files for key, r in theirs.items()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_says_how_to_resume_and_does(
-    undisturbed: list[str], tmp_path: Path, number: signal.Signals
+    undisturbed: list[str], tmp_path: Path
 ) -> None:
     words = [*undisturbed, f"storage={tmp_path}"]
-    process = start(words)
-    _wait_for(tmp_path, 2, process)
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # as a terminal does
-    else:
-        os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
-    assert "Traceback" not in output
-    assert f"python -m ray_selfloop.sweep {words[0]}" in output
+    for published, number in ((2, signal.SIGINT), (5, signal.SIGTERM)):
+        process = start(words)
+        _wait_for(tmp_path, published, process)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            os.kill(process.pid, number)
+        output, _ = process.communicate(timeout=LIMIT)
+        assert process.returncode == 130
+        assert "Traceback" not in output
+        assert f"python -m ray_selfloop.sweep {words[0]}" in output
     kept = attempts(tmp_path)
     code, output = run(words)
     assert code == 0, output
