@@ -110,17 +110,19 @@ class Leases:
         return ""
 
     def drop(self, key: str) -> None:
-        """Give the lease of ``key`` back."""
-        name = self._held.pop(key, "")
+        """Give the lease of ``key`` back; in trouble with the storage, when this driver ends."""
+        name = self._held.get(key, "")
         if name:
-            self._blobs.delete(name)
+            with contextlib.suppress(StorageError):
+                self._blobs.delete(name)
+                del self._held[key]
 
     def close(self) -> None:
         """Give everything back; trouble with the storage leaves it to expire."""
         self._ended.set()
+        for key in [*self._held]:
+            self.drop(key)
         with contextlib.suppress(StorageError):
-            for key in [*self._held]:
-                self.drop(key)
             self._blobs.delete(f"{DRIVERS}/{self.me.name}.json")
 
     def _go_on(self) -> None:

@@ -120,8 +120,8 @@ class Run:
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
         self.warnings += tracking.prepare(self.tracking_uri)
-        root = str(self.plan.store.root)
-        self._scheduler = Scheduler(self.progress, root, cluster, self.plan.sweep.name, self._say)
+        root, name = self.plan.store.address, self.plan.sweep.name
+        self._scheduler = Scheduler(self.progress, root, cluster, name, self._say)
         return self._scheduler
 
     def _say(self, sentence: str) -> None:

@@ -21,7 +21,7 @@ from ray_selfloop.distributed.generate import stream
 from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
 from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.distributed.waits import Elsewhere, Stalls
-from ray_selfloop.errors import CorruptRecord
+from ray_selfloop.errors import CorruptRecord, StorageError
 from ray_selfloop.graph import Node, Stage
 from ray_selfloop.leases import Leases
 from ray_selfloop.progress import Progress
@@ -251,7 +251,10 @@ class Scheduler:
         if outcome.lost:
             error = f"its worker died {losses.RETRIES + 1} times while its machine lived: {error}"
         self.progress.failed[outcome.key] = error
-        failures.publish(self._blobs, stage, error, outcome.detail)
+        try:
+            failures.publish(self._blobs, stage, error, outcome.detail)
+        except StorageError as trouble:
+            self._say(f"the failed record of {outcome.key} could not be kept: {trouble}")
 
 
 def _urgency(node: Node) -> tuple[int, int]:
