@@ -57,14 +57,20 @@ def sweep_file(name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
+def written(config: str | None, overrides: Sequence[str]) -> Tree:
+    """The settings as written: a file over what it extends, with the overrides put in."""
+    tree = _read(_find(config))
+    for override in overrides:
+        _override(tree, override)
+    return tree
+
+
 def load(config: str | None, overrides: Sequence[str]) -> tuple[Sweep, list[Scenario]]:
     """The sweep and its scenarios; raises ConfigError with one message.
 
     config: path of a sweep file, or the name of a shipped one; None runs the quickstart.
     """
-    tree = _read(_find(config))
-    for override in overrides:
-        _override(tree, override)
+    tree = written(config, overrides)
     sweep = _validated(tree, "")
     points = scenario_points(sweep.axes)
     scenarios = [_scenario(tree, point) for point in points]

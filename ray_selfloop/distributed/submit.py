@@ -130,15 +130,8 @@ def described(config: str | None, overrides: Sequence[str]) -> Job:
     apart = set(NOT_IN_A_SCENARIO)
     settings = [[one.name, one.sweep.model_dump(mode="json", exclude=apart)] for one in scenarios]
     identity = digest([sweep.name, _storage(sweep.storage), settings])
-    text = yaml.safe_dump(_written(config, overrides), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(load.written(config, overrides), sort_keys=False, allow_unicode=True)
     return Job(f"{sweep.name[:LONGEST]}-{identity[:8]}", sweep.name, text)
-
-
-def _written(config: str | None, overrides: Sequence[str]) -> load.Tree:
-    tree = load._read(load._find(config))
-    for override in overrides:
-        load._override(tree, override)
-    return tree
 
 
 def _storage(text: str) -> str:
