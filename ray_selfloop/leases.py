@@ -47,7 +47,8 @@ def this_driver() -> Driver:
 
 def _boot() -> str:
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # containers of one host differ
     return ""
 
 
@@ -120,14 +121,14 @@ class Leases:
     def close(self) -> None:
         """Give everything back; trouble with the storage leaves it to expire."""
         self._ended.set()
-        for key in [*self._held]:
-            self.drop(key)
         with contextlib.suppress(StorageError):
+            for name in self._held.values():
+                self._blobs.delete(name)
             self._blobs.delete(f"{DRIVERS}/{self.me.name}.json")
 
     def _go_on(self) -> None:
         while not self._ended.wait(self._beat):
-            with contextlib.suppress(StorageError):  # a beat that is missed is made up by the next
+            with contextlib.suppress(Exception):  # a beat that is missed is made up by the next
                 self.beat()
 
     def _holder(self, name: str) -> Driver | None:

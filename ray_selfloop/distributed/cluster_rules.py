@@ -34,7 +34,7 @@ BOUND = {
 SECRETS = {
     "an AWS access key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
     "an AWS secret": re.compile(r"aws_(secret_access_key|session_token)", re.IGNORECASE),
-    "a token of Ray": re.compile(r"RAY_AUTH_TOKEN=|\b[0-9a-f]{64}\b"),
+    "a token of Ray": re.compile(r"RAY_AUTH_TOKEN=|(?<!sha256:)\b[0-9a-f]{64}\b"),
     "a token of the Hugging Face hub": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 }

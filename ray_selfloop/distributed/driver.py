@@ -227,7 +227,8 @@ class Scheduler:
                 self._settle(arrival.get_nowait())
         if self._experiment and self._experiment.ended:
             for key in self._running_trials():
-                self._settle(Outcome(key, f"the Tune experiment ended: {self._experiment.failure}"))
+                said = f"the Tune experiment ended: {self._experiment.failure}"
+                self._settle(Outcome(key, said, lost=True))
             self._experiment = None
 
     def _settle(self, outcome: Outcome) -> None:
@@ -238,8 +239,8 @@ class Scheduler:
         self._stalls.moved()
         if not outcome.error:
             self.progress.done.add(key)
-        elif outcome.together and not outcome.lost:
-            self._apart.add(key)  # whose error it is shows when each runs alone
+        elif outcome.together:
+            self._apart.add(key)  # whose error or crash it is shows when each runs alone
         elif not (outcome.lost and self._losses.again(key, outcome.place, losses.alive())):
             self._fail(outcome)
         self._beside.discard(key)

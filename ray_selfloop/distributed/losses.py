@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import ray
 from ray.exceptions import (
     NodeDiedError,
-    RayActorError,
     RayError,
     RayTaskError,
 )
@@ -57,8 +56,8 @@ def _reason(error: BaseException) -> str:
 def is_loss(error: BaseException) -> bool:
     """Whether an error tells of a lost worker, not of the code that ran in it."""
     if isinstance(error, RayTaskError):
-        return isinstance(getattr(error, "cause", None), RayActorError | WorkerLost)
-    return isinstance(error, RayError | WorkerLost)
+        error = getattr(error, "cause", None) or error
+    return isinstance(error, RayError | WorkerLost) and not isinstance(error, RayTaskError)
 
 
 def place_of(error: BaseException) -> str | None:

@@ -103,8 +103,10 @@ class _Lost(tune.Callback):
         board = _BOARDS[self.board]
         machine = machine_of(board.workers.get(trial.trial_id, ""))
         said = Path(trial.error_file).read_text().strip() if trial.error_file else "lost"
-        for stage in board.handed_out[trial.trial_id]:
-            lost = Outcome(stage.key, said.splitlines()[-1], said, True, machine)
+        stages = board.handed_out[trial.trial_id]
+        together = len(stages) > 1
+        for stage in stages:
+            lost = Outcome(stage.key, said.splitlines()[-1], said, True, machine, together)
             board.outcomes.put(lost)
 
 

@@ -75,7 +75,10 @@ class Stalls:
         if now - self._looked < LOOK:
             return ""
         self._looked = now
-        said = nodes.waiting(nodes.status())
+        try:
+            said = nodes.waiting(nodes.status())
+        except Exception:  # a head that answers late must not end a sweep
+            return ""
         if not said:
             self._since = now
         if now - self._since < STALL or now - self._said < AGAIN:

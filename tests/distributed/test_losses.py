@@ -4,9 +4,22 @@ import os
 
 import pytest
 import ray
-from ray.exceptions import NodeDiedError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    ObjectReconstructionFailedError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
-from ray_selfloop.distributed.losses import RETRIES, Losses, alive, one_died, outcome_of
+from ray_selfloop.distributed.losses import (
+    RETRIES,
+    Losses,
+    alive,
+    is_loss,
+    one_died,
+    outcome_of,
+)
 from ray_selfloop.errors import MachineLost, StageError, WorkerLost
 
 
@@ -110,3 +123,19 @@ def test_a_peers_machine_that_is_gone_is_known_as_such() -> None:
 def test_machines_that_live_have_not_died() -> None:
     assert not one_died(alive(), patience=0.0)
     assert one_died({*alive(), "spot"}, patience=0.0)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        NodeDiedError("spot"),
+        WorkerCrashedError(),
+        ObjectLostError("00" * 28, None, ""),
+        ObjectReconstructionFailedError("00" * 28, "", "", None, ""),
+        MachineLost("gone"),
+    ],
+    ids=lambda cause: type(cause).__name__,
+)
+def test_a_loss_inside_a_task_is_a_loss(cause: Exception) -> None:
+    assert is_loss(RayTaskError("stream", "traceback", cause))
+    assert not is_loss(RayTaskError("stream", "traceback", StageError("a bug")))
