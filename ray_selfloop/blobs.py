@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ray_selfloop.errors import StorageError
+from ray_selfloop.errors import StorageError, StorageOutage
 
 EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}  # scheme and name of the extra -> the package it brings
 ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("STORAGE_EMULATOR_HOST",)}
@@ -39,7 +39,10 @@ T = TypeVar("T")
 
 
 class Blobs(Protocol):
-    """What a folder and a bucket have in common; every method raises StorageError for trouble."""
+    """What a folder and a bucket have in common; every method raises StorageError for trouble.
+
+    A bucket whose trouble may pass, but has lasted for long, is a StorageOutage.
+    """
 
     @property
     def address(self) -> str:
@@ -294,8 +297,10 @@ class Objects:
             except Exception as error:
                 _raise_plain(error, what)
                 pause = random.SystemRandom().uniform(0, wait)
-                if not _may_pass(error) or time.monotonic() + pause > deadline:
+                if not _may_pass(error):
                     raise StorageError(self._trouble(name, what, error)) from error
+                if time.monotonic() + pause > deadline:
+                    raise StorageOutage(self._trouble(name, what, error)) from error
                 time.sleep(pause)
                 wait = min(2 * wait, LONGEST_WAIT)
 

@@ -25,6 +25,10 @@ class StorageError(SelfLoopError):
     """The storage cannot be read or written (exit code 2)."""
 
 
+class StorageOutage(StorageError):  # noqa: N818  (it names what has happened)
+    """The storage has not answered for long; the same may succeed later (exit code 75)."""
+
+
 class CorruptRecord(StorageError):  # noqa: N818  (it names the thing that is damaged)
     """A published record or one of its artifacts is not what was published; it is recomputed."""
 

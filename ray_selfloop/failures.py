@@ -6,6 +6,7 @@ stage still counts as missing, so that running the sweep again tries it again.
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from ray_selfloop.blobs import Blobs
@@ -42,6 +43,8 @@ def read(blobs: Blobs, key: str) -> Failure | None:
         return None
 
 
-def forget(blobs: Blobs, key: str) -> None:
-    """A stage that has been published has no failure."""
-    blobs.delete(f"{FAILURES}/{key}.json")
+def forget(blobs: Blobs, published: Collection[str]) -> None:
+    """Delete the failed records of stages that have been published since."""
+    for name in blobs.list(FAILURES):
+        if name.rpartition("/")[2].removesuffix(".json") in published:
+            blobs.delete(name)

@@ -1,8 +1,9 @@
 """Who computes what: several drivers on one storage do not compute the same stage at once.
 
 A driver beats, and holds a lease for each stage that it has handed out. The leases of a driver that
-no longer beats are void. A lease saves work and guards nothing: of two writers of one stage the
-store lets one win, whoever held the lease. Nothing here compares clocks of two machines.
+no longer beats are void, and whoever notices clears up after it. A lease saves work and guards
+nothing: of two writers of one stage the store lets one win, whoever held the lease. Nothing here
+compares clocks of two machines.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from ray_selfloop.errors import StorageError
 
 BEAT = 10.0  # s between two beats
 VOID = 60.0  # s without a beat after which a driver counts as dead
+LAST = 5.0  # s that the last beat is given
 DRIVERS, LEASES = "drivers", "leases"
 
 
@@ -65,6 +67,17 @@ def _gone(driver: Driver) -> bool:
     return bool(here) and _started(driver.pid) != driver.started
 
 
+def clear(blobs: Blobs, published: Collection[str]) -> None:
+    """Delete what killed drivers have left: leases of published stages, and their own files."""
+    for name in blobs.list(LEASES):
+        if name.split("/")[1] in published:
+            blobs.delete(name)
+    for name in blobs.list(DRIVERS):
+        driver = _written(blobs.read(name))
+        if driver is not None and _gone(driver):
+            blobs.delete(name)
+
+
 class Leases:
     """The leases of this driver, in the storage that they are about."""
 
@@ -76,7 +89,8 @@ class Leases:
         self._ended = threading.Event()
         self._count = 0
         self.beat()
-        threading.Thread(target=self._go_on, name="leases", daemon=True).start()
+        self._thread = threading.Thread(target=self._go_on, name="leases", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> "Leases":
         return self
@@ -98,7 +112,7 @@ class Leases:
     def take(self, key: str) -> str:
         """Hold the lease of ``key``; the holder, in words, where another driver has it."""
         there = sorted(self._blobs.list(f"{LEASES}/{key}"))
-        holder = self._holder(there[-1]) if there else None
+        holder = _written(self._blobs.read(there[-1])) if there else None
         if holder is not None and holder.name != self.me.name and not self._void_now(holder):
             return str(holder)
         number = int(there[-1].rpartition("/")[2]) + 1 if there else 1
@@ -121,6 +135,7 @@ class Leases:
     def close(self) -> None:
         """Give everything back; trouble with the storage leaves it to expire."""
         self._ended.set()
+        self._thread.join(LAST)  # a beat on its way would come after the end
         with contextlib.suppress(StorageError):
             for name in self._held.values():
                 self._blobs.delete(name)
@@ -130,14 +145,14 @@ class Leases:
         while not self._ended.wait(self._beat):
             with contextlib.suppress(Exception):  # a beat that is missed is made up by the next
                 self.beat()
+                self._clear_up()
 
-    def _holder(self, name: str) -> Driver | None:
-        """Who wrote a lease; None where nobody did, or it cannot be read."""
-        content = self._blobs.read(name)
-        try:
-            return None if content is None else _driver(json.loads(content))
-        except (ValueError, TypeError, KeyError):
-            return None
+    def _clear_up(self) -> None:
+        """Delete the files of drivers whose leases are void."""
+        for name in self._blobs.list(DRIVERS):
+            driver = _written(self._blobs.read(name))
+            if driver is not None and driver.name != self.me.name and self._void_now(driver):
+                self._blobs.delete(name)
 
     def _void_now(self, driver: Driver) -> bool:
         """Whether a driver's leases are void: it has ended, or has not beaten for long."""
@@ -152,6 +167,14 @@ class Leases:
             before, since = beat, now
         self._seen[driver.name] = (before, since)
         return now - since > self._void
+
+
+def _written(content: bytes | None) -> Driver | None:
+    """Who wrote a lease or a beat; None where nobody did, or it cannot be read."""
+    try:
+        return None if content is None else _driver(json.loads(content))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _driver(values: Mapping[str, object]) -> Driver:

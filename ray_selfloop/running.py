@@ -3,6 +3,7 @@
 Ray is started only where something is missing.
 """
 
+import contextlib
 import threading
 import time
 from collections import defaultdict
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ray_selfloop import loop, tracking
+from ray_selfloop import failures, leases, loop, tracking
+from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, tracking_uri
 from ray_selfloop.progress import Progress
@@ -60,10 +62,18 @@ class Run:
     def execute(self, interrupted: threading.Event) -> None:
         """Compute what is missing: first the loop, then the measurements of what it published."""
         self.progress.cached |= self.plan.records.keys()
+        self._clear_up()
         self._compute(interrupted)
         if not interrupted.is_set():
             self._add_measurements()
             self._compute(interrupted)
+
+    def _clear_up(self) -> None:
+        """What killed drivers and failed runs have left of published stages goes away."""
+        stored, published = self.plan.store.blobs, self.plan.records.keys()
+        with contextlib.suppress(StorageError):  # nothing depends on it
+            leases.clear(stored, published)
+            failures.forget(stored, published)
 
     def measure_here(self) -> None:
         """Measure what is published, in this process and without Ray."""

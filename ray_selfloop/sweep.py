@@ -1,6 +1,7 @@
 """`python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]`: run a sweep, or what is missing of it.
 
-Exit codes: 0 done; 1 some stages failed; 2 the input cannot be run; 130 interrupted.
+Exit codes: 0 done; 1 some stages failed; 2 the input cannot be run; 75 something outside the sweep
+went wrong, and the same command may go on; 130 interrupted.
 """
 
 import shlex
@@ -8,12 +9,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 
-from ray_selfloop.errors import SelfLoopError
+from ray_selfloop.errors import SelfLoopError, StorageOutage
 from ray_selfloop.planning import prepare
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -24,12 +26,19 @@ def main(words: Sequence[str] | None = None) -> int:
         return DONE
     try:
         return _run(words)
+    except StorageOutage as error:
+        print(f"error: {error}; go on with: {_command(words)}", file=sys.stderr)
+        return TRY_AGAIN
     except SelfLoopError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"\ninterrupted; resume with: {_command(words)}", file=sys.stderr)
         return INTERRUPTED
+    except Exception:  # Ray's or our own: what is published stays
+        traceback.print_exc()
+        print(f"error: not expected, see above; go on with: {_command(words)}", file=sys.stderr)
+        return TRY_AGAIN
 
 
 def _command(words: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from ray_selfloop import blobs, failures
 from ray_selfloop.graph import Stage
-from ray_selfloop.leases import Leases
+from ray_selfloop.leases import Leases, clear
 
 KEY = "classifier-abc"
 HOLDER = """
@@ -98,6 +98,35 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path: Path) -> Non
         assert mine.take(KEY) == ""
 
 
+def test_what_a_killed_driver_left_of_published_stages_is_cleared(tmp_path: Path) -> None:
+    store = blobs.at(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    clear(store, [])
+    assert len(store.list("leases")) == len(store.list("drivers")) == 1
+    process.kill()
+    process.wait()
+    clear(store, [])
+    assert (len(store.list("leases")), store.list("drivers")) == (1, {})
+    clear(store, [KEY])
+    assert store.list("leases") == {}
+
+
+def test_a_silent_drivers_file_goes_away(tmp_path: Path) -> None:
+    store = blobs.at(tmp_path)
+    with Leases(store, 60.0, 0.3) as silent, Leases(store, 0.05, 0.3) as other:
+        names = [f"drivers/{driver.me.name}.json" for driver in (silent, other)]
+        assert comes_true(lambda: store.list("drivers").keys() == {names[1]})
+        silent.beat()  # it was only slow
+        assert store.list("drivers").keys() == set(names)
+
+
 def test_of_many_who_take_at_once_one_gets_it(tmp_path: Path) -> None:
     store = blobs.at(tmp_path)
     drivers = [Leases(store) for _ in range(8)]
@@ -135,7 +164,9 @@ def test_a_failed_record_says_what_happened(tmp_path: Path) -> None:
     assert found is not None
     assert (found.key, found.kind, found.config) == (stage.key, "generator", {"lr": 0.1})
     assert (found.error, found.detail) == ("StageError: diverged again", "Traceback ...")
-    failures.forget(store, stage.key)
+    failures.forget(store, ["generator-another"])
+    assert failures.read(store, stage.key) == found
+    failures.forget(store, [stage.key])
     assert failures.read(store, stage.key) is None
 
 

@@ -20,8 +20,8 @@ from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster, device, hold_m
 from ray_selfloop.distributed.generate import stream
 from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
 from ray_selfloop.distributed.trials import Experiment
-from ray_selfloop.distributed.waits import Elsewhere, Stalls
-from ray_selfloop.errors import CorruptRecord, StorageError
+from ray_selfloop.distributed.waits import Elsewhere, Outages, Stalls
+from ray_selfloop.errors import CorruptRecord, StorageError, StorageOutage
 from ray_selfloop.graph import Node, Stage
 from ray_selfloop.leases import Leases
 from ray_selfloop.progress import Progress
@@ -62,7 +62,9 @@ class Scheduler:
         self._beside: set[str] = set()  # running trials that share the process of another one
         self._apart: set[str] = set()  # trials that failed beside others: next they run alone
         self._elsewhere = Elsewhere()
+        self._outages = Outages()
         self._stalls = Stalls()
+        self._moved = True  # whether something may start that could not start before
         self._tasks: dict[ray.ObjectRef, str] = {}
         self._streams: queue.Queue[Outcome] = queue.Queue()
         self._experiment: Experiment | None = None
@@ -76,7 +78,11 @@ class Scheduler:
             self._hand_out()
             self._collect()
             watch(self.progress)
-            for sentence in (self._stalls.sentence(), self._elsewhere.sentence(self.progress)):
+            for sentence in (
+                self._stalls.sentence(),
+                self._elsewhere.sentence(self.progress),
+                self._outages.sentence(),
+            ):
                 if sentence:
                     self._say(sentence)
             time.sleep(TICK)
@@ -95,9 +101,23 @@ class Scheduler:
             time.sleep(TICK)
 
     def _hand_out(self) -> None:
+        """Start what can start; an outage of the storage is borne for a while."""
+        if self._outages.wait() or not (self._moved or self._elsewhere.due()):
+            return
+        self._moved = False
+        try:
+            self._fill()
+        except StorageOutage as error:
+            self._moved = True
+            self._outages.note(error)
+        else:
+            self._outages.over()
+
+    def _fill(self) -> None:
         """Start ready stages while slots and GPUs are free; every stage holds one slot.
 
-        A stage that waits for GPUs keeps those that are free from less urgent ones.
+        A stage that waits for GPUs keeps those that are free from less urgent ones, and those that
+        get free too where it has waited for long.
         """
         self._let_go_of_gpus()
         graph, cluster = self.progress.graph, self.cluster
@@ -106,10 +126,11 @@ class Scheduler:
         gpus = cluster.gpus - sum(cluster.ask(stage).gpus for stage in processes)
         if slots < 1:
             return
+        if cluster.gpus and self._stalls.starved():
+            gpus, self._moved = 0.0, True
         self._elsewhere.new_round()
-        for stages in self._bundles(
-            [node.stage for node in sorted(self.progress.ready(), key=_urgency)]
-        ):
+        ready = [node.stage for node in sorted(self.progress.ready(), key=_urgency)]
+        for stages in self._bundles(ready) if gpus else [[stage] for stage in ready]:
             asked = cluster.ask(stages[0]).gpus
             if slots < 1:
                 break
@@ -142,6 +163,7 @@ class Scheduler:
             self._leases.drop(key)
             self._elsewhere.forget(key)
             self.progress.cached.add(key)
+            self._moved = True
             return False
         if holder:
             self._elsewhere.note(key, holder)
@@ -220,12 +242,13 @@ class Scheduler:
             for ref in done:
                 self._settle(outcome_of(self._tasks.pop(ref), _error_of(ref)))
         arrivals = [self._streams]
+        ended = self._experiment is not None and self._experiment.ended  # none comes after that
         if self._experiment:
             arrivals.append(self._experiment.board.outcomes)
         for arrival in arrivals:
             while not arrival.empty():
                 self._settle(arrival.get_nowait())
-        if self._experiment and self._experiment.ended:
+        if self._experiment and ended:
             for key in self._running_trials():
                 said = f"the Tune experiment ended: {self._experiment.failure}"
                 self._settle(Outcome(key, said, lost=True))
@@ -235,6 +258,7 @@ class Scheduler:
         """One stage has ended: it is published, failed, or to be tried again."""
         key = outcome.key
         begun = self.progress.running.pop(key)
+        self._moved = True
         self.progress.took[key] = time.monotonic() - begun
         self._stalls.moved()
         if not outcome.error:
@@ -250,7 +274,7 @@ class Scheduler:
         stage = self.progress.graph.nodes[outcome.key].stage
         error = outcome.error
         if outcome.lost:
-            error = f"its worker died {losses.RETRIES + 1} times while its machine lived: {error}"
+            error = f"lost {losses.RETRIES + 1} times while its machine lived: {error}"
         self.progress.failed[outcome.key] = error
         try:
             failures.publish(self._blobs, stage, error, outcome.detail)

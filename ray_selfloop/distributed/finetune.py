@@ -17,15 +17,16 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_selfloop.distributed import losses
 from ray_selfloop.distributed.cluster import STAGE_CPUS, hold_memory, workers
-from ray_selfloop.errors import MachineLost, StageError, WorkerLost
-from ray_selfloop.generators.world import PeerLost, World
+from ray_selfloop.distributed.notes import Notes
+from ray_selfloop.errors import MachineLost, WorkerLost
+from ray_selfloop.generators.world import World
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import diffusion
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import limited
 from ray_selfloop.store import Store
 
-DONE, FAILED = "done", "failed"  # notes of an attempt
+DONE = "done"  # a note of the first worker
 
 
 def run(stage: Stage, root: str, gpus: float) -> None:
@@ -38,9 +39,7 @@ def run(stage: Stage, root: str, gpus: float) -> None:
         try:
             _train(stage, root, folder.name, gpus)
         except TrainingFailedError as error:
-            said = notes.read(FAILED)
-            if said is not None:
-                raise StageError(said) from None
+            notes.check()
             kind = MachineLost if losses.one_died(before) else WorkerLost
             raise kind(str(error).strip().splitlines()[-1]) from None
         note = notes.read(DONE)
@@ -65,32 +64,13 @@ def _train(stage: Stage, root: str, attempt: str, gpus: float) -> None:
         ).fit()
 
 
-class Notes:
-    """What the workers of one attempt leave for the task that started them."""
-
-    def __init__(self, store: Store, stage: Stage, attempt: str) -> None:
-        self._place, self._attempt = store.unfinished(stage.key), attempt
-
-    def read(self, name: str) -> str | None:
-        found = self._place.read(f"{self._attempt}-{name}")
-        return None if found is None else found.decode()
-
-    def write(self, name: str, text: str) -> None:
-        self._place.write(f"{self._attempt}-{name}", text.encode())
-
-
 def _worker(config: dict[str, Any]) -> None:
     """One worker."""
     stage, store = config["stage"], Store(config["root"])
     notes = Notes(store, stage, config["attempt"])
-    hold_memory()
-    try:
+    with notes.errors():
+        hold_memory()
         _fine_tune(stage, store, config["attempt"], notes)
-    except PeerLost:
-        raise  # no error of the code
-    except Exception as error:
-        notes.write(FAILED, f"{type(error).__name__}: {error}")
-        raise
 
 
 def _fine_tune(stage: Stage, store: Store, attempt: str, notes: Notes) -> None:

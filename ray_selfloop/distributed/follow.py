@@ -18,7 +18,7 @@ from ray_selfloop.distributed.submit import ENVIRONMENT, Job, Options, pack
 from ray_selfloop.errors import ResourceError
 
 Answer = TypeVar("Answer")
-DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130  # as in sweep.py
+DONE, FAILED, BAD_INPUT, TRY_AGAIN, STOPPED = 0, 1, 2, 75, 130  # as in sweep.py
 SIGNALLED = 128  # a shell's exit code for signal n is 128 + n
 
 
@@ -67,7 +67,7 @@ class Printed:
 
 
 def outcome(state: State | None) -> int | None:
-    """The exit code with which following ends; None where the job's process or machine died.
+    """The exit code with which following ends; None where the job is to be submitted again.
 
     state: how the job ended; None where a head that was started anew knows nothing of it.
     """
@@ -80,7 +80,7 @@ def outcome(state: State | None) -> int | None:
     code = _as_a_shell_says(state.exit_code)
     if code == STOPPED:
         return STOPPED
-    if code is None or code > SIGNALLED:
+    if code in (None, TRY_AGAIN) or code > SIGNALLED:
         return None
     return code if code in (FAILED, BAD_INPUT) else FAILED
 

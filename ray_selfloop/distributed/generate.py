@@ -8,18 +8,20 @@ read task, and so no CPU beside the pools.
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from ray_selfloop.artifacts import room_in
 from ray_selfloop.data.imageset import ImageSource
 from ray_selfloop.data.pictures import Pictures
 from ray_selfloop.distributed.cluster import POOL_CPUS, device, hold_memory
+from ray_selfloop.distributed.notes import Notes
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import hold
@@ -41,29 +43,39 @@ Row = dict[str, Any]
 class DrawPool:
     """One drawing worker."""
 
-    def __init__(self, stage: Stage, root: str) -> None:
-        hold(stage.config["threads"])
-        hold_memory()
-        self._draw = Draw(stage, Inputs(stage, Store(root)), device())
+    def __init__(self, stage: Stage, root: str, attempt: str) -> None:
+        store = Store(root)
+        self._notes = Notes(store, stage, attempt)
+        with self._notes.errors():
+            hold(stage.config["threads"])
+            hold_memory()
+            self._draw = Draw(stage, Inputs(stage, store), device())
 
     def __call__(self, row: Row) -> Row:
-        batch = Batch(int(row["first"][0]), int(row["size"][0]))
-        return {**row, **_sent(self._draw(batch))}
+        with self._notes.errors():
+            batch = Batch(int(row["first"][0]), int(row["size"][0]))
+            return {**row, **_sent(self._draw(batch))}
 
 
 class ScorePool:
     """One scoring worker; it writes what it has scored, as part of an attempt."""
 
     def __init__(self, stage: Stage, root: str, attempt: str) -> None:
-        hold(stage.config["threads"])
-        hold_memory()
-        inputs = Inputs(stage, Store(root))
-        self._stage, self._store, self._attempt = stage, inputs.store, attempt
-        self._score = Score(stage, inputs, device())
-        self._labels = plan_of(stage, inputs).labels
-        self._view, self._decoders = picture_view(inputs), inputs.decoders
+        self._stage, self._store, self._attempt = stage, Store(root), attempt
+        self._notes = Notes(self._store, stage, attempt)
+        with self._notes.errors():
+            hold(stage.config["threads"])
+            hold_memory()
+            inputs = Inputs(stage, self._store)
+            self._score = Score(stage, inputs, device())
+            self._labels = plan_of(stage, inputs).labels
+            self._view, self._decoders = picture_view(inputs), inputs.decoders
 
     def __call__(self, row: Row) -> Row:
+        with self._notes.errors():
+            return self._scored(row)
+
+    def _scored(self, row: Row) -> Row:
         batch = Batch(int(row["first"][0]), int(row["size"][0]))
         images = self._received(row)
         scores = self._score(batch, images)
@@ -97,37 +109,34 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
     if found:
         return found
     inputs = Inputs(stage, store)
-    todo = plan_of(stage, inputs)
+    batches = plan_of(stage, inputs).batches
+    with store.attempt(stage.key) as folder:
+        pools = _pools(batches, (stage, root, folder.name), min(workers, len(batches)), gpus)
+        try:
+            rows = pools.take_all()
+        except Exception:
+            Notes(store, stage, folder.name).check()
+            raise
+        parts = {str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in rows}
+        summary = samples_summary(stage, inputs, parts, device())
+        return store.publish(stage, folder, summary, time.monotonic() - started, parts)
+
+
+def _pools(batches: Sequence[Batch], arguments: tuple[Any, ...], size: int, gpus: float) -> Dataset:
+    """Batches through ``size`` workers of each pool, which take ``arguments``."""
     context = DataContext.get_current()
     context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    rows = [pa.table({"first": [batch.first], "size": [batch.size]}) for batch in todo.batches]
+    # Ray 2.64 takes the argument away; until then there is no other way to say it
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     pool: dict[str, Any] = {
+        "fn_constructor_args": arguments,
+        "compute": ActorPoolStrategy(size=size),
         "batch_size": 1,
         "num_cpus": POOL_CPUS,
         "num_gpus": gpus / 2,
         "max_restarts": 0,  # a lost worker ends the attempt, and the driver makes another
     }
-    # Ray 2.64 takes the argument away; until then there is no other way to say it
-    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-    size = min(workers, len(rows))
-    with store.attempt(stage.key) as folder:
-        data = ray.data.from_arrow(rows)
-        data = data.map_batches(
-            DrawPool,
-            fn_constructor_args=(stage, root),
-            compute=ActorPoolStrategy(size=size),
-            **pool,
-        )
-        data = data.map_batches(
-            ScorePool,
-            fn_constructor_args=(stage, root, folder.name),
-            compute=ActorPoolStrategy(size=size),
-            **pool,
-        )
-        parts = {
-            str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in data.take_all()
-        }
-        summary = samples_summary(stage, inputs, parts, device())
-        return store.publish(stage, folder, summary, time.monotonic() - started, parts)
+    rows = [pa.table({"first": [batch.first], "size": [batch.size]}) for batch in batches]
+    return ray.data.from_arrow(rows).map_batches(DrawPool, **pool).map_batches(ScorePool, **pool)

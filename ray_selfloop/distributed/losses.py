@@ -1,10 +1,12 @@
 """Which stages have lost their worker, and whether they are tried again.
 
 A machine that goes away is nobody's fault: its stages are tried again without limit. A worker that
-dies while its machine lives (out of memory, a crash) is tried again 3 times.
+dies while its machine lives (out of memory, a crash) is tried again 3 times, and so is one that
+could not reach the storage for long.
 """
 
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from ray_selfloop.errors import MachineLost, WorkerLost
+from ray_selfloop.errors import MachineLost, StorageOutage, WorkerLost
 
 RETRIES = 3
 NOTICED = 20.0  # s within which Ray notices that a machine is dead
@@ -27,8 +29,9 @@ class Outcome:
     """How a stage ended in a worker.
 
     error: one line; empty when the stage's record is published. detail: its traceback.
-    lost: the worker is gone; then ``place`` is the machine where it ran: "" for one that is gone,
-    None where it is not known. together: whether other stages ran in the same process.
+    lost: its worker is gone, or could not reach the storage. place: the machine where a lost one
+    ran: "" for one that is gone, None where it is not known. together: whether other stages ran in
+    the same process.
     """
 
     key: str
@@ -43,7 +46,9 @@ def outcome_of(key: str, error: BaseException | None) -> Outcome:
     """What an error says of the stage that ended in it; None: it ended well."""
     if error is None:
         return Outcome(key, "")
-    return Outcome(key, _reason(error), str(error), is_loss(error), place_of(error))
+    remote = isinstance(error, RayTaskError)  # its text is the worker's traceback
+    detail = str(error) if remote else "".join(traceback.format_exception(error))
+    return Outcome(key, _reason(error), detail, is_loss(error), place_of(error))
 
 
 def _reason(error: BaseException) -> str:
@@ -54,10 +59,11 @@ def _reason(error: BaseException) -> str:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether an error tells of a lost worker, not of the code that ran in it."""
+    """Whether an error tells of what was lost around the code, not of the code that ran."""
     if isinstance(error, RayTaskError):
         error = getattr(error, "cause", None) or error
-    return isinstance(error, RayError | WorkerLost) and not isinstance(error, RayTaskError)
+    lost = isinstance(error, RayError | WorkerLost | StorageOutage)
+    return lost and not isinstance(error, RayTaskError)
 
 
 def place_of(error: BaseException) -> str | None:

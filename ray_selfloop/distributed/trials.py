@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from ray_selfloop.distributed.cluster import device, hold_memory
-from ray_selfloop.distributed.losses import Outcome, machine_of
+from ray_selfloop.distributed.losses import Outcome, is_loss, machine_of
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.bundle import execute_together
 from ray_selfloop.store import Store
@@ -71,11 +71,13 @@ class BoardSearcher(Searcher):
         if not error:
             board, said = _BOARDS[self.board], result or {}
             missing = "the trial ended without a report"
-            error, detail = said.get("error", missing), said.get("detail", "")
+            reason, detail = str(said.get("error", missing)), str(said.get("detail", ""))
+            lost = bool(said.get("lost"))
             stages = board.handed_out[trial_id]
             together = len(stages) > 1
             for stage in stages:
-                board.outcomes.put(Outcome(stage.key, str(error), str(detail), together=together))
+                outcome = Outcome(stage.key, reason, detail, lost, together=together)
+                board.outcomes.put(outcome)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store is the only resume mechanism."""
@@ -113,13 +115,14 @@ class _Lost(tune.Callback):
 def _trial(config: dict[str, Any]) -> None:
     """One trial in a worker: an error of the code is a result, a lost worker the driver's."""
     stages: Sequence[Stage] = config["stages"]
-    error = detail = ""
+    error, detail, lost = "", "", False
     try:
         hold_memory()
         execute_together(stages, Store(config["root"]), device())
     except Exception as problem:
         error, detail = f"{type(problem).__name__}: {problem}", traceback.format_exc()
-    tune.report({OK: float(not error), "error": error, "detail": detail})
+        lost = is_loss(problem)
+    tune.report({OK: float(not error), "error": error, "detail": detail, "lost": lost})
 
 
 Request = Callable[[Stage], Mapping[str, float]]

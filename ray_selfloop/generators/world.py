@@ -11,8 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ray_selfloop.errors import WorkerLost
 
-class PeerLost(RuntimeError):  # noqa: N818  (it names what happened)
+
+class PeerLost(WorkerLost):
     """Another process of the fine-tune is gone; whoever started them all can start them again."""
 
 

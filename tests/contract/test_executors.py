@@ -150,6 +150,26 @@ def test_the_stream_runs_beside_an_idle_experiment_on_two_cpus(
     experiment.close(timeout=WAIT)
 
 
+def test_an_error_in_a_streams_worker_fails_it_at_once(micro: list[str], two_cpus: Cluster) -> None:
+    plan = prepare([*micro, "loop.generations=1", "filter.score=none"])
+    (samples,) = plan.graph.of_kind("samples")
+    for node in plan.graph:
+        if node.stage.key in _needed(plan.graph, samples.stage.key):
+            record = execute(node.stage, plan.store)
+            if node.stage.kind == "generator":
+                for name, (size, _) in record.files.items():
+                    plan.store.path(record, name).write_bytes(bytes(size))
+    progress = scheduled(plan, two_cpus)
+    error = progress.failed[samples.stage.key]
+    assert error.startswith("StageError: ")
+    assert "UDF" not in error
+    assert "lost" not in error
+    record = failures.read(blobs.at(plan.store.root), samples.stage.key)
+    assert record is not None
+    assert "generate.py" in record.detail  # the worker's traceback
+    assert progress.took[samples.stage.key] < WAIT
+
+
 def _later(stage: object) -> bool:
     return any(name.startswith("kept") for name in stage.inputs)  # type: ignore[attr-defined]
 

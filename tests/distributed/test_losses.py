@@ -1,6 +1,7 @@
 """A lost machine is tried again without limit, a worker that dies on a living one 3 times."""
 
 import os
+from pathlib import Path
 
 import pytest
 import ray
@@ -20,7 +21,10 @@ from ray_selfloop.distributed.losses import (
     one_died,
     outcome_of,
 )
-from ray_selfloop.errors import MachineLost, StageError, WorkerLost
+from ray_selfloop.distributed.notes import Notes
+from ray_selfloop.errors import MachineLost, StageError, StorageError, StorageOutage, WorkerLost
+from ray_selfloop.graph import Stage
+from ray_selfloop.store import Store
 
 
 def test_a_worker_that_dies_on_a_living_machine_is_tried_again_three_times() -> None:
@@ -139,3 +143,25 @@ def test_machines_that_live_have_not_died() -> None:
 def test_a_loss_inside_a_task_is_a_loss(cause: Exception) -> None:
     assert is_loss(RayTaskError("stream", "traceback", cause))
     assert not is_loss(RayTaskError("stream", "traceback", StageError("a bug")))
+
+
+def test_a_storage_that_did_not_answer_is_a_loss() -> None:
+    assert is_loss(StorageOutage("s3://bucket does not answer"))
+    assert not is_loss(StorageError("s3://bucket is not ours"))
+
+
+def test_an_error_of_the_code_leaves_a_note_and_a_loss_leaves_none(tmp_path: Path) -> None:
+    store, stage = Store(tmp_path), Stage("samples", 1, {}, {})
+    notes, others = Notes(store, stage, "one"), Notes(store, stage, "two")
+    with pytest.raises(WorkerLost), notes.errors():
+        raise WorkerLost("gone")
+    notes.check()
+    with pytest.raises(ValueError, match="odd"), notes.errors():
+        raise ValueError("odd\nnumber")
+    others.check()
+    with pytest.raises(StageError, match="ValueError: odd number") as caught:
+        notes.check()
+    outcome = outcome_of(stage.key, caught.value)
+    assert outcome.error.startswith("StageError: ValueError: odd number")
+    assert not outcome.lost
+    assert "raise ValueError" in outcome.detail  # where it was raised

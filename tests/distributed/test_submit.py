@@ -151,6 +151,7 @@ def test_a_storage_that_a_job_would_take_for_its_own_folder_is_refused() -> None
         (State("FAILED", -11, ""), None),
         (State("FAILED", None, "Job supervisor actor died: its node"), None),
         (None, None),  # a head that was started anew
+        (State("FAILED", 75, ""), None),  # the sweep itself asks for another try
     ],
 )
 def test_only_a_dead_process_or_machine_is_a_reason(state: State | None, code: int | None) -> None:
