@@ -16,8 +16,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ray_selfloop import arms, failures
+from ray_selfloop import arms, blobs, failures
 from ray_selfloop.config import load
+from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.distributed import launch
 from ray_selfloop.errors import ConfigError, SelfLoopError, StorageError
@@ -43,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
             raise ConfigError(f"{verb!r} is not a verb; {hint}")
         return VERBS[verb](rest) or DONE
     except SelfLoopError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return BAD_INPUT
 
 
@@ -89,10 +90,14 @@ def status(words: Sequence[str]) -> None:
     for line, nodes in _lines(found).items():
         done = sum(node.stage.key in found.records for node in nodes)
         print(f"{line:32}{done:5} of {len(nodes)} published")
-    for node in found.graph:
-        failure = failures.read(found.store.blobs, node.stage.key)
-        if failure and node.stage.key not in found.records:
-            print(f"failed: {line_of(node)}, {node.stage.key}: {failure.error}")
+    stored = found.store.blobs
+    listed = {name.rpartition("/")[2] for name in stored.list(failures.FAILURES)}
+    missing = (key for key in found.graph.nodes if key not in found.records)
+    failed = [key for key in missing if f"{key}.json" in listed]
+    said = blobs.each(lambda key: failures.read(stored, key), failed)
+    for key, failure in zip(failed, said, strict=True):
+        if failure:
+            print(f"failed: {line_of(found.graph.nodes[key])}, {key}: {failure.error}")
 
 
 def results(words: Sequence[str]) -> None:
@@ -118,7 +123,8 @@ def submit(words: Sequence[str]) -> int:
     job = jobs.described(*arguments(rest))
     from ray_selfloop.distributed import follow  # after validation: loads ray
 
-    return follow.submit(job, options, follow.PACE, jobs.command(rest, "--follow"))
+    again = masked(jobs.command(rest, "--follow"))
+    return follow.submit(job, options, follow.PACE, again)
 
 
 def _concluded(words: Sequence[str]) -> "Conclusion":

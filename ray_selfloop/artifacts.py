@@ -24,6 +24,7 @@ CACHE = "SELFLOOP_CACHE"  # the environment's word on where copies of a bucket's
 File = tuple[int, str]  # bytes, sha256
 FULL = "No space left on device"
 LEAST = 64 * 1024  # bytes free on a disk that is not full
+_sound: dict[Path, tuple[object, ...]] = {}  # copies whose content this process has looked at
 
 
 class Artifacts(Protocol):
@@ -82,8 +83,8 @@ class InPlace:
 class Fetched:
     """A bucket's files, copied to this node when they are asked for.
 
-    A copy has its name only once its content is the published one, and attempts are never
-    changed, so that a copy with the right size is believed.
+    A copy has its name only once its content is the published one. What a disk has damaged since
+    is found by the next process that asks for it, and fetched again.
     """
 
     def __init__(self, blobs: Blobs) -> None:
@@ -119,11 +120,11 @@ class Fetched:
 
     def fetched(self, name: str, file: File) -> Path:
         path = self._private() / name
-        if not _there(path, file):
+        if not _intact(path, file):
             with room_in(self._cache):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with _one_process(path.with_name(f".{path.name}.lock")):
-                    if not _there(path, file):
+                    if not _intact(path, file):
                         self._fetch(name, path, file)
         return path
 
@@ -134,8 +135,9 @@ class Fetched:
             for _ in range(2):
                 if not self._blobs.download(name, draft):
                     raise CorruptRecord(f"{self._blobs.place(name)} is missing")
-                if (draft.stat().st_size, sha256_of(draft)) == tuple(file):
+                if _intact(draft, file):
                     draft.replace(path)
+                    _sound[path] = _sound.pop(draft)
                     return
             raise CorruptRecord(f"the content of {self._blobs.place(name)} has changed")
         finally:
@@ -152,19 +154,37 @@ class Fetched:
         try:
             for folder in self._own:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = [folder.stat() for folder in self._own]
+            shared = [folder for folder in self._own if not _own(folder)]
         except OSError as error:
             raise StorageError(f"{self._cache} cannot be made: {error.strerror}") from error
-        others = stat.S_IWGRP | stat.S_IWOTH
-        if any(info.st_uid != os.getuid() or info.st_mode & others for info in found):
+        if shared:
             raise StorageError(
-                f"{self._own[0]} is not this user's alone; name another folder in {CACHE}"
+                f"{shared[0]} is not this user's alone; name another folder in {CACHE}"
             )
         return self._cache
 
 
-def _there(path: Path, file: File) -> bool:
-    return path.is_file() and path.stat().st_size == file[0]
+def _own(folder: Path) -> bool:
+    """Whether nobody else can write to a folder; not so where it is a link, to whatever it is."""
+    info = folder.lstat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    alone = info.st_uid == os.getuid() and not info.st_mode & others
+    return stat.S_ISDIR(info.st_mode) and alone
+
+
+def _intact(path: Path, file: File) -> bool:
+    """Whether a copy is there with the published content.
+
+    Each process looks at the content once, and again when the copy has become another file.
+    """
+    if not path.is_file():
+        return False
+    info = path.stat()
+    seen = (*file, info.st_ino, info.st_mtime_ns)
+    if info.st_size != file[0] or (_sound.get(path) != seen and sha256_of(path) != file[1]):
+        return False
+    _sound[path] = seen
+    return True
 
 
 @contextlib.contextmanager

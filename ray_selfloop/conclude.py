@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 
 from ray_selfloop import __version__, arms, loop, tracking
+from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data import columns
 from ray_selfloop.data.imageset import Ids, Images, ImageSource
@@ -76,9 +77,8 @@ class Conclusion:
             own = self.plan.copies((REPORT, RESULTS), Path(scratch))
             files[""] = [tracking.Artifact(path) for path in own]
             tracked = tracked_sweep(self.plan, self.run.progress, self.results, files)
-            warnings = tracking.sync(
-                self.run.tracking_uri, self.plan.sweep.name, tracking.plan(tracked), None
-            )
+            runs = tracking.plan(tracked)
+            warnings = tracking.sync(self.run.tracking_uri, self.plan.sweep.name, runs)
         for warning in warnings:
             self.run.console.print(warning, style="yellow", highlight=False, markup=False)
         return warnings
@@ -86,7 +86,7 @@ class Conclusion:
     def summarise(self) -> None:
         """The final tables, the verdicts and the paths, for a person at a terminal."""
         results, report = (self.plan.place(name) for name in (RESULTS, REPORT))
-        paths = terminal.Paths(results, report, self.run.tracking_uri)
+        paths = terminal.Paths(results, report, masked(self.run.tracking_uri))
         terminal.summary(self.run.console, self.view, paths)
 
 
@@ -154,9 +154,8 @@ def report_view(
 ) -> ReportView:
     """What the report page and the terminal show."""
     last = max((record.published for record in plan.records.values()), default=0.0)
-    settings = plan.sweep.model_dump(
-        mode="json", exclude={"storage", "storage_shared", "resources"}
-    )
+    places = {"storage", "storage_shared", "resources", "tracking"}
+    settings = plan.sweep.model_dump(mode="json", exclude=places)
     return ReportView(
         name=plan.sweep.name,
         question=QUESTION,

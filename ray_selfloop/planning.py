@@ -16,6 +16,7 @@ import numpy as np
 from ray_selfloop import arms, blobs, loop, queue
 from ray_selfloop.artifacts import room_in
 from ray_selfloop.config import load
+from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.data.imageset import Ids
@@ -86,12 +87,10 @@ class Plan:
             return str(error)
 
     def set_aside(self) -> list[str]:
-        """Discard the damaged records; returns what was found, in words."""
-        said = list(self.corrupt.values())
-        for key in self.corrupt:
-            self.store.discard(key)
+        """Discard the records that are damaged still; returns what was found, in words."""
+        said = [self.store.discard_damaged(key) for key in self.corrupt]
         self.corrupt.clear()
-        return said
+        return [sentence for sentence in said if sentence]
 
     def published(self, kind: str, scenario: str) -> dict[Place, Stage]:
         """The published stages of one kind in a scenario, by place."""
@@ -209,7 +208,7 @@ def tracking_uri(sweep: Sweep, root: str | Path) -> str:
     try:
         return str(Tracking(uri=named).uri)
     except ValueError as error:
-        raise ConfigError(f"{TRACKING_MARK}: {named} is not a tracking URI") from error
+        raise ConfigError(f"{TRACKING_MARK}: {masked(named)} is not a tracking URI") from error
 
 
 def storage(text: str, writes: bool = True) -> str | Path:
@@ -254,7 +253,7 @@ def _bucket(text: str, writes: bool) -> str:
         if writes:
             bucket.delete(probe)
     except StorageError as error:
-        raise StorageError(f"storage: {error}") from error
+        raise type(error)(f"storage: {error}") from error
     return bucket.address
 
 

@@ -194,6 +194,21 @@ class Store:
         aside = f"{_place(key)}/record.corrupt-{uuid.uuid4().hex[:8]}.json"
         self.blobs.move(_record_of(key), aside)
 
+    def discard_damaged(self, key: str) -> str | None:
+        """Discard the record of ``key`` where it, or a file, is not what was published.
+
+        Returns what is wrong; None where nothing is (any more): another driver may have found the
+        damage too, and published the stage again.
+        """
+        looked_at = self.blobs.read(_record_of(key))
+        try:
+            self.find(key, checksums=True)
+        except CorruptRecord as error:
+            if self.blobs.read(_record_of(key)) == looked_at:
+                self.discard(key)
+                return str(error)
+        return None
+
     def _record(self, key: str) -> Record | None:
         name = _record_of(key)
         content = self.blobs.read(name)

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from ray_selfloop.config.plain import masked
 from ray_selfloop.errors import SelfLoopError, StorageOutage
 from ray_selfloop.planning import prepare
 
@@ -27,10 +28,10 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except StorageOutage as error:
-        print(f"error: {error}; go on with: {_command(words)}", file=sys.stderr)
+        print(f"error: {masked(str(error))}; go on with: {_command(words)}", file=sys.stderr)
         return TRY_AGAIN
     except SelfLoopError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"\ninterrupted; resume with: {_command(words)}", file=sys.stderr)
@@ -42,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _command(words: Sequence[str]) -> str:
-    return shlex.join(["python", "-m", "ray_selfloop.sweep", *words])
+    return masked(shlex.join(["python", "-m", "ray_selfloop.sweep", *words]))
 
 
 def _run(words: Sequence[str]) -> int:

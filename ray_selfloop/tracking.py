@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from ray_selfloop.config.plain import masked, shown
 from ray_selfloop.evaluation import names
 
 KEY_TAG = "selfloop.key"
@@ -293,16 +294,13 @@ def prepare(uri: str) -> list[str]:
     return _within(PREPARE_SECONDS, uri, lambda _: _client(uri).search_experiments(max_results=1))
 
 
-def sync(
-    uri: str, experiment: str, runs: Sequence[TrackedRun], artifact_location: str | None
-) -> list[str]:
+def sync(uri: str, experiment: str, runs: Sequence[TrackedRun]) -> list[str]:
     """Write what MLflow lacks of ``runs`` (as ``plan`` orders them); returns warnings.
 
     A number is written once per (run, metric, step). Where the store now says another number than
     MLflow has (a seed was added, so the mean moved; a stage was recomputed), MLflow cannot take
     the old one back: the old run is kept, tagged ``selfloop.superseded`` and renamed, and a new
-    run takes its place. ``artifact_location``: folder URI for a new experiment; None = beside a
-    SQLite database, and where a server says.
+    run takes its place.
 
     Ends at the first call that fails for good, or within ``budget(runs)`` seconds; the next one
     goes on where it stopped. Never raises for trouble with the server.
@@ -310,7 +308,7 @@ def sync(
 
     def write(late: threading.Event) -> None:
         writer = _Writer(_client(uri), late, runs[0].tags[SWEEP_TAG])
-        writer.open(experiment, artifact_location or _beside(uri, experiment))
+        writer.open(experiment, _beside(uri, experiment))
         writer.write(runs)
 
     return _within(budget(runs), uri, write)
@@ -364,16 +362,15 @@ def _cause(error: BaseException) -> str:
         if isinstance(deeper, LookupError | AttributeError | TypeError | ValueError):
             break
         error = deeper
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {shown(error, 300)}"
 
 
 def _trouble(uri: str, cause: str) -> str:
-    said = (
-        f"MLflow at {uri} lacks numbers of this sweep ({cause}). Training and results are not "
-        "affected. When MLflow works again, write what it lacks with: "
+    return (
+        f"MLflow at {masked(uri)} lacks numbers of this sweep ({cause}). Training and results are "
+        "not affected. When MLflow works again, write what it lacks with: "
         "python -m ray_selfloop sync-mlflow, followed by the sweep's own words"
     )
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", said)  # a password in the address
 
 
 def _load() -> None:

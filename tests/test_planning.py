@@ -195,6 +195,20 @@ def test_a_damaged_record_is_named_and_counts_as_missing(micro: list[str]) -> No
     assert final.corrupt == {}
 
 
+def test_what_another_driver_has_published_again_is_left_alone(micro: list[str]) -> None:
+    plan = prepare(micro)
+    repaired, damaged = (node.stage for node in plan.graph.of_kind("classifier")[:2])
+    for stage in (repaired, damaged):
+        record = publish(plan, stage)
+        (plan.store.folder(stage.key) / record.attempt / "a.txt").write_text("abd")
+    first, other = prepare(micro), prepare(micro)
+    assert set(first.corrupt) == {repaired.key, damaged.key}
+    assert len(other.set_aside()) == 2
+    again = publish(other, repaired)
+    assert first.set_aside() == []
+    assert prepare(micro).records == {repaired.key: again}
+
+
 def below(graph: Graph, kind: str) -> set[str]:
     """The stages of one kind, and all that depends on them."""
     reached: set[str] = set()

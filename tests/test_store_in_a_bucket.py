@@ -7,22 +7,26 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import buckets
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import MICRO
 from test_store import STAGE, publish
 
+from ray_selfloop import failures
+from ray_selfloop.__main__ import main
 from ray_selfloop.artifacts import CACHE
 from ray_selfloop.data.pictures import write_encoded
 from ray_selfloop.errors import CorruptRecord, StorageError
 from ray_selfloop.graph import Stage
 from ray_selfloop.planning import prepare
 from ray_selfloop.stages.inputs import Inputs, save_array
-from ray_selfloop.stages.run import execute
-from ray_selfloop.store import Store
+from ray_selfloop.stages.run import execute, run_here
+from ray_selfloop.store import Record, Store
 
 NODES = Callable[[str], Store]
 RECORD = f"stages/kept/{STAGE.key}/record.json"
@@ -305,6 +309,56 @@ def test_a_copy_cut_short_is_fetched_again(node: NODES) -> None:
     assert store.path(record, "a.txt").read_text() == "abc"
 
 
+def damage(path: Path) -> None:
+    """Flip a bit as a disk does, which tells nobody."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+READER = """
+import sys
+from ray_selfloop.store import Store
+from test_store import STAGE
+store = Store(sys.argv[1])
+print(store.path(store.get(STAGE.key), "a.txt").read_text())
+"""
+
+
+def test_a_copy_is_looked_at_once_by_each_process_and_when_it_has_changed(
+    node: NODES, proxy: buckets.Proxy
+) -> None:
+    record = publish(node("one"))
+    store = node("two")
+    copy = store.path(record, "a.txt")
+    damage(copy)
+    assert store.path(record, "a.txt").read_text() == "abb", "it was looked at, and not again"
+    words = [sys.executable, "-c", READER, store.address]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    found = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert (found.stdout, found.stderr) == ("abc\n", "")
+    damage(copy)
+    os.utime(copy)
+    assert store.path(record, "a.txt").read_text() == "abc"
+    before = proxy.requests.total()
+    assert store.path(record, "a.txt") == copy
+    assert proxy.requests.total() == before
+    assert store.get(STAGE.key) == record, "what is right in the bucket was left alone"
+
+
+def test_a_link_in_the_place_of_the_cache_is_not_followed(node: NODES, tmp_path: Path) -> None:
+    record = publish(node("one"))
+    store = node("two")
+    own = store.path(record, "a.txt").parents[4]
+    own.rename(tmp_path / "elsewhere")
+    own.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match=rf"^{own} is not this user's alone; name "):
+        store.path(record, "a.txt")
+
+
 def test_a_cache_that_others_can_write_to_is_not_used(node: NODES) -> None:
     record = publish(node("one"))
     store = node("two")
@@ -313,6 +367,26 @@ def test_a_cache_that_others_can_write_to_is_not_used(node: NODES) -> None:
     own.chmod(0o777)
     with pytest.raises(StorageError, match=rf"{own} is not this user's alone; name .* {CACHE}$"):
         store.path(record, "a.txt")
+
+
+def test_a_record_published_while_the_damaged_one_is_looked_at_is_left_alone(
+    node: NODES, proxy: buckets.Proxy
+) -> None:
+    one, two = node("one"), node("two")
+    damaged = publish(one)
+    one.blobs.delete(f"stages/kept/{STAGE.key}/{damaged.attempt}/a.txt")
+    again: list[Record] = []
+
+    def published_meanwhile(method: str, path: str) -> bool:
+        if "list-type" in path and not again:
+            proxy.hold = lambda method, path: False
+            assert two.discard_damaged(STAGE.key)
+            again.append(publish(two))
+        return False
+
+    proxy.hold = published_meanwhile
+    assert one.discard_damaged(STAGE.key) is None
+    assert [one.get(STAGE.key)] == again
 
 
 def test_a_plan_says_what_is_cut_short_and_a_stage_what_is_flipped_and_both_are_computed_again(
@@ -340,3 +414,51 @@ def test_a_plan_says_what_is_cut_short_and_a_stage_what_is_flipped_and_both_are_
     assert not prepare(words).records
     repeated = [execute(stage, again.store) for stage in (dataset, generator)]
     assert [r.files for r in repeated] == [data.files, trained.files]
+
+
+# --- a sweep -------------------------------------------------------------------------------------
+
+
+def test_status_reads_the_failures_of_what_is_missing_and_no_other(
+    node: NODES, proxy: buckets.Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*MICRO, f"storage={node('one').address}", "tracking.uri=http://127.0.0.1:9"]
+    plan = prepare(words)
+    published, missing = (plan.graph.of_kind(kind)[0].stage for kind in ("dataset", "generator"))
+    publish(plan.store, published)
+    for stage in (published, missing):
+        failures.publish(plan.store.blobs, stage, "OSError: gone", "")
+    assert main(["status", *words]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
+    assert said == [f"failed: generator, {missing.key}: OSError: gone"]
+    read = [
+        path for (method, path) in proxy.requests if (method, "/failures/" in path) == ("GET", True)
+    ]
+    assert [Path(path).stem for path in read] == [missing.key]
+
+
+def test_a_sweep_in_a_bucket_has_its_files_there_and_no_password_in_them(
+    node: NODES, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    address = node("one").address
+    server = "tracking.uri=http://me:secret@127.0.0.1:9"
+    words = [*MICRO, "loop.generations=1", "generator.max_steps=10", f"storage={address}", server]
+    plan = prepare(words)
+    run_here(plan.graph, plan.store)
+    assert main(["results", *words]) == 0
+    node("two")
+    assert main(["report", *words]) == 0
+    assert main(["sync-mlflow", *words]) == 1
+    again = prepare(words)
+    assert again.records.keys() == again.graph.nodes.keys()
+    names = again.store.blobs.list("")
+    assert {name.partition("/")[0] for name in names} == {"stages", "micro"}
+    table = pd.read_parquet(BytesIO(again.store.blobs.read("micro/results.parquet") or b""))
+    assert set(table["generation"].dropna()) == {0, 1}
+    said, warned = capfd.readouterr()
+    assert f"report   {address}/micro/report.html" in said
+    assert "curves   http://me:***@127.0.0.1:9" in said
+    contents = [again.store.blobs.read(name) or b"" for name in names]
+    assert not [name for name, found in zip(names, contents, strict=True) if b"secret" in found]
+    assert "secret" not in said + warned

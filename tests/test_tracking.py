@@ -80,8 +80,8 @@ def uri(template, tmp_path):
     return tracking.default_uri(tmp_path)
 
 
-def write(uri: str, tracked: TrackedSweep, tmp_path) -> list[str]:
-    return tracking.sync(uri, "tiny", tracking.plan(tracked), (tmp_path / "artifacts").as_uri())
+def write(uri: str, tracked: TrackedSweep) -> list[str]:
+    return tracking.sync(uri, "tiny", tracking.plan(tracked))
 
 
 def table_rows(uri: str, table: str) -> set[tuple]:
@@ -104,30 +104,30 @@ def found(uri: str, query: str = "") -> dict[str, object]:
     return {run.info.run_name: run for run in client.search_runs([experiment], query)}
 
 
-def test_writing_again_changes_no_row(uri, tmp_path):
-    assert write(uri, sweep(), tmp_path) == []
+def test_writing_again_changes_no_row(uri):
+    assert write(uri, sweep()) == []
     before = everything(uri)
     assert len(before["metrics"]) > 0
-    assert write(uri, sweep(), tmp_path) == []
+    assert write(uri, sweep()) == []
     assert everything(uri) == before
 
 
-def test_a_further_generation_adds_its_rows_and_touches_no_other(uri, tmp_path):
-    write(uri, sweep(generations=2), tmp_path)
+def test_a_further_generation_adds_its_rows_and_touches_no_other(uri):
+    write(uri, sweep(generations=2))
     before = table_rows(uri, "metrics")
-    write(uri, sweep(generations=3), tmp_path)
+    write(uri, sweep(generations=3))
     after = table_rows(uri, "metrics")
     assert before < after
     assert {_step(uri, row) for row in after - before} == {2}
     assert len(table_rows(uri, "runs")) == 1 + 1 + len(CLASSIFIERS) * 2
 
 
-def test_a_number_that_was_published_again_later_is_not_written_twice(uri, tmp_path):
-    write(uri, sweep(generations=2), tmp_path)
+def test_a_number_that_was_published_again_later_is_not_written_twice(uri):
+    write(uri, sweep(generations=2))
     before = table_rows(uri, "metrics")
     grown = sweep(generations=3)
     later = {trial: ms + 5 for trial, ms in grown.published.items()}
-    write(uri, replace(grown, published=later), tmp_path)
+    write(uri, replace(grown, published=later))
     assert {_step(uri, row) for row in table_rows(uri, "metrics") - before} == {2}
 
 
@@ -138,12 +138,12 @@ def _step(uri: str, row: tuple) -> int:
 
 
 def test_growing_step_by_step_ends_with_the_numbers_of_writing_at_once(uri, template, tmp_path):
-    write(uri, sweep(generations=1), tmp_path)
-    write(uri, sweep(generations=3), tmp_path)
+    write(uri, sweep(generations=1))
+    write(uri, sweep(generations=3))
     (tmp_path / "once").mkdir()
     (tmp_path / "once" / "mlflow.db").write_bytes(template.read_bytes())
     once = tracking.default_uri(tmp_path / "once")
-    write(once, sweep(generations=3), tmp_path)
+    write(once, sweep(generations=3))
 
     def numbers(uri):
         query = """select name, key, m.value, timestamp, step from metrics m
@@ -154,10 +154,10 @@ def test_growing_step_by_step_ends_with_the_numbers_of_writing_at_once(uri, temp
     assert numbers(uri) == numbers(once)
 
 
-def test_a_further_seed_replaces_the_means_and_keeps_the_curves(uri, tmp_path):
-    write(uri, sweep(seeds=2), tmp_path)
+def test_a_further_seed_replaces_the_means_and_keeps_the_curves(uri):
+    write(uri, sweep(seeds=2))
     old = found(uri)
-    write(uri, sweep(seeds=3), tmp_path)
+    write(uri, sweep(seeds=3))
     new = found(uri)
     curve = "biased · lenet · loop 0 · seed 1"
     assert new[curve].info.run_id == old[curve].info.run_id
@@ -167,12 +167,12 @@ def test_a_further_seed_replaces_the_means_and_keeps_the_curves(uri, tmp_path):
         if name.startswith("biased ·"):
             assert run.data.tags["mlflow.parentRunId"] == new["biased"].info.run_id
     before = everything(uri)
-    write(uri, sweep(seeds=3), tmp_path)
+    write(uri, sweep(seeds=3))
     assert everything(uri) == before
 
 
-def test_curves_share_metric_names_and_a_scenario_names_its_classifiers(uri, tmp_path):
-    write(uri, sweep(), tmp_path)
+def test_curves_share_metric_names_and_a_scenario_names_its_classifiers(uri):
+    write(uri, sweep())
     runs = found(uri)
     curves = [run for name, run in runs.items() if name.startswith("biased ·")]
     assert {tuple(sorted(run.data.metrics)) for run in curves} == {
@@ -199,9 +199,9 @@ def test_a_chain_of_one_classifier_names_it_in_its_generators_numbers():
     assert {"u/lenet", "u/lenet/kept"} <= {point.key for point in scenario.points}
 
 
-def test_a_sweep_without_a_result_has_its_runs(uri, tmp_path):
+def test_a_sweep_without_a_result_has_its_runs(uri):
     empty = replace(sweep(), results=pd.DataFrame(columns=COLUMNS), published={}, generators={})
-    assert write(uri, empty, tmp_path) == []
+    assert write(uri, empty) == []
     assert set(found(uri)) == {"tiny", "biased"}
 
 
@@ -213,22 +213,22 @@ def test_times_are_the_records_and_a_mean_is_as_late_as_its_last_trial():
     assert {p.timestamp for p in runs["biased"].points if p.step == 1} == {2_000_001}
 
 
-def test_a_failed_trial_marks_its_curve_its_scenario_and_the_sweep(uri, tmp_path):
+def test_a_failed_trial_marks_its_curve_its_scenario_and_the_sweep(uri):
     failed = frozenset({Trial("biased", 0, 1, "lenet", 7)})
-    write(uri, sweep(failed=failed), tmp_path)
+    write(uri, sweep(failed=failed))
     status = {name: run.info.status for name, run in found(uri).items()}
     assert {name for name, value in status.items() if value == "FAILED"} == {
         "tiny", "biased", "biased · lenet · loop 0 · seed 7",
     }  # fmt: skip
-    write(uri, sweep(), tmp_path)  # the rerun repaired it
+    write(uri, sweep())  # the rerun repaired it
     assert found(uri)["biased"].info.status == "FINISHED"
 
 
-def test_a_run_without_a_record_of_its_own_is_written_once(uri, tmp_path):
+def test_a_run_without_a_record_of_its_own_is_written_once(uri):
     failed = frozenset({Trial("biased", 0, 0, "lenet", 7)})
-    write(uri, sweep(failed=failed), tmp_path)
+    write(uri, sweep(failed=failed))
     before = everything(uri)
-    write(uri, sweep(failed=failed), tmp_path)
+    write(uri, sweep(failed=failed))
     assert everything(uri) == before
 
 
@@ -236,14 +236,14 @@ def test_an_artifact_is_logged_when_its_content_changed_and_only_then(uri, tmp_p
     picture = tmp_path / "overall.png"
     picture.write_bytes(b"first")
     tracked = sweep(artifacts={"biased": [Artifact(picture, "figures")]})
-    write(uri, tracked, tmp_path)
-    (logged,) = (tmp_path / "artifacts").rglob("overall.png")
+    write(uri, tracked)
+    (logged,) = (tmp_path / "mlflow-artifacts").rglob("overall.png")
     assert logged.parent.name == "figures"
     logged.unlink()
-    write(uri, tracked, tmp_path)
+    write(uri, tracked)
     assert not logged.exists()  # the same content is not sent twice
     picture.write_bytes(b"second")
-    write(uri, tracked, tmp_path)
+    write(uri, tracked)
     assert logged.read_bytes() == b"second"
 
 
@@ -254,18 +254,18 @@ def test_artifacts_of_a_database_lie_beside_it_and_not_in_the_working_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     (tmp_path / "report.html").write_text("page")
     tracked = sweep(artifacts={"": [Artifact(tmp_path / "report.html")]})
-    assert tracking.sync(uri, "tiny", tracking.plan(tracked), None) == []
+    assert tracking.sync(uri, "tiny", tracking.plan(tracked)) == []
     (logged,) = (tmp_path / "mlflow-artifacts" / "tiny").rglob("report.html")
     assert logged.read_text() == "page"
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_more_metrics_than_one_batch_holds(uri, tmp_path):
+def test_more_metrics_than_one_batch_holds(uri):
     tracked = sweep()
     (first, *rest) = tracking.plan(tracked)
     points = tuple(tracking.Point(f"m{i}", 0, float(i), 1) for i in range(2500))
     many = replace(first, points=points)
-    assert tracking.sync(uri, "tiny", [many, *rest], None) == []
+    assert tracking.sync(uri, "tiny", [many, *rest]) == []
     assert len(found(uri)["tiny"].data.metrics) == 2500
 
 
@@ -344,7 +344,7 @@ def small(tmp_path) -> list[TrackedRun]:
 
 @pytest.fixture
 def undisturbed(good, small) -> dict:
-    assert tracking.sync(good.uri, "undisturbed", small, None) == []
+    assert tracking.sync(good.uri, "undisturbed", small) == []
     return dump(good.uri, "undisturbed")
 
 
@@ -359,12 +359,12 @@ def test_cut_off_after_any_call_the_next_sync_leaves_what_an_undisturbed_one_lea
     for number in range(1, 100):
         name = f"cut-{number}"
         good.behave(lambda call, number=number: "cut" if call.number == number else "pass")
-        warned.append(tracking.sync(good.uri, name, small, None))
+        warned.append(tracking.sync(good.uri, name, small))
         reached = len(good.calls) >= number
         good.behave(always("pass"))
         if not reached:
             break
-        assert tracking.sync(good.uri, name, small, None) == []
+        assert tracking.sync(good.uri, name, small) == []
         assert dump(good.uri, name) == undisturbed
     assert len(warned) > 12
     assert all(warned[:-1])
@@ -373,7 +373,7 @@ def test_cut_off_after_any_call_the_next_sync_leaves_what_an_undisturbed_one_lea
 
 def test_every_first_answer_is_lost_and_nothing_is_there_twice(good, small, undisturbed):
     good.behave(first_of_each("lose"))
-    assert tracking.sync(good.uri, "lost", small, None) == []
+    assert tracking.sync(good.uri, "lost", small) == []
     assert sum("runs/create" in path for path in good.calls) == 2 * len(small)
     good.behave(always("pass"))
     assert dump(good.uri, "lost") == undisturbed
@@ -389,7 +389,7 @@ def test_a_batch_of_which_a_part_arrived_is_completed(good, small, undisturbed):
         made = client.create_run(experiment, start_time=run.start, tags=tags, run_name=run.name)
         for p in sorted(run.points)[1::2]:
             client.log_metric(made.info.run_id, p.key, p.value, p.timestamp - 1, p.step)
-    assert tracking.sync(good.uri, "part", small, None) == []
+    assert tracking.sync(good.uri, "part", small) == []
     found = dump(good.uri, "part")
     assert found.keys() == undisturbed.keys()
     for key, run in undisturbed.items():
@@ -406,12 +406,12 @@ def test_of_two_runs_with_one_key_the_fuller_stays_and_its_children_point_to_it(
     experiment = client.create_experiment("twice")
     for run in small:
         client.create_run(experiment, tags={**run.tags, tracking.KEY_TAG: run.key})
-    tracking.sync(good.uri, "twice", small, None)
+    tracking.sync(good.uri, "twice", small)
     (scenario,) = client.search_runs([experiment], "tags.run_kind = 'scenario'")
     kept = scenario.info.run_id
     for run in small:
         client.create_run(experiment, tags={**run.tags, tracking.KEY_TAG: run.key})
-    assert tracking.sync(good.uri, "twice", small, None) == []
+    assert tracking.sync(good.uri, "twice", small) == []
     (scenario,) = client.search_runs([experiment], "tags.run_kind = 'scenario'")
     assert scenario.info.run_id == kept
     found = dump(good.uri, "twice")
@@ -424,10 +424,10 @@ def test_of_two_runs_with_one_key_the_fuller_stays_and_its_children_point_to_it(
 
 
 def test_growing_a_sweep_reads_no_history(good):
-    tracking.sync(good.uri, "growing", tracking.plan(sweep(generations=2)), None)
+    tracking.sync(good.uri, "growing", tracking.plan(sweep(generations=2)))
     good.behave(always("pass"))
     grown = tracking.plan(sweep(generations=3))
-    assert tracking.sync(good.uri, "growing", grown, None) == []
+    assert tracking.sync(good.uri, "growing", grown) == []
     used = Counter(path.split("?")[0].removeprefix("/api/2.0/mlflow/") for path in good.calls)
     assert used == {
         "experiments/get-by-name": 1,
@@ -439,7 +439,7 @@ def test_growing_a_sweep_reads_no_history(good):
 
 def test_an_artifact_store_that_refuses_costs_no_number(good, small, undisturbed):
     good.behave(lambda call: "403" if "mlflow-artifacts" in call.path else "pass")
-    (warning,) = tracking.sync(good.uri, "refused", small, None)
+    (warning,) = tracking.sync(good.uri, "refused", small)
     assert "403" in warning
     good.behave(always("pass"))
     found = dump(good.uri, "refused")
@@ -464,7 +464,7 @@ def test_a_warning_names_server_cause_and_remedy(good, small, monkeypatch, behav
     good.behave(always(behaviour))
     uri = f"http://127.0.0.1:{free_port()}" if behaviour == "closed" else good.uri
     start = time.monotonic()
-    warnings = [*tracking.prepare(uri), *tracking.sync(uri, "none", small, None)]
+    warnings = [*tracking.prepare(uri), *tracking.sync(uri, "none", small)]
     assert time.monotonic() - start < 10
     assert len(warnings) == 2
     for warning in warnings:
@@ -473,11 +473,15 @@ def test_a_warning_names_server_cause_and_remedy(good, small, monkeypatch, behav
         assert "python -m ray_selfloop sync-mlflow" in warning
 
 
-def test_a_password_in_the_address_is_not_in_the_warning(monkeypatch):
+@pytest.mark.parametrize("password", ["secret", "secret/", "secret" * 60])
+def test_a_password_in_the_address_is_not_in_the_warning(monkeypatch, password):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    (warning,) = tracking.prepare(f"http://me:secret@127.0.0.1:{free_port()}")
-    assert "http://me:***@127.0.0.1" in warning
-    assert "secret" not in warning
+    (refused,) = tracking.prepare(f"http://me:{password}@127.0.0.1:{free_port()}")
+    (impossible,) = tracking.prepare(f"http://me:{password}@127.0.0.1:99999")
+    assert "Invalid url: http://me:***@127.0.0.1:99999/" in impossible
+    for warning in (refused, impossible):
+        assert "http://me:***@127.0.0.1" in warning
+        assert "secret" not in warning
 
 
 def test_the_users_environment_redirects_nothing(good, small, undisturbed, monkeypatch, tmp_path):
@@ -491,9 +495,9 @@ def test_the_users_environment_redirects_nothing(good, small, undisturbed, monke
         "MLFLOW_RUN_CONTEXT": '{"mine": "1"}',
     }.items():
         monkeypatch.setenv(name, value)
-    assert tracking.sync(good.uri, "environment", small, None) == []
+    assert tracking.sync(good.uri, "environment", small) == []
     good.behave(lambda call: "403" if "log-batch" in call.path else "pass")
-    assert tracking.sync(good.uri, "not in the background", small, None)
+    assert tracking.sync(good.uri, "not in the background", small)
     good.behave(always("pass"))
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ENABLE_ASYNC_LOGGING"):
         monkeypatch.delenv(name)

@@ -280,8 +280,7 @@ def _found(fault: Mapping[str, Any]) -> str:
     """What was given; nothing where the message is about a whole group."""
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return ""
-    shown = repr(fault.get("ctx", {}).get("tag", fault["input"]))
-    return f" (found {shown if len(shown) <= 80 else shown[:77] + '...'})"
+    return f" (found {shown(repr(fault.get('ctx', {}).get('tag', fault['input'])), 80)})"
 
 
 def _nearest_value(fault: Mapping[str, Any]) -> str:

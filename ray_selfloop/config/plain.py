@@ -7,6 +7,7 @@ what a value means.
 """
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,13 @@ def _number(value: int) -> str:
     return str(value) if value.bit_length() < 150 else f"one of {value.bit_length()} bits"
 
 
+def masked(text: str) -> str:
+    """A text in which the password of an address, `scheme://user:password@host`, is `***`."""
+    return re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)  # it may hold an @ and a /
+
+
 def shown(what: object, most: int = 500) -> str:
-    """A text from anywhere as one printable line of at most so many characters."""
-    line = " ".join(str(what).split())
+    """A text from anywhere as one printable line of at most so many characters; `masked`."""
+    line = masked(" ".join(str(what).split()))
     cut = line if len(line) <= most else f"{line[: most - 3]}..."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)

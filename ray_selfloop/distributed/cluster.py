@@ -10,15 +10,15 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes, placement
-from ray_selfloop.distributed.nodes import NodeType
+from ray_selfloop.distributed.nodes import Machines
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
 
@@ -55,21 +55,19 @@ class Cluster:
     """What the sweep may use.
 
     slots: stages of one core that may run at once. gpus: that there can be.
-    place: what a trial asks for besides GPUs. machines: shapes of the cluster's machines.
-    open: whether an autoscaler may bring machines of shapes that are not known.
+    place: what a trial asks for besides GPUs. machines: those that there can be.
     """
 
     slots: int
     gpus: float
     place: Mapping[str, float]
     resources: Resources
-    machines: tuple[NodeType, ...] = ()
-    open: bool = False
+    machines: Machines = field(default_factory=Machines)
 
     @property
     def nodes(self) -> int:
         """Machines that there can be; two where that is not known."""
-        return max(nodes.count(self.machines), 2 if self.open else 1)
+        return max(self.machines.count(), 2 if self.machines.open else 1)
 
     def gpus_of(self, stage: Stage) -> float:
         """GPUs of a stage, or of each of its workers (a pair of a stream's workers is one)."""
@@ -91,20 +89,20 @@ class Cluster:
 
     def places(self, stage: Stage) -> int:
         """How many stages like this one can run at once."""
-        return min(self.slots, nodes.most(self.ask(stage).piece, self.machines) or self.slots)
+        return min(self.slots, self.machines.most(self.ask(stage).piece) or self.slots)
 
     def check(self, stages: Iterable[Stage]) -> None:
         """Raise ResourceError where a stage could only wait for ever."""
-        if self.open:
+        if self.machines.open:
             return
         asked = {self._who(stage): self.ask(stage) for stage in stages}
-        nodes.check({who: ask.piece for who, ask in asked.items()}, self.machines)
+        self.machines.check({who: ask.piece for who, ask in asked.items()})
         for who, ask in asked.items():
-            most = nodes.most(ask.piece, self.machines)
+            most = self.machines.most(ask.piece)
             if ask.count > most:
                 raise ResourceError(
                     f"{who} asks for {ask.count} times ({nodes.amounts(ask.piece)}) at once, and "
-                    f"the cluster can hold that {most} times ({nodes.listed(self.machines)})"
+                    f"the cluster can hold that {most} times ({self.machines})"
                 )
 
     def _who(self, stage: Stage) -> str:
@@ -143,7 +141,7 @@ def connect(resources: Resources) -> Cluster:
         os.environ.setdefault(name, value)
     if os.environ.get("RAY_ADDRESS"):
         _start(address=_answering(os.environ["RAY_ADDRESS"]))
-        return joined(resources, nodes.possible(), nodes.more_may_come())
+        return joined(resources, nodes.possible())
     slots = resources.num_cpus or len(os.sched_getaffinity(0))
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
@@ -188,17 +186,17 @@ def leave() -> None:
     ray.shutdown()
 
 
-def joined(resources: Resources, machines: Sequence[NodeType], open_ended: bool = False) -> Cluster:
+def joined(resources: Resources, machines: Machines) -> Cluster:
     """What a sweep may use of these machines; raises ResourceError where that is too little.
 
-    open_ended: an autoscaler may bring machines that are not known; then nothing is refused, and
-    `resources.num_cpus` says how many cores are asked for.
+    Where machines may come that are not known, nothing is refused, and `resources.num_cpus` says
+    how many cores are asked for.
     """
-    cores, slots = (int(nodes.total(machines, name)) for name in ("CPU", SLOT))
+    cores, slots = (int(machines.total(name)) for name in ("CPU", SLOT))
     place = {SLOT: 1.0}
-    if slots or open_ended:
+    if slots or machines.open:
         slots = min(cores, slots) or 1
-    elif nodes.count(machines) == 1:
+    elif machines.count() == 1:
         slots, place = cores, {nodes.HEAD: HERE}
     else:
         raise ResourceError(
@@ -207,12 +205,12 @@ def joined(resources: Resources, machines: Sequence[NodeType], open_ended: bool 
         )
     if slots < 1:
         raise ResourceError("the cluster has no CPU core to run on")
-    if (resources.num_cpus or 1) > slots and not open_ended:
+    if (resources.num_cpus or 1) > slots and not machines.open:
         raise ResourceError(
             f"resources.num_cpus: {resources.num_cpus} asked for, the cluster has {slots}"
         )
-    gpus = math.inf if open_ended else nodes.total(machines, "GPU")
-    return Cluster(resources.num_cpus or slots, gpus, place, resources, tuple(machines), open_ended)
+    gpus = math.inf if machines.open else machines.total("GPU")
+    return Cluster(resources.num_cpus or slots, gpus, place, resources, machines)
 
 
 def hold_memory() -> None:

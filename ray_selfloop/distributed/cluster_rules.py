@@ -5,32 +5,55 @@ quotas or what exists in an account. Adding a rule: a function from the cluster 
 and its name in ``RULES``. A message is `place: what was found; what to change, or why`.
 """
 
+import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-Tree = Mapping[str, Any]
+from ray_selfloop.distributed import aws_rules
+from ray_selfloop.distributed.cluster_view import (
+    Cluster,
+    NodeType,
+    Tree,
+    at,
+    leaves,
+    single_commands,
+    storage_of,
+)
 
-PLACEHOLDER = "FILL-IN"
 LEAST_DISK_GB = (
     200  # the image unpacked (about 30), weights, spilled objects, the node's own system
 )
-LONGEST_IDLE_MINUTES = 60
-LOOPBACK = ("127.0.0.1", "localhost")
+IDLE_MINUTES = (1, 60)  # least and most
+LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|::1|\[::1\])(:\d+)?")
 TOKEN_FILE = ".ray/auth_token"
-STORAGE_OPTION = "--env=SELFLOOP_STORAGE="
-GPU_INSTANCE = re.compile(r"(g\d|gr\d|p\d)")
-XLARGE = re.compile(r"\.(\d*)xlarge$")
+WATCHER = "ray_selfloop.distributed.watcher"
+HEAD_PORT = "6379"  # Ray's default
 IMAGE = re.compile(r"(?P<name>.+?)(:(?P<tag>[\w.-]+))?(@sha256:[0-9a-f]{64})?")
 RAY_IN_IMAGE = re.compile(r"ray[:_-]?(\d+\.\d+\.\d+)")
-BOUND = {
-    "ray start --head": re.compile(r"--dashboard-host[= ](\S+)"),
-    "mlflow server": re.compile(r"(?:--host|-h)[= ](\S+)"),
+CPU_BUILD = re.compile(r"(?<![a-z])cpu(?![a-z])")
+GPU_BUILD = re.compile(r"(?<![a-z])(gpu|cu\d+)(?![a-z])")
+RAY_START = re.compile(r"\bray\s+start\b")
+WITH_TOKEN = re.compile(
+    r"(\bexport\b[^;&|]*\bRAY_AUTH_MODE=['\"]?token\b.*"
+    r"|\bRAY_AUTH_MODE=['\"]?token\b['\"]?[ \t][^;&|\n]*)\bray\s+start\b",
+    re.DOTALL,
+)
+WITHOUT_TOKEN = re.compile(
+    r"\bRAY_AUTH_MODE=(?!(['\"]?)token\1([\s;&|)'\"]|$))[^\s;&|]*"
+    r"|(\bunset\b[^;&|]*|\s-u\s*)\bRAY_AUTH_MODE\b"
+)
+LISTENERS = {
+    "ray start": (RAY_START, re.compile(r"\s--dashboard-host[=\s]\s*['\"]?([^\s'\"]+)")),
+    "mlflow": (
+        re.compile(r"\bmlflow\b"),
+        re.compile(r"[\s'\"=](?:--host|--bind|-h|-b)(?:=|\s+|(?=\d))['\"]?([^\s'\"]+)"),
+    ),
+    "MLFLOW_HOST": (re.compile("MLFLOW_HOST"), re.compile(r"MLFLOW_HOST=['\"]?([^\s'\"]+)")),
 }
+"""Programs that others may reach: how one sees them in a command, and the address they take."""
 SECRETS = {
     "an AWS access key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
     "an AWS secret": re.compile(r"aws_(secret_access_key|session_token)", re.IGNORECASE),
@@ -38,81 +61,13 @@ SECRETS = {
     "a token of the Hugging Face hub": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 }
-
-
-@dataclass(frozen=True)
-class NodeType:
-    """One entry of `available_node_types`.
-
-    place: its path in the file, for messages. node: its `node_config`, AWS's own keys.
-    resources: what it has, by Ray's names (CPU, GPU, slot).
-    """
-
-    name: str
-    place: str
-    entry: Tree
-    node: Tree
-    resources: Mapping[str, int]
-
-    @property
-    def instance(self) -> str:
-        """AWS's name of the machine, such as g6.2xlarge; empty where none is given."""
-        return str(self.node.get("InstanceType") or "")
-
-    @property
-    def spot(self) -> bool:
-        """Whether AWS may take the node back."""
-        return at(self.node, "InstanceMarketOptions", "MarketType") == "spot"
-
-    @property
-    def priority(self) -> int:
-        """The autoscaler prefers the higher of two types of one shape."""
-        return int(self.entry.get("priority", 0))
-
-    @property
-    def cores(self) -> int | None:
-        """vCPUs by AWS's naming of sizes: 4 for each `x` of an xlarge; None for other sizes."""
-        size = XLARGE.search(self.instance)
-        return 4 * int(size[1] or 1) if size else None
-
-    @property
-    def disks(self) -> list[Tree]:
-        """The EBS settings of its disks, the system's first."""
-        given = (at(mapping, "Ebs") for mapping in _list(self.node, "BlockDeviceMappings"))
-        return [disk for disk in given if isinstance(disk, Mapping)]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A parsed cluster file whose schema Ray has accepted."""
-
-    tree: Tree
-    head: NodeType
-    workers: tuple[NodeType, ...]
-
-    @classmethod
-    def of(cls, tree: Tree) -> "Cluster":
-        """The view of a tree that has a head type."""
-        types = {
-            name: _node_type(name, entry) for name, entry in tree["available_node_types"].items()
-        }
-        head = types.pop(tree["head_node_type"])
-        return cls(tree, head, tuple(types.values()))
-
-    @property
-    def types(self) -> tuple[NodeType, ...]:
-        """The head's type, then the workers'."""
-        return (self.head, *self.workers)
-
-    def commands(self, kind: str) -> list[str]:
-        """The start commands of `head` or `worker`."""
-        return [str(command) for command in self.tree.get(f"{kind}_start_ray_commands") or []]
+Rule = Callable[[Cluster], Iterator[str]]
 
 
 def head_is_small_and_stays(cluster: Cluster) -> Iterator[str]:
     """No GPU, never a worker, not spot: the head is paid for all the time, and all end with it."""
     head = cluster.head
-    if head.resources.get("GPU", 0) or GPU_INSTANCE.match(head.instance):
+    if head.gpus or aws_rules.GPU_INSTANCE.match(head.instance):
         yield f"{head.place}: has a GPU ({head.instance}); the head only drives, give it none"
     for name in ("min_workers", "max_workers"):
         if head.entry.get(name, 0):
@@ -121,24 +76,50 @@ def head_is_small_and_stays(cluster: Cluster) -> Iterator[str]:
         yield f"{head.place}: is a spot node; the cluster ends with its head, make it on-demand"
 
 
-def workers_scale_from_zero(cluster: Cluster) -> Iterator[str]:
-    """Nothing is paid for while nothing runs."""
+def workers_come_and_go(cluster: Cluster) -> Iterator[str]:
+    """Nothing is paid for while nothing runs, and something comes when there is work."""
+    if cluster.tree["max_workers"] < 1:
+        yield "max_workers: 0; at least 1, or no worker ever starts"
     for worker in cluster.workers:
         if worker.entry.get("min_workers", 0):
             found = worker.entry["min_workers"]
             yield f"{worker.place}.min_workers: {found}; 0, so that idle nodes go away"
         if worker.entry.get("max_workers", 1) < 1:
-            yield f"{worker.place}.max_workers: 0; at least 1, or no node of this type ever starts"
-    idle = cluster.tree.get("idle_timeout_minutes", 5)
-    if idle > LONGEST_IDLE_MINUTES:
-        yield f"idle_timeout_minutes: {idle:g}; at most {LONGEST_IDLE_MINUTES}: idle nodes cost"
+            found = worker.entry["max_workers"]
+            yield f"{worker.place}.max_workers: {found}; at least 1, or take the type out"
+        if "idle_timeout_s" in worker.entry:
+            yield from _idle(f"{worker.place}.idle_timeout_s", worker.entry["idle_timeout_s"], 60)
+    speed = cluster.tree.get("upscaling_speed", 1)
+    if not math.isfinite(speed):
+        yield f"upscaling_speed: {speed}; a finite number, or the autoscaler fails at every step"
+    yield from _idle("idle_timeout_minutes", cluster.tree.get("idle_timeout_minutes", 5), 1)
     if at(cluster.tree, "provider", "cache_stopped_nodes") is not False:
         yield "provider.cache_stopped_nodes: give false; Ray's default keeps (and pays) disks"
 
 
+def _idle(place: str, idle: float, minute: int) -> Iterator[str]:
+    least, most = (minute * limit for limit in IDLE_MINUTES)
+    if idle < least:
+        yield f"{place}: {idle:g}; at least {least}: a new node would end before its work comes"
+    elif not idle <= most:
+        yield f"{place}: {idle:g}; at most {most}: idle nodes cost"
+
+
+def nothing_outlives_the_cluster(cluster: Cluster) -> Iterator[str]:
+    """What Ray ends is gone: no disk stays, and no spot request that starts the node again."""
+    for kind in cluster.types:
+        place, options = f"{kind.place}.node_config", ("InstanceMarketOptions", "SpotOptions")
+        if any(disk.get("DeleteOnTermination") is not True for disk in kind.disks):
+            yield f"{place}.BlockDeviceMappings: give DeleteOnTermination: true on every disk"
+        if at(kind.node, *options, "SpotInstanceType") == "persistent":
+            yield f"{place}: a persistent spot request; AWS would start again what Ray ended"
+        if kind.node.get("DisableApiTermination"):
+            yield f"{place}.DisableApiTermination: take it out, or Ray cannot end it"
+
+
 def there_is_a_gpu(cluster: Cluster) -> Iterator[str]:
     """At least one type of worker has one."""
-    if not any(worker.resources.get("GPU", 0) for worker in cluster.workers):
+    if not any(worker.gpus for worker in cluster.workers):
         yield "available_node_types: no type of worker has a GPU; give one resources: {GPU: 1}"
 
 
@@ -167,6 +148,17 @@ def spot_falls_back(cluster: Cluster) -> Iterator[str]:
             )
 
 
+def spot_is_watched(cluster: Cluster) -> Iterator[str]:
+    """The watcher starts once the node runs Ray; before, it finds no node and ends."""
+    commands = "\n".join(text for _, text in cluster.start("worker"))
+    after = RAY_START.split(commands, maxsplit=1)[1:]
+    if any(worker.spot for worker in cluster.workers) and WATCHER not in "".join(after):
+        yield (
+            "worker_start_ray_commands: spot nodes, and no watcher after `ray start`; add "
+            f"`python -m {WATCHER} $RAY_HEAD_IP:{HEAD_PORT}`, or work ends without notice"
+        )
+
+
 def resources_fit_the_machine(cluster: Cluster) -> Iterator[str]:
     """CPU and GPU are given, and `slot`, by which trials are placed, is at most CPU."""
     for kind in cluster.types:
@@ -176,8 +168,6 @@ def resources_fit_the_machine(cluster: Cluster) -> Iterator[str]:
             continue
         if kind.cores and cpu > kind.cores:
             yield f"{place}.CPU: {cpu}; {kind.instance} has {kind.cores}"
-        if GPU_INSTANCE.match(kind.instance) and not kind.resources.get("GPU"):
-            yield f"{place}: GPU is missing; {kind.instance} has at least one"
         slots = kind.resources.get("slot", 0)
         if slots > cpu:
             yield f"{place}.slot: {slots}; at most CPU, {cpu}: a slot is one core's work"
@@ -197,7 +187,7 @@ def nodes_reach_storage(cluster: Cluster) -> Iterator[str]:
     storage = storage_of(cluster.tree)
     if storage is None:
         yield "docker.run_options: no --env=SELFLOOP_STORAGE=s3://...; MLflow's artifacts go there"
-    elif not re.match(r"s3://[^/]+", storage):
+    elif not storage.startswith("s3://"):
         yield f"SELFLOOP_STORAGE: {storage!r}; an s3:// URI, since nodes come and go"
 
 
@@ -224,60 +214,109 @@ def _disk(kind: NodeType, place: str) -> Iterator[str]:
 
 
 def images_are_pinned(cluster: Cluster) -> Iterator[str]:
-    """Head and workers run one known build, with the Ray that is installed here."""
-    docker = cluster.tree.get("docker") or {}
-    for key in ("head_image", "worker_image"):
-        image = str(docker.get(key) or docker.get("image") or "")
+    """Head and workers run known builds, with the Ray that is installed here.
+
+    Autoscaler v2 reads `image` wherever there is a `worker_image`, and without it fails on every
+    worker that it has started, again and again.
+    """
+    images = cluster.images()
+    if not images.get("docker.image"):
+        yield "docker.image: missing; give the workers' here, worker_image alone starts no worker"
+    for place, image in images.items():
         found = IMAGE.fullmatch(image)
-        if not found:
-            yield f"docker.{key}: missing; give the image that ./Dockerfile builds"
-        elif "@sha256:" not in image and found["tag"] in (None, "latest", "nightly"):
-            yield f"docker.{key}: {image}; pin a tag that names a build"
-        yield from _other_ray(f"docker.{key}", image)
+        if found and "@sha256:" not in image and found["tag"] in (None, "latest", "nightly"):
+            yield f"{place}: {image}; pin a tag that names a build"
+        here, there = version("ray"), RAY_IN_IMAGE.search(image)
+        if there and there[1] != here:
+            yield f"{place}: {image} has Ray {there[1]}, here is {here}; both must be the same"
 
 
-def _other_ray(place: str, image: str) -> Iterator[str]:
-    here, there = version("ray"), RAY_IN_IMAGE.search(image)
-    if there and there[1] != here:
-        yield f"{place}: {image} has Ray {there[1]}, here is {here}; both must be the same"
+def options_of_docker_are_texts(cluster: Cluster) -> Iterator[str]:
+    """`- --label=a: b` is no text in YAML, and Ray fails on it when the node has started."""
+    for key in ("run_options", "head_run_options", "worker_run_options"):
+        for number, option in enumerate(at(cluster.tree, "docker", key) or ()):
+            if not isinstance(option, str):
+                yield f"docker.{key}[{number}]: {option!r}; a text, in quotes if need be"
+
+
+def gpu_workers_run_the_gpu_build(cluster: Cluster) -> Iterator[str]:
+    """PyTorch of the CPU build sees no GPU: the nodes would cost, and their trials fail."""
+    _, heads = cluster.image_of(cluster.head)
+    for worker in (worker for worker in cluster.workers if worker.gpus):
+        place, image = cluster.image_of(worker)
+        found = IMAGE.fullmatch(image)
+        tag = (found and found["tag"]) or ""
+        if CPU_BUILD.search(tag):
+            yield f"{place}: {image}; workers with GPUs need the GPU build, not the head's"
+        elif image and image == heads and not GPU_BUILD.search(tag):
+            yield f"{place}: {image}, as on the head; workers with GPUs need the GPU build"
+    if at(cluster.tree, "docker", "disable_automatic_runtime_detection"):
+        yield "docker.disable_automatic_runtime_detection: take it out, or containers see no GPU"
 
 
 def every_node_asks_for_the_token(cluster: Cluster) -> Iterator[str]:
     """Whoever reaches Ray without authentication runs code on every node."""
-    for kind in ("head", "worker"):
-        for command in cluster.commands(kind):
-            if "ray start" in command and not re.search(r"\bRAY_AUTH_MODE=token\b", command):
-                yield f"{kind}_start_ray_commands: `ray start` without RAY_AUTH_MODE=token"
+    for place, text in (*cluster.start("head"), *cluster.start("worker")):
+        if RAY_START.search(text) and not WITH_TOKEN.search(text):
+            yield f"{place}: `ray start` without `export RAY_AUTH_MODE=token;` before it"
+    for place, text in cluster.shell:
+        found = WITHOUT_TOKEN.search(text)
+        if found:
+            yield f"{place}: `{found[0].strip()}`; leave it at token, or all may run code here"
     mounts: Tree = cluster.tree.get("file_mounts") or {}
     files = [str(own) for there, own in mounts.items() if str(there).endswith(TOKEN_FILE)]
     if not files:
         yield f"file_mounts: no token; add /home/ray/{TOKEN_FILE}: ~/{TOKEN_FILE}"
     for path in (Path(os.path.expanduser(own)) for own in files):
-        if not path.is_file():
-            yield f"file_mounts: {path} is not there; make it: ray get-auth-token --generate"
+        if not path.is_file() or not path.stat().st_size:
+            made = "make it: ray get-auth-token --generate"
+            yield f"file_mounts: {path} is not there, or empty; {made}"
 
 
 def only_ssh_is_open(cluster: Cluster) -> Iterator[str]:
     """Dashboard and MLflow are reached through the tunnel alone."""
-    for command in cluster.commands("head"):
-        for program, address in BOUND.items():
-            found = address.search(command) if program in command else None
-            if found and found[1] not in LOOPBACK:
-                yield f"head_start_ray_commands: `{program}` on {found[1]}; give 127.0.0.1"
+    for place, text in cluster.shell:
+        for command in single_commands(text):
+            for name, (program, address) in LISTENERS.items():
+                hosts = address.findall(command) if program.search(command) else []
+                for host in (host for host in hosts if not LOOPBACK.fullmatch(host)):
+                    yield f"{place}: `{name}` on {host}; give 127.0.0.1"
     if at(cluster.tree, "provider", "security_group", "IpPermissions"):
         yield "provider.security_group.IpPermissions: opens ports; ssh and the tunnel are enough"
 
 
 def ray_starts_and_scales(cluster: Cluster) -> Iterator[str]:
     """The start commands start Ray, and the head gets this file to make workers by."""
-    for kind in ("head", "worker"):
-        if not any("ray start" in command for command in cluster.commands(kind)):
-            yield f"{kind}_start_ray_commands: no `ray start`"
-    if not any("--autoscaling-config=" in command for command in cluster.commands("head")):
+    heads, workers = (
+        " ".join(
+            one
+            for _, text in cluster.start(kind)
+            for one in single_commands(text)
+            if RAY_START.search(one)
+        )
+        for kind in ("head", "worker")
+    )
+    if not re.search(r"\s--head\b", heads):
+        yield "head_start_ray_commands: no `ray start --head`"
+    elif not re.search(r"--autoscaling-config[=\s]+\S*/ray_bootstrap_config\.yaml", heads):
         yield (
             "head_start_ray_commands: `ray start` without "
             "--autoscaling-config=~/ray_bootstrap_config.yaml; no worker would ever start"
         )
+    given = re.search(r"\s--port[=\s]+(\d+)", heads)
+    port = given[1] if given else HEAD_PORT
+    if not re.search(r"--address[=\s]+\S*RAY_HEAD_IP", workers):
+        yield (
+            f"worker_start_ray_commands: no `ray start --address=$RAY_HEAD_IP:{port}`; "
+            "no worker would ever join the head"
+        )
+    for place, text in cluster.start("worker"):
+        for other in set(re.findall(r"RAY_HEAD_IP\}?:(\d+)", text)) - {port}:
+            yield f"{place}: port {other} of the head, which listens on {port}"
+
+
+def all_is_in_the_image(cluster: Cluster) -> Iterator[str]:
+    """Nothing is installed on the nodes."""
     for key in ("setup_commands", "head_setup_commands"):
         if key not in cluster.tree:
             yield f"{key}: missing; give [], or Ray's defaults install other versions on every node"
@@ -293,55 +332,23 @@ def nothing_secret_is_written_down(cluster: Cluster) -> Iterator[str]:
                 yield f"{place}: holds {what}; use the instance profiles and file_mounts"
 
 
-RULES: tuple[Callable[[Cluster], Iterator[str]], ...] = (
+RULES: tuple[Rule, ...] = (
+    *aws_rules.RULES,
     head_is_small_and_stays,
-    workers_scale_from_zero,
+    workers_come_and_go,
+    nothing_outlives_the_cluster,
     there_is_a_gpu,
     spot_falls_back,
+    spot_is_watched,
     resources_fit_the_machine,
     nodes_reach_storage,
     machines_are_explicit,
     images_are_pinned,
+    options_of_docker_are_texts,
+    gpu_workers_run_the_gpu_build,
     every_node_asks_for_the_token,
     only_ssh_is_open,
     ray_starts_and_scales,
+    all_is_in_the_image,
     nothing_secret_is_written_down,
 )
-
-
-def storage_of(tree: Tree) -> str | None:
-    """The storage that the containers are told of, by the name SELFLOOP_STORAGE."""
-    options = (str(option) for option in _list(tree, "docker", "run_options"))
-    marked = [option for option in options if option.startswith(STORAGE_OPTION)]
-    return marked[0].removeprefix(STORAGE_OPTION) if marked else None
-
-
-def leaves(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Path and text of every value below ``tree``."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from leaves(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(tree, list):
-        for number, value in enumerate(tree):
-            yield from leaves(value, f"{place}[{number}]")
-    else:
-        yield place, str(tree)
-
-
-def _node_type(name: str, entry: Tree) -> NodeType:
-    place = f"available_node_types.{name}"
-    return NodeType(name, place, entry, entry["node_config"], entry["resources"])
-
-
-def at(tree: Any, *path: str) -> Any:
-    """The value at a path, None where the file has something else on the way."""
-    for key in path:
-        if not isinstance(tree, Mapping):
-            return None
-        tree = tree.get(key)
-    return tree
-
-
-def _list(tree: Any, *path: str) -> list[Any]:
-    found = at(tree, *path)
-    return found if isinstance(found, list) else []

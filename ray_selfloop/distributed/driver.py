@@ -175,10 +175,11 @@ class Scheduler:
         """Whether somebody has published a stage since this driver looked."""
         try:
             return self._store.find(key) is not None
-        except CorruptRecord as error:
-            self._say(f"recomputing: {error}")
-            self._store.discard(key)
-            return False
+        except CorruptRecord:
+            said = self._store.discard_damaged(key)
+            if said:
+                self._say(f"recomputing: {said}")
+            return not said and self._store.find(key) is not None
 
     def _let_go_of_gpus(self) -> None:
         """End an idle experiment when another stage wants a GPU: it keeps its last trial's."""

@@ -1,45 +1,60 @@
 """A cluster file before it costs money: placeholders, Ray's own checks, this project's rules.
 
 Everything is answered on this machine, at once; nothing is asked of AWS. What this project wants of
-a cluster stands in `cluster_rules.py`.
+a cluster stands in `cluster_rules.py`, what AWS takes in `aws_rules.py`.
 """
 
 import contextlib
 import copy
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ray_selfloop.config import plain
-from ray_selfloop.distributed.cluster_rules import (
-    PLACEHOLDER,
-    RULES,
-    Cluster,
-    NodeType,
-    Tree,
-    at,
-    leaves,
-    storage_of,
-)
+from ray_selfloop.distributed.cluster_rules import RULES
+from ray_selfloop.distributed.cluster_view import Cluster, NodeType, Tree, at, leaves, storage_of
 from ray_selfloop.errors import ConfigError
 
+PLACEHOLDER = "FILL-IN"
 MARKS = frozenset({"cluster_name", "provider", "available_node_types", "head_node_type"})
 """Top-level keys that a cluster file has and a sweep file has not."""
 
-REQUIRED = ("provider.region", "available_node_types", "head_node_type", "max_workers")
+REQUIRED = (
+    "provider.region",
+    "auth.ssh_user",
+    "available_node_types",
+    "head_node_type",
+    "max_workers",
+)
 
 
 def read(path: str) -> Tree | None:
     """The file's tree if it is a cluster file; None for a sweep file or what is no YAML file."""
     try:
         tree = plain.parsed(plain.read(Path(path)))
+        _bounded(tree, itertools.count())
     except (OSError, ConfigError, UnicodeDecodeError, ValueError, yaml.YAMLError):
         return None  # the reader of sweep files says what is wrong
     return tree if isinstance(tree, dict) and MARKS & tree.keys() else None
+
+
+def _bounded(value: Any, count: Iterator[int], depth: int = 0) -> None:
+    """Raises ConfigError for what no cluster file holds: values without end, keys of no text."""
+    if depth > plain.MOST_DEPTH or next(count) > plain.MOST_VALUES:
+        raise ConfigError("too deep, or too many values, with every alias written out")
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        raise ConfigError("a key must be a text")
+    if isinstance(value, int) and abs(value) > plain.LARGEST:
+        raise ConfigError("a number is too large")
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for inner in below:
+        _bounded(inner, count, depth + 1)
 
 
 def check(tree: Tree, path: str) -> Iterator[str]:
@@ -69,7 +84,7 @@ def _faults(tree: Tree) -> Iterator[str]:
     if not of_ray:
         cluster = Cluster.of(tree)
         for rule in RULES:
-            yield from rule(cluster)
+            yield from (fault for fault in rule(cluster) if PLACEHOLDER not in fault)  # said above
 
 
 def _placeholders(tree: Tree) -> list[str]:
@@ -111,7 +126,7 @@ def _semantic_faults(tree: Tree) -> Iterator[str]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Ray's advice, which `ray up` repeats
             util.validate_config(util.prepare_config(copy.deepcopy(dict(tree))))
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
         yield f"Ray refuses it: {error}"
 
 

@@ -5,30 +5,37 @@ waits without a word for a machine that cannot come.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 import yaml
+from ray._raylet import (  # type: ignore[attr-defined]  # there is no public way to ask
+    GCS_AUTOSCALER_STATE_NAMESPACE,
+    GCS_AUTOSCALER_V2_ENABLED_KEY,
+)
+from ray.exceptions import RpcError
 
 from ray_selfloop.errors import ResourceError
 
-CLUSTER_FILE = "~/ray_bootstrap_config.yaml"
-"""Where `ray up` leaves the cluster file on the head, and the autoscaler reads it."""
 COUNTED = ("CPU", "GPU", "slot")  # resources that a sweep asks for, and that are shown
 HEAD = "node:__internal_head__"  # a resource that every cluster's head has
+GIVEN = "--autoscaling-config="  # how the autoscaler is told its cluster file
 EPSILON = 1e-6
+BOUNDLESS = 2**30  # machines, where a cluster file sets no bound
+PATIENCE = 60.0  # s for which a head that does not answer is waited for
 
 
 @dataclass(frozen=True)
 class NodeType:
-    """Machines of one shape. most: how many there can be."""
+    """Machines of one shape. most, least: how many there can be, and how many are always there."""
 
     name: str
     resources: Mapping[str, float]
     most: int
+    least: int = 0
 
     def room(self, piece: Mapping[str, float]) -> int:
         """How many times one such machine, otherwise idle, could take ``piece``."""
@@ -40,41 +47,116 @@ class NodeType:
         return f"{self.name}: {has}{f', up to {self.most}' if self.most > 1 else ''}"
 
 
+@dataclass(frozen=True)
+class Machines:
+    """The machines that a cluster can have, its head among them.
+
+    at_all: how many there can be at once, over all types. open: whether an autoscaler may bring
+    others, of shapes that are not known here.
+    """
+
+    types: tuple[NodeType, ...] = ()
+    at_all: int = BOUNDLESS
+    open: bool = False
+
+    def total(self, name: str) -> float:
+        """How much of one resource there can be at once."""
+        return self._best(lambda kind: kind.resources.get(name, 0.0))
+
+    def count(self) -> int:
+        """How many machines there can be at once."""
+        return int(self._best(lambda kind: 1.0))
+
+    def most(self, piece: Mapping[str, float]) -> int:
+        """How many pieces of one shape the cluster can hold at once, each on one machine."""
+        return int(self._best(lambda kind: kind.room(piece)))
+
+    def check(self, requests: Mapping[str, Mapping[str, float]]) -> None:
+        """Raise ResourceError for the largest request that no single machine could ever take.
+
+        requests: what asks (for people) -> what it asks for.
+        """
+        unfit = [(who, piece) for who, piece in requests.items() if not self.most(piece)]
+        if unfit:
+            who, piece = max(unfit, key=lambda item: (item[1].get("GPU", 0), sum(item[1].values())))
+            raise ResourceError(
+                f"{who} asks one machine for {amounts(piece)}, and no machine of the cluster has "
+                f"that ({self})"
+            )
+
+    def _best(self, worth: Callable[[NodeType], float]) -> float:
+        """What the best machines that can be there at once are worth together."""
+        left = max(self.at_all - sum(kind.least for kind in self.types), 0)
+        found = 0.0
+        for kind in sorted(self.types, key=worth, reverse=True):
+            more = min(kind.most - kind.least, left)
+            left -= more
+            found += worth(kind) * (kind.least + more)
+        return found
+
+    def __str__(self) -> str:
+        parts = [str(kind) for kind in self.types] or ["no machines"]
+        if sum(kind.most for kind in self.types) > self.at_all:
+            parts.append(f"{self.at_all} at once")
+        return "; ".join(parts)
+
+
 def amounts(resources: Mapping[str, float]) -> str:
     """`1 CPU, 0.5 GPU`: what a sweep asks for, of ``resources``."""
     parts = [f"{resources[name]:g} {name}" for name in COUNTED if resources.get(name)]
     return ", ".join(parts) or "nothing"
 
 
-def total(types: Iterable[NodeType], name: str) -> float:
-    """How much of one resource there can be at once."""
-    return sum(kind.resources.get(name, 0.0) * kind.most for kind in types)
+def present() -> Machines:
+    """The machines that are there now."""
+    return Machines(_grouped(node["Resources"] for node in ray.nodes() if node["Alive"]))
 
 
-def count(types: Iterable[NodeType]) -> int:
-    """How many machines there can be."""
-    return sum(kind.most for kind in types)
+def possible() -> Machines:
+    """The machines that there can be in the cluster that this process has joined.
 
-
-def present() -> tuple[NodeType, ...]:
-    """The shapes of the machines that are there now."""
-    return _grouped(node["Resources"] for node in ray.nodes() if node["Alive"])
-
-
-def possible() -> tuple[NodeType, ...]:
-    """The shapes of the machines that there can be in the cluster that this process has joined.
-
-    Where the autoscaler's cluster file is at hand, the head and the workers that it may bring,
-    otherwise the machines that are there now.
+    On the machine of the cluster's autoscaler, its cluster file says which it may bring. Elsewhere
+    any may come if the head says that there is one. Raises ResourceError.
     """
-    scaled, there = scaled_types(), present()
-    return (*(kind for kind in there if HEAD in kind.resources), *scaled) if scaled else there
+    there, autoscaler = present(), _autoscaler()
+    if autoscaler is None:
+        return replace(there, open=scaled_elsewhere())
+    return with_workers(there, autoscaler) if autoscaler.name else there
 
 
-def more_may_come() -> bool:
-    """Whether an autoscaler looks after the cluster whose machines are not known here."""
-    autoscaler = status().stats.autoscaler_version not in (None, "", "0")
-    return autoscaler and not scaled_types()
+def _autoscaler() -> Path | None:
+    """The cluster file of the joined cluster's autoscaler, empty where it was started without one.
+
+    None: it does not run on this machine. Every head starts it before anybody can join.
+    """
+    session = f"/{ray.get_runtime_context().get_session_name()}/"
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_text(errors="replace").split("\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        of_ours = any(word.startswith("--logs-dir=") and session in word for word in words)
+        if of_ours and any(word.endswith("/monitor.py") for word in words):
+            given = [word.removeprefix(GIVEN) for word in words if word.startswith(GIVEN)]
+            return process / "cwd" / os.path.expanduser(given[0]) if given else Path()
+    return None
+
+
+def scaled_elsewhere(patience: float = PATIENCE) -> bool:
+    """Whether the joined cluster has an autoscaler (v2, not on this machine).
+
+    The head knows that from its start. Raises ResourceError where it does not answer for
+    ``patience`` seconds.
+    """
+    key, space = GCS_AUTOSCALER_V2_ENABLED_KEY.encode(), GCS_AUTOSCALER_STATE_NAMESPACE.encode()
+    try:
+        said = ray._private.worker.global_worker.gcs_client.internal_kv_get(key, space, patience)
+    except RpcError as error:
+        raise ResourceError(
+            f"the cluster's head does not answer for {patience:g} s ({error}): try again, or look "
+            "at its load"
+        ) from error
+    return bool(said == b"1")
 
 
 def status() -> Any:
@@ -84,26 +166,50 @@ def status() -> Any:
     return get_cluster_status(ray.get_runtime_context().gcs_address)
 
 
-def scaled_types(path: str | Path = CLUSTER_FILE) -> tuple[NodeType, ...]:
-    """Worker types of a cluster file; none where there is no file. Raises ResourceError."""
-    file = Path(os.path.expanduser(path))
+def with_workers(there: Machines, file: Path) -> Machines:
+    """The machines that are there, and those that the autoscaler of a cluster file may bring.
+
+    A machine that is there and has a shape of the file's is the autoscaler's, and is not counted
+    twice. Raises ResourceError.
+    """
     try:
         said = yaml.safe_load(file.read_text())
-    except FileNotFoundError:
-        return ()
+    except FileNotFoundError:  # the autoscaler sees another file system: a container's
+        return replace(there, open=True)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ResourceError(
             f"{file}, the autoscaler's cluster file, cannot be read: {error}"
         ) from error
     try:
-        at_all = int(said.get("max_workers", 2**30))
-        return tuple(
-            NodeType(name, kind["resources"], min(int(kind.get("max_workers", at_all)), at_all))
-            for name, kind in said["available_node_types"].items()
-            if name != said["head_node_type"] and kind.get("resources")
-        )
+        at_all, types = _workers(said)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResourceError(f"{file} is not a cluster file: {error!r}") from error
+    known = [kind for kind in types if kind.resources]
+    shapes = [_shape(kind.resources) for kind in known]
+    stay = [
+        kind
+        for kind in there.types
+        if HEAD in kind.resources or _shape(kind.resources) not in shapes
+    ]
+    at_all += sum(kind.most for kind in stay)
+    return Machines((*stay, *known), at_all, open=len(known) < len(types))
+
+
+def _workers(said: Mapping[str, Any]) -> tuple[int, list[NodeType]]:
+    """How many workers a cluster file allows at once, and their types."""
+    at_all = int(said.get("max_workers", BOUNDLESS))
+    types = []
+    for name, kind in said["available_node_types"].items():
+        default = 0 if name == said["head_node_type"] else at_all
+        most = min(int(kind.get("max_workers", default)), at_all)
+        least = min(int(kind.get("min_workers", 0)), most)
+        types.append(NodeType(name, kind.get("resources") or {}, most, least))
+    return at_all, [kind for kind in types if kind.most]
+
+
+def _shape(resources: Mapping[str, float]) -> dict[str, float]:
+    """What a sweep sees of a machine."""
+    return {name: resources[name] for name in COUNTED if resources.get(name)}
 
 
 def _grouped(machines: Iterable[Mapping[str, float]]) -> tuple[NodeType, ...]:
@@ -112,31 +218,7 @@ def _grouped(machines: Iterable[Mapping[str, float]]) -> tuple[NodeType, ...]:
     for machine in machines:
         shape = tuple((name, machine[name]) for name in (*COUNTED, HEAD) if name in machine)
         shapes[shape] = shapes.get(shape, 0) + 1
-    return tuple(NodeType("node", dict(shape), count) for shape, count in shapes.items())
-
-
-def most(piece: Mapping[str, float], there: Sequence[NodeType]) -> int:
-    """How many pieces of one shape the cluster can hold at once, each on one machine."""
-    return sum(kind.most * kind.room(piece) for kind in there)
-
-
-def listed(there: Sequence[NodeType]) -> str:
-    """The machines, for people."""
-    return "; ".join(str(kind) for kind in there) or "no machines"
-
-
-def check(requests: Mapping[str, Mapping[str, float]], there: Sequence[NodeType]) -> None:
-    """Raise ResourceError for the largest request that no single machine could ever take.
-
-    requests: what asks (for people) -> what it asks for.
-    """
-    unfit = [(who, piece) for who, piece in requests.items() if not most(piece, there)]
-    if unfit:
-        who, piece = max(unfit, key=lambda item: (item[1].get("GPU", 0), sum(item[1].values())))
-        raise ResourceError(
-            f"{who} asks one machine for {amounts(piece)}, and no machine of the cluster has that "
-            f"({listed(there)})"
-        )
+    return tuple(NodeType("node", dict(shape), n, n) for shape, n in shapes.items())
 
 
 def waiting(found: Any) -> str:

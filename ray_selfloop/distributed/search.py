@@ -2,7 +2,8 @@
 
 Candidates are tried one after another: halving then decides by the order of the candidates and by
 their scores alone, never by which of them happened to be faster. Searches of several architectures
-run side by side, each in a task, because two experiments in threads of one process break.
+run side by side, each in a task, because two experiments in threads of one process break. The first
+lost worker ends a search: the driver makes another.
 """
 
 import math
@@ -16,9 +17,9 @@ import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
+from ray_selfloop.distributed import losses
 from ray_selfloop.distributed.cluster import device, hold_memory
-from ray_selfloop.distributed.losses import RETRIES
-from ray_selfloop.errors import StageError
+from ray_selfloop.errors import MachineLost, StageError, StorageOutage, WorkerLost
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute, limited
@@ -44,9 +45,11 @@ def asha(
 ) -> list[Standing]:
     """Each candidate's last standing under asynchronous successive halving.
 
-    Raises StageError for a candidate that failed.
+    Raises StageError for a candidate that failed, MachineLost or WorkerLost for one whose worker
+    is gone.
     """
     os.environ.update(QUIET)
+    before = losses.alive()
     configs = [{"stage": stage, "root": root, "candidate": tuple(c)} for c in candidates]
     with tempfile.TemporaryDirectory(prefix="selfloop-search-") as scratch:
         results = tune.Tuner(
@@ -69,9 +72,12 @@ def asha(
                 name="search",
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                failure_config=tune.FailureConfig(fail_fast=True),
             ),
         ).fit()
+        if results.errors:  # an error of the code is a result: what Tune calls an error is a loss
+            kind = MachineLost if losses.one_died(before) else WorkerLost
+            raise kind(f"search: {str(results.errors[0]).strip().splitlines()[-1]}")
         return sorted(_standing(result, rungs) for result in results)
 
 
@@ -84,14 +90,16 @@ def _request(gpus: float) -> dict[str, float]:
 
 
 def _candidate(config: dict[str, Any]) -> None:
-    """One candidate in a worker: an error of the code is a result, a lost worker is retried."""
+    """One candidate in a worker: an error of the code is a result, a lost worker the driver's."""
     stage: Stage = config["attempt"]["stage"]
-    inputs = Inputs(stage, Store(config["attempt"]["root"]))
     candidate = Candidate(*config["attempt"]["candidate"])
-    hold_memory()
     try:
+        hold_memory()
+        inputs = Inputs(stage, Store(config["attempt"]["root"]))
         with limited(stage.config["threads"]):
             attempt(stage, inputs, candidate, device(), lambda s: tune.report(s._asdict()))
+    except StorageOutage:
+        raise  # no error of the code
     except Exception as problem:
         failed = Standing(candidate.number, 0, -1.0, math.inf)
         tune.report({**failed._asdict(), "error": f"{type(problem).__name__}: {problem}"})
@@ -99,10 +107,9 @@ def _candidate(config: dict[str, Any]) -> None:
 
 def _standing(result: Any, rungs: Rungs) -> Standing:
     """The last standing that a candidate reported; one cut short was given up by the scheduler."""
-    found = result.metrics or {}
-    if result.error or found.get("error") or "look" not in found:
-        reason = found.get("error") or f"its worker died {RETRIES + 1} times"
-        raise StageError(f"search: a candidate failed: {reason}")
+    found = result.metrics
+    if found.get("error"):
+        raise StageError(f"search: a candidate failed: {found['error']}")
     ended = "budget" if found["look"] == rungs.last else HALVED
     last = {name: found[name] for name in Standing._fields}
     return Standing(**{**last, "outcome": last["outcome"] or ended})

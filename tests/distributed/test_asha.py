@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import ray
 import torch
@@ -15,8 +16,9 @@ from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import search
 from ray_selfloop.distributed.cluster import SLOT, Cluster
 from ray_selfloop.distributed.driver import Scheduler
-from ray_selfloop.distributed.losses import Outcome
+from ray_selfloop.distributed.losses import Outcome, outcome_of
 from ray_selfloop.distributed.trials import Experiment
+from ray_selfloop.errors import WorkerLost
 from ray_selfloop.graph import VERSIONS, Stage
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
@@ -183,6 +185,40 @@ def test_a_failed_search_takes_along_its_own_trials_alone(
     trained = {node.stage.config.get("network") for node in plan.graph.of_kind("classifier")
                if node.stage.key in progress.done}  # fmt: skip
     assert trained == {"lenet"}
+
+
+def candidates_workers() -> list[psutil.Process]:
+    """The workers of this process's Ray in which candidates are tried."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if " ".join(process.cmdline()).startswith("ray::ImplicitFunc.train"):
+                found.append(process)
+        except psutil.Error:  # gone meanwhile
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_a_candidates_killed_worker_is_a_loss_and_no_error_of_the_code(
+    micro: list[str], two_cpus: None
+) -> None:
+    plan = prepare([*micro, *SHORT])
+    execute(plan.dataset(plan.scenarios[0].name), plan.store)
+    stage, root = search_of(plan, "lenet"), str(plan.store.root)
+    search_task = ray.remote(num_cpus=0.5, max_retries=0)(search.run).remote(stage, root)
+    tick, rounds = threading.Event(), 0
+    while not (workers := candidates_workers()):
+        assert rounds < 10 * WAIT
+        rounds += 1
+        tick.wait(0.1)
+    workers[0].kill()
+    with pytest.raises(WorkerLost, match="search: ") as error:
+        ray.get(search_task, timeout=WAIT)
+    outcome = outcome_of(stage.key, error.value)
+    assert (outcome.lost, outcome.place) == (True, None)  # on a machine that lives: it counts
+    assert outcome.error.startswith("WorkerLost: search: ")
+    assert plan.store.find(stage.key) is None
 
 
 def test_the_result_moves_only_with_its_version(reference: tuple[Plan, dict[str, Any]]) -> None:

@@ -1,5 +1,9 @@
 """What a sweep asks for against what a cluster can hold: one line instead of a wait without end."""
 
+import math
+import random
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,11 +12,13 @@ import pytest
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes
 from ray_selfloop.distributed.cluster import Cluster, joined
-from ray_selfloop.distributed.nodes import NodeType
+from ray_selfloop.distributed.nodes import Machines, NodeType, with_workers
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
 
-HEAD = NodeType("head", {"CPU": 2.0, nodes.HEAD: 1.0}, 1)
+SHIPPED = Path(__file__).parents[2] / "cluster.yaml"
+HEAD = NodeType("head", {"CPU": 2.0, nodes.HEAD: 1.0}, 1, 1)
+THERE = Machines((HEAD,))
 GPU = NodeType("gpu", {"CPU": 8.0, "GPU": 1.0, "slot": 8.0}, 4)
 
 
@@ -21,7 +27,7 @@ def stage(kind: str, **config: object) -> Stage:
 
 
 def cluster(*machines: NodeType, **resources: object) -> Cluster:
-    return joined(Resources.model_validate(resources), machines)
+    return joined(Resources.model_validate(resources), Machines(machines))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +110,53 @@ def test_networks_get_a_trials_share_and_generators_their_own() -> None:
     assert {asking.gpus_of(stage(kind)) for kind in measures} == {0.0}
 
 
+def test_of_all_machines_that_may_come_no_more_count_than_may_be_there_at_once() -> None:
+    there = with_workers(THERE, SHIPPED)  # 8 workers at once: of 8 spot ones and 4 on demand
+    assert (there.total("GPU"), there.count()) == (8, 9)
+    assert there.most({"GPU": 0.5, "slot": 1}) == 16
+    assert str(there) == (
+        "head: 2 CPU; gpu_spot: 8 CPU, 1 GPU, 8 slot, up to 8; "
+        "gpu_on_demand: 8 CPU, 1 GPU, 8 slot, up to 4; 9 at once"
+    )
+    cluster = joined(Resources(), there)
+    assert (cluster.slots, cluster.gpus, cluster.nodes) == (64, 8, 9)
+
+
+def test_what_there_can_be_at_once_is_the_best_choice_of_machines() -> None:
+    """Held against every choice that is allowed."""
+    chance, names = random.Random(5), ("CPU", "GPU", "slot")
+    piece = {"CPU": 1.0, "GPU": 0.5}
+    for _ in range(100):
+        types = []
+        for name in ("a", "b", "c"):
+            least = chance.randint(0, 2)
+            has = {resource: float(chance.randint(0, 4)) for resource in names}
+            types.append(NodeType(name, has, least + chance.randint(0, 2), least))
+        surely = sum(kind.least for kind in types)
+        there = Machines(tuple(types), surely + chance.randint(0, 4))
+        choices = [
+            choice
+            for choice in product(*(range(kind.least, kind.most + 1) for kind in types))
+            if sum(choice) <= there.at_all
+        ]
+
+        def best(
+            worth: Callable[[NodeType], float],
+            types: list[NodeType] = types,
+            choices: list[tuple[int, ...]] = choices,
+        ) -> float:
+            return max(
+                sum(worth(kind) * n for kind, n in zip(types, choice, strict=True))
+                for choice in choices
+            )
+
+        assert there.count() == best(lambda kind: 1)
+        assert there.most(piece) == best(lambda kind: kind.room(piece))
+        assert [there.total(name) for name in names] == [
+            best(lambda kind, name=name: kind.resources[name]) for name in names
+        ]
+
+
 CLUSTER = """
 max_workers: 3
 head_node_type: head
@@ -111,26 +164,61 @@ available_node_types:
   head: {resources: {CPU: 2}, node_config: {}}
   spot: {resources: {CPU: 8, GPU: 1, slot: 8}, max_workers: 10, node_config: {}}
   fallback: {resources: {CPU: 8, GPU: 1, slot: 8}, max_workers: 2, node_config: {}}
-  detected: {resources: {}, max_workers: 2, node_config: {}}
+  plain: {resources: {CPU: 4, slot: 4}, min_workers: 1, node_config: {}}
 """
 
 
-def test_worker_types_come_from_the_autoscalers_cluster_file(tmp_path: Path) -> None:
-    file = tmp_path / "cluster.yaml"
-    file.write_text(CLUSTER)
-    assert [(kind.name, kind.most) for kind in nodes.scaled_types(file)] == [
-        ("spot", 3),
-        ("fallback", 2),
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(CLUSTER)
+    return path
+
+
+def test_worker_types_come_from_the_autoscalers_cluster_file(file: Path) -> None:
+    there = with_workers(THERE, file)
+    assert [(kind.name, kind.least, kind.most) for kind in there.types] == [
+        ("head", 1, 1),
+        ("spot", 0, 3),
+        ("fallback", 0, 2),
+        ("plain", 1, 3),
     ]
-    assert nodes.scaled_types(tmp_path / "none.yaml") == ()
+    assert (there.at_all, there.open) == (4, False)
+    assert there.total("GPU") == 2  # of 3 workers one is always a plain one
+    assert there.total("CPU") == 2 + 4 + 2 * 8
+
+
+def test_machines_that_no_type_explains_count_beside_those_of_the_file(file: Path) -> None:
+    mine = NodeType("node", {"CPU": 16.0, "GPU": 2.0, "slot": 16.0}, 2, 2)
+    spot = NodeType("node", {"CPU": 8.0, "GPU": 1.0, "slot": 8.0}, 2, 2)
+    there = with_workers(Machines((HEAD, mine, spot)), file)
+    assert there.count() == 1 + 2 + 3
+    assert there.total("GPU") == 2 * 2 + 2
+
+
+def test_the_heads_type_brings_workers_where_the_file_says_so(file: Path) -> None:
+    text = "head: {resources: {CPU: 2}"
+    file.write_text(CLUSTER.replace(text, f"{text}, max_workers: 2"))
+    kinds = [(kind.name, kind.most) for kind in with_workers(THERE, file).types]
+    assert kinds[:2] == [("head", 1), ("head", 2)]
+
+
+def test_workers_of_an_unknown_shape_refuse_nothing(file: Path) -> None:
+    file.write_text(CLUSTER.replace("{CPU: 4, slot: 4}", "{}"))
+    cluster = joined(Resources(gpus_per_trial=16), with_workers(THERE, file))
+    cluster.check([stage("classifier", network="lenet")])
+    assert cluster.gpus == math.inf
+
+
+def test_a_cluster_file_that_is_not_at_hand_refuses_nothing(tmp_path: Path) -> None:
+    assert with_workers(THERE, tmp_path / "none.yaml") == Machines((HEAD,), open=True)
 
 
 @pytest.mark.parametrize("text", ["[1, 2", "just a word", "available_node_types: {a: 3}"])
-def test_a_damaged_cluster_file_is_named(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "cluster.yaml"
+def test_a_damaged_cluster_file_is_named(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ResourceError, match=str(file)):
-        nodes.scaled_types(file)
+        with_workers(THERE, file)
 
 
 def _status(**parts: object) -> SimpleNamespace:

@@ -1,17 +1,23 @@
 """`validate cluster.yaml`: the shipped file passes when filled in; what is wrong is said."""
 
+import functools
+import operator
+import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from filled import ABSENT, SHIPPED, changed, text
+from filled import ABSENT, FILLED, SHIPPED, changed, text
 
 from ray_selfloop.__main__ import main
 
+CPU_BUILD, GPU_BUILD = FILLED["head_image"], FILLED["worker_image"]
 HEAD, SPOT, FALLBACK = (f"available_node_types.{n}" for n in ("head", "gpu_spot", "gpu_on_demand"))
+ARN = "arn:aws:iam::123456789012"
 START = (
     "export RAY_AUTH_MODE=token; ray start --head --autoscaling-config=~/ray_bootstrap_config.yaml"
 )
@@ -30,7 +36,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def faults(tree: Any, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What `validate` says of a tree, one fault a line; none of a good one."""
     file = folder / "any_name.yaml"
-    file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+    file.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree, sort_keys=False))
     code = main(["validate", str(file)])
     said = capsys.readouterr().err.splitlines()
     assert (code, bool(said)) in ((0, False), (2, True))
@@ -197,23 +203,31 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         "images that move and differ",
         [
             ("docker.head_image", "registry.example.org/ray-selfloop"),
-            ("docker.worker_image", "rayproject/ray:2.59.0-py311-cu128"),
+            ("docker.image", "rayproject/ray:2.59.0-py311-cu128"),
         ],
         [
+            "docker.image: rayproject/ray:2.59.0-py311-cu128 has Ray 2.59.0, here is 2.60.0; both "
+            "must be the same",
             "docker.head_image: registry.example.org/ray-selfloop; pin a tag that names a build",
-            "docker.worker_image: rayproject/ray:2.59.0-py311-cu128 has Ray 2.59.0, here is "
-            "2.60.0; both must be the same",
         ],
     ),
     (
         "no authentication",
-        [("worker_start_ray_commands", ["ray start --address=$RAY_HEAD_IP:6379"])],
-        ["worker_start_ray_commands: `ray start` without RAY_AUTH_MODE=token"],
+        [("worker_start_ray_commands.1", "ray start --address=$RAY_HEAD_IP:6379")],
+        [
+            "worker_start_ray_commands[1]: `ray start` without `export RAY_AUTH_MODE=token;` "
+            "before it"
+        ],
     ),
     (
         "no token",
         [("file_mounts", {})],
         ["file_mounts: no token; add /home/ray/.ray/auth_token: ~/.ray/auth_token"],
+    ),
+    (
+        "a file name that no system takes",
+        [("file_mounts", {"/home/ray/.ray/auth_token": 300 * "a"})],
+        [f"Ray refuses it: [Errno 36] File name too long: '{300 * 'a'}'"],
     ),
     (
         "a dashboard and a tracking server for all",
@@ -224,8 +238,8 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             )
         ],
         [
-            "head_start_ray_commands: `ray start --head` on 0.0.0.0; give 127.0.0.1",
-            "head_start_ray_commands: `mlflow server` on 0.0.0.0; give 127.0.0.1",
+            "head_start_ray_commands[0]: `ray start` on 0.0.0.0; give 127.0.0.1",
+            "head_start_ray_commands[1]: `mlflow` on 0.0.0.0; give 127.0.0.1",
         ],
     ),
     (
@@ -261,7 +275,360 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             "setup_commands[0]: holds a token of Ray; use the instance profiles and file_mounts",
         ],
     ),
+    (
+        "zones of another region",
+        [("provider.availability_zone", "us-west-2a, us-east-1a,us-west-2")],
+        [
+            "provider.availability_zone: 'us-east-1a' is not in us-west-2; such as us-west-2a",
+            "provider.availability_zone: 'us-west-2' is not in us-west-2; such as us-west-2a",
+        ],
+    ),
+    (
+        "a zone for a region",
+        [("provider.region", "us-west-2a")],
+        ["provider.region: 'us-west-2a'; a region of AWS, such as eu-central-1"],
+    ),
+    (
+        "an AMI cut short, and no machine of AWS's",
+        [
+            (f"{HEAD}.node_config.ImageId", "ami-0123456789abcdef"),
+            (f"{HEAD}.node_config.InstanceType", "Standard_D8s_v5"),
+        ],
+        [
+            f"{HEAD}.node_config.ImageId: 'ami-0123456789abcdef'; an AMI is `ami-` and 17 digits "
+            "of 0-9a-f (old: 8)",
+            f"{HEAD}.node_config.InstanceType: 'Standard_D8s_v5'; a type of AWS, such as "
+            "g6.2xlarge",
+        ],
+    ),
+    (
+        "no workers at all",
+        [("max_workers", 0)],
+        ["max_workers: 0; at least 1, or no worker ever starts"],
+    ),
+    (
+        "no workers of any type",
+        [(f"{kind}.max_workers", 0) for kind in (SPOT, FALLBACK)],
+        [f"{kind}.max_workers: 0; at least 1, or take the type out" for kind in (SPOT, FALLBACK)],
+    ),
+    (
+        "more workers wanted than allowed",
+        [("max_workers", 2), (f"{SPOT}.min_workers", 3)],
+        [
+            "Ray refuses it: The specified global `max_workers` is smaller than the sum of "
+            "`min_workers` of all the available node types."
+        ],
+    ),
+    (
+        "nodes that end before their work comes, or hardly ever",
+        [("idle_timeout_minutes", 0), (f"{SPOT}.idle_timeout_s", 86400)],
+        [
+            f"{SPOT}.idle_timeout_s: 86400; at most 3600: idle nodes cost",
+            "idle_timeout_minutes: 0; at least 1: a new node would end before its work comes",
+        ],
+    ),
+    (
+        "an autoscaler without end",
+        [("upscaling_speed", float("inf"))],
+        ["upscaling_speed: inf; a finite number, or the autoscaler fails at every step"],
+    ),
+    (
+        "spot without watcher",
+        [("worker_start_ray_commands.2", "true")],
+        [
+            "worker_start_ray_commands: spot nodes, and no watcher after `ray start`; add `python "
+            "-m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379`, or work ends without notice"
+        ],
+    ),
+    (
+        "authentication taken back, in three places",
+        [
+            ("docker.run_options.1", "--env=RAY_AUTH_MODE=disabled"),
+            ("head_start_ray_commands.0", "unset RAY_AUTH_MODE; ray stop"),
+            ("worker_setup_commands", ["echo 'export RAY_AUTH_MODE=\"\"' >> ~/.bashrc"]),
+        ],
+        [
+            "docker.run_options[1]: `RAY_AUTH_MODE=disabled`; leave it at token, or all may run "
+            "code here",
+            'worker_setup_commands[0]: `RAY_AUTH_MODE=""\'`; leave it at token, or all may run '
+            "code here",
+            "head_start_ray_commands[0]: `unset RAY_AUTH_MODE`; leave it at token, or all may run "
+            "code here",
+        ],
+    ),
+    (
+        "a token that `ray start` does not get",
+        [
+            (
+                "worker_start_ray_commands.1",
+                "RAY_AUTH_MODE=token; ray start --address=$RAY_HEAD_IP:6379",
+            )
+        ],
+        [
+            "worker_start_ray_commands[1]: `ray start` without `export RAY_AUTH_MODE=token;` "
+            "before it"
+        ],
+    ),
+    *(
+        (
+            f"MLflow for all: {command}",
+            [("head_start_ray_commands.2", f"cd ~/mlflow && ({command} 2>&1 & sleep 1)")],
+            [f"head_start_ray_commands[2]: `{program}` on {host}; give 127.0.0.1"],
+        )
+        for command, program, host in (
+            ("mlflow ui --host 0.0.0.0", "mlflow", "0.0.0.0"),
+            ("mlflow   server -p 5000 -h 0.0.0.0", "mlflow", "0.0.0.0"),
+            ("mlflow server -h0.0.0.0", "mlflow", "0.0.0.0"),
+            ("mlflow server > log 2>&1 --host='::'", "mlflow", "::"),
+            ("mlflow server --host 127.0.0.1 --host $HOSTNAME", "mlflow", "$HOSTNAME"),
+            ("MLFLOW_HOST=0.0.0.0 mlflow server", "MLFLOW_HOST", "0.0.0.0"),
+            ('mlflow server --gunicorn-opts "-b 10.0.0.5:5000"', "mlflow", "10.0.0.5:5000"),
+        )
+    ),
+    (
+        "profiles by what they are not",
+        [
+            (f"{HEAD}.node_config.IamInstanceProfile.Name", f"{ARN}:instance-profile/head"),
+            (f"{SPOT}.node_config.IamInstanceProfile", {"Arn": f"{ARN}:role/worker"}),
+            (
+                f"{FALLBACK}.node_config.IamInstanceProfile",
+                {"Name": "worker", "Arn": f"{ARN}:instance-profile/worker"},
+            ),
+        ],
+        [
+            f"{HEAD}.node_config.IamInstanceProfile.Name: '{ARN}:instance-profile/head'; a name, "
+            "and an ARN goes under `Arn:`",
+            f"{SPOT}.node_config.IamInstanceProfile.Arn: '{ARN}:role/worker'; "
+            "arn:aws:iam::ACCOUNT:instance-profile/NAME, not a role's",
+            f"{FALLBACK}.node_config.IamInstanceProfile: has Name and Arn; AWS takes one of them",
+        ],
+    ),
+    *(
+        (
+            f"a bucket that S3 would not make: {bucket}",
+            [("docker.run_options.4", f"--env=SELFLOOP_STORAGE=s3://{bucket}/selfloop")],
+            [
+                f"SELFLOOP_STORAGE: 's3://{bucket}/selfloop'; the bucket's name has 3 to 63 of "
+                "a-z, 0-9, `-` and `.`, first and last a letter or digit"
+            ],
+        )
+        for bucket in (
+            "my bucket",
+            "Results",
+            "my_bucket",
+            "ab",
+            64 * "z",
+            "-ab",
+            "a..b",
+            "10.0.0.1",
+        )
+    ),
+    (
+        "a storage that a shell would cut",
+        [("docker.run_options.4", "--env=SELFLOOP_STORAGE=s3://bucket/my sweeps")],
+        ["SELFLOOP_STORAGE: 's3://bucket/my sweeps'; no spaces, quotes or `$`: a shell reads it"],
+    ),
+    (
+        "workers without `image`",
+        [("docker.worker_image", GPU_BUILD), ("docker.image", ABSENT)],
+        ["docker.image: missing; give the workers' here, worker_image alone starts no worker"],
+    ),
+    (
+        "the CPU build for GPU workers",
+        [("docker.image", CPU_BUILD), (f"{SPOT}.docker", {"worker_image": GPU_BUILD})],
+        [f"docker.image: {CPU_BUILD}; workers with GPUs need the GPU build, not the head's"],
+    ),
+    (
+        "the head's build for GPU workers",
+        [("docker.image", "example.org/a:1"), ("docker.head_image", "example.org/a:1")],
+        ["docker.image: example.org/a:1, as on the head; workers with GPUs need the GPU build"],
+    ),
+    (
+        "containers that see no GPU",
+        [("docker.disable_automatic_runtime_detection", True)],
+        ["docker.disable_automatic_runtime_detection: take it out, or containers see no GPU"],
+    ),
+    (
+        "an option that YAML reads as a group",
+        [("docker.worker_run_options", [{"--label=a": "b"}])],
+        ["docker.worker_run_options[0]: {'--label=a': 'b'}; a text, in quotes if need be"],
+    ),
+    (
+        "another machine with the old resources",
+        [
+            *((f"{kind}.node_config.InstanceType", "g6.12xlarge") for kind in (SPOT, FALLBACK)),
+            (f"{FALLBACK}.resources.GPU", 1),
+        ],
+        [f"{kind}.resources.GPU: 1; g6.12xlarge has 4" for kind in (SPOT, FALLBACK)],
+    ),
+    (
+        "GPUs on machines that have none",
+        [(f"{kind}.node_config.InstanceType", "m7i.2xlarge") for kind in (SPOT, FALLBACK)],
+        [f"{kind}.resources.GPU: 1; m7i.2xlarge has none" for kind in (SPOT, FALLBACK)],
+    ),
+    (
+        "what AWS's call does not take",
+        [
+            (f"{SPOT}.node_config.InstanceMarketOptions.MarketType", "Spot"),
+            (f"{SPOT}.node_config.EbsOptimised", True),
+            (f"{SPOT}.node_config.BlockDeviceMappings.0.Ebs.VolumeSize", "200"),
+            (f"{SPOT}.node_config.SubnetId", "subnet-1"),
+        ],
+        [
+            f"{SPOT}.node_config.BlockDeviceMappings[0].Ebs.VolumeSize: '200'; AWS's kind is "
+            "integer",
+            f"{SPOT}.node_config.InstanceMarketOptions.MarketType: 'Spot'; one of spot, "
+            "capacity-block, interruptible-capacity-reservation, on-demand",
+            f"{SPOT}.node_config.EbsOptimised: AWS knows no such key",
+            f"{SPOT}.node_config.SubnetId: Ray puts another in its place; give SubnetIds: [...]",
+            f"{SPOT}.node_config.BlockDeviceMappings: 0 GB; at least 200: the image alone takes "
+            "about 30",
+        ],
+    ),
+    (
+        "what outlives the cluster",
+        [
+            (f"{SPOT}.node_config.BlockDeviceMappings.0.Ebs.DeleteOnTermination", False),
+            (
+                f"{SPOT}.node_config.InstanceMarketOptions.SpotOptions",
+                {"SpotInstanceType": "persistent"},
+            ),
+            (f"{FALLBACK}.node_config.DisableApiTermination", True),
+        ],
+        [
+            f"{SPOT}.node_config.BlockDeviceMappings: give DeleteOnTermination: true on every disk",
+            f"{SPOT}.node_config: a persistent spot request; AWS would start again what Ray ended",
+            f"{FALLBACK}.node_config.DisableApiTermination: take it out, or Ray cannot end it",
+        ],
+    ),
+    (
+        "workers that look for the head at another port",
+        [("head_start_ray_commands.1", f"{START} --port=6380")],
+        [
+            f"worker_start_ray_commands[{number}]: port 6379 of the head, which listens on 6380"
+            for number in (1, 2)
+        ],
+    ),
+    (
+        "workers without a head",
+        [("worker_start_ray_commands.1", "export RAY_AUTH_MODE=token; ray start")],
+        [
+            "worker_start_ray_commands: no `ray start --address=$RAY_HEAD_IP:6379`; no worker "
+            "would ever join the head"
+        ],
+    ),
+    (
+        "a head that starts none",
+        [("head_start_ray_commands", ["ray stop"])],
+        ["head_start_ray_commands: no `ray start --head`"],
+    ),
 ]
+
+
+GPU_TYPE = {
+    "resources": {"CPU": 48, "GPU": 4, "slot": 48},
+    "max_workers": 1,
+    "node_config": changed()["available_node_types"]["gpu_on_demand"]["node_config"]
+    | {"InstanceType": "g6.12xlarge"},
+}
+VALID: list[tuple[str, list[tuple[str, Any]]]] = [
+    ("all zones", [("provider.availability_zone", ABSENT)]),
+    ("a local zone", [("provider.availability_zone", "us-west-2a, us-west-2-lax-1a")]),
+    *(
+        (region, [("provider.region", region), ("provider.availability_zone", f"{region}b")])
+        for region in ("ap-southeast-2", "us-gov-east-1", "us-isob-east-1", "eusc-de-east-1")
+    ),
+    (
+        "an old AMI, and one by name",
+        [
+            (f"{HEAD}.node_config.ImageId", "ami-0123abcd"),
+            (f"{SPOT}.node_config.ImageId", "resolve:ssm:/aws/service/deeplearning/ami/latest"),
+        ],
+    ),
+    (
+        "a profile by ARN",
+        [
+            (
+                f"{SPOT}.node_config.IamInstanceProfile",
+                {"Arn": f"{ARN}:instance-profile/path/worker"},
+            )
+        ],
+    ),
+    (
+        "own network",
+        [
+            ("provider.use_internal_ips", True),
+            *(
+                (f"{kind}.node_config.{key}", [value])
+                for kind in (HEAD, SPOT, FALLBACK)
+                for key, value in (("SubnetIds", "subnet-1"), ("SecurityGroupIds", "sg-1"))
+            ),
+        ],
+    ),
+    (
+        "own key",
+        [
+            ("auth.ssh_private_key", "~/.ssh/own.pem"),
+            *((f"{kind}.node_config.KeyName", "own") for kind in (HEAD, SPOT, FALLBACK)),
+        ],
+    ),
+    ("a second GPU machine", [("available_node_types.four_gpus", GPU_TYPE)]),
+    (
+        "a type with an image and a timeout of its own",
+        [
+            (f"{SPOT}.docker", {"worker_image": f"{GPU_BUILD}.2"}),
+            (f"{SPOT}.idle_timeout_s", 120),
+        ],
+    ),
+    (
+        "on-demand alone, without watcher",
+        [
+            ("available_node_types.gpu_spot", ABSENT),
+            ("worker_start_ray_commands.2", "true"),
+        ],
+    ),
+    ("one GPU build for all", [("docker.head_image", ABSENT)]),
+    ("both images by role", [("docker.worker_image", GPU_BUILD)]),
+    (
+        "a bucket with points",
+        [("docker.run_options.4", "--env=SELFLOOP_STORAGE=s3://my.bucket-1/a/b_c=d/")],
+    ),
+    (
+        "another port",
+        [
+            ("head_start_ray_commands.1", f"{START} --port 6380"),
+            (
+                "worker_start_ray_commands.1",
+                "export A=1 RAY_AUTH_MODE='token'; ray  start --address ${RAY_HEAD_IP}:6380",
+            ),
+            (
+                "worker_start_ray_commands.2",
+                "python -m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6380 &",
+            ),
+        ],
+    ),
+    (
+        "lines, and another spelling",
+        [
+            (
+                "head_start_ray_commands.1",
+                "ulimit -n 65536\nRAY_AUTH_MODE=token ray start \\\n --head \\\n"
+                " --autoscaling-config ~/ray_bootstrap_config.yaml --dashboard-host localhost",
+            ),
+            (
+                "head_start_ray_commands.2",
+                "(mlflow ui -h localhost & sleep 1); psql -h db.example.org",
+            ),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("changes", [v[1] for v in VALID], ids=[v[0] for v in VALID])
+def test_what_users_may_well_write_is_valid(
+    changes: list[tuple[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert faults(changed(*changes), tmp_path, capsys) == []
 
 
 @pytest.mark.parametrize(
@@ -299,10 +666,11 @@ def test_a_cluster_without_any_gpu_is_refused(
 def test_a_token_that_was_not_made_is_named(
     token: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    message = f"{token} is not there, or empty; make it: ray get-auth-token --generate"
+    token.write_text("")
+    assert faults(text(), tmp_path, capsys) == [f"file_mounts: {message}"]
     token.unlink()
-    assert faults(text(), tmp_path, capsys) == [
-        f"file_mounts: {token} is not there; make it: ray get-auth-token --generate"
-    ]
+    assert faults(text(), tmp_path, capsys) == [f"file_mounts: {message}"]
 
 
 def test_values_of_the_wrong_shape_inside_awss_own_keys_are_faults_not_crashes(
@@ -311,6 +679,57 @@ def test_values_of_the_wrong_shape_inside_awss_own_keys_are_faults_not_crashes(
     for value in (None, 7, "text", [], [None], {}, [{"Ebs": 5}], [{"Ebs": {"VolumeSize": "big"}}]):
         for key in ("BlockDeviceMappings", "MetadataOptions", "IamInstanceProfile", "InstanceType"):
             assert faults(changed((f"{SPOT}.node_config.{key}", value)), tmp_path, capsys)
+
+
+def places(tree: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all that is below a tree."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in inner:
+        yield (*above, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*above, key))
+
+
+def test_whatever_stands_where_it_does_not_belong_is_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, odd = random.Random(0), (None, True, -1, 0.5, "", "$A", [], [None], {}, {"Name": 5}, [[]])
+    every = list(places(changed()))
+    refused = 0
+    for place in rng.sample(every, 60):
+        tree = changed()
+        *above, last = place
+        functools.reduce(operator.getitem, above, tree)[last] = rng.choice(odd)
+        refused += bool(faults(tree, tmp_path, capsys))
+    assert refused > 40  # the others are free texts, such as tags and `metadata`
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_workers: &a [*a]",
+        "max_workers: 0x" + 5000 * "f",
+        "5: 1",
+        "a: &a [1,1]\nb: [*a, !!set {c}]",
+    ],
+    ids=["no end", "a long number", "a number for a key", "a set"],
+)
+def test_what_is_no_plain_yaml_is_a_fault(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(f"cluster_name: a\n{text}\n")
+    assert main(["validate", str(file)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_without_boto3_what_to_install_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)  # Python's way to say: not installed
+    assert faults(text(), tmp_path, capsys) == [
+        "boto3 is not installed here, and `ray up` needs it: pip install boto3"
+    ]
 
 
 def test_overrides_are_for_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,14 @@ from filled import FILLED, text
 from moto import mock_aws
 from ray.autoscaler import tags
 from ray.autoscaler._private import commands, providers
+from ray.autoscaler.node_provider import NodeProvider
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.instance_manager.ray_installer import RayInstaller
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.instance_manager_pb2 import Instance
+
+from ray_selfloop.distributed.aws_rules import GPU_INSTANCE, GPUS, INSTANCE
 
 TRIAL = {"CPU": 0.0, "GPU": 0.25, "slot": 1.0}  # of a small classifier
 HEAD, SPOT, FALLBACK = "head", "gpu_spot", "gpu_on_demand"
@@ -24,6 +29,7 @@ class Launched:
     """What Ray makes of the file, and what EC2 holds after one node of each type was made."""
 
     config: dict[str, Any]
+    provider: NodeProvider
     instances: Mapping[str, dict[str, Any]]
     volumes: Mapping[str, dict[str, Any]]
     groups: list[dict[str, Any]]
@@ -61,6 +67,7 @@ def _launch() -> Launched:
     volumes = ec2.describe_volumes()["Volumes"]
     return Launched(
         config,
+        provider,
         {kinds[one["InstanceId"]]: one for one in found},
         {kinds[one["Attachments"][0]["InstanceId"]]: one for one in volumes},
         ec2.describe_security_groups()["SecurityGroups"],
@@ -126,6 +133,73 @@ def test_the_declared_resources_are_those_of_the_machines(launched: Launched) ->
         assert resources["CPU"] == resources["slot"] == cores["g6.2xlarge"]
         assert resources["GPU"] == resources["accelerator_type:L4"] == 1  # the second is EC2's word
     assert 2 * kinds[HEAD]["resources"]["CPU"] == cores["m7i.2xlarge"]
+
+
+def test_what_is_known_of_machines_is_what_ec2_says() -> None:
+    with mock_aws():
+        pages = boto3.client("ec2", FILLED["region"]).get_paginator("describe_instance_types")
+        machines = [one for page in pages.paginate() for one in page["InstanceTypes"]]
+    assert all(INSTANCE.fullmatch(machine["InstanceType"]) for machine in machines)
+    counts = {
+        machine["InstanceType"]: sum(gpu["Count"] for gpu in machine["GpuInfo"]["Gpus"])
+        for machine in machines
+        if "GpuInfo" in machine
+    }
+    assert counts.keys() == {
+        m["InstanceType"] for m in machines if GPU_INSTANCE.match(m["InstanceType"])
+    }
+    for count, names in GPUS.items():
+        known = {name: has for name, has in counts.items() if names.fullmatch(name)}
+        assert set(known.values()) == {count}
+
+
+class Shell:
+    """What `subprocess` is to Ray's installer: keeps the commands and says what a node would."""
+
+    DEVNULL = None
+    SAYS: Mapping[str, bytes] = {
+        "command -v docker": b"/usr/bin/docker",
+        "/proc/meminfo": b"MemAvailable: 32000000 kB",
+        "json .Config.Env": b'["HOME=/home/ray"]',
+        "printenv HOME": b"/home/ray",
+        ".Runtimes": b"nvidia-container-runtime",
+    }
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def check_call(self, command: list[str], **_: Any) -> int:
+        """Success."""
+        self.ran.append(" ".join(command))
+        return 0
+
+    def check_output(self, command: list[str], **_: Any) -> bytes:
+        """The answer of a node with Docker and a GPU."""
+        self.check_call(command)
+        return next((says for part, says in self.SAYS.items() if part in self.ran[-1]), b"")
+
+
+def test_the_autoscaler_starts_ray_and_the_watcher_on_workers_in_the_gpu_build(
+    launched: Launched,
+) -> None:
+    """By autoscaler v2's own installer, with every command that it would send to the node."""
+    shipped = {key: value for key, value in launched.config.items() if key != "head_node"}
+    shell, identity = Shell(), launched.instances[SPOT]["InstanceId"]
+    launched.provider.non_terminated_nodes({})
+    installer = RayInstaller(launched.provider, AutoscalingConfig(shipped), shell)
+    node = Instance(instance_id="1", cloud_instance_id=identity, instance_type=SPOT)
+    installer.install_ray(node, "10.0.0.1")
+    [run] = [line for line in shell.ran if "docker run" in line]
+    assert f" {FILLED['worker_image']} bash" in run
+    for option in (FILLED["storage"], "--env=RAY_AUTH_MODE=token", "--runtime=nvidia"):
+        assert f" {option} " in run
+    assert ":/home/ray/.ray/auth_token " in run
+    start, watch = shell.ran[-2:]
+    assert "RAY_AUTH_MODE=token; ray start --address=$RAY_HEAD_IP:6379" in start
+    assert '"GPU":1' in start
+    assert '"slot":8' in start
+    assert f"RAY_CLOUD_INSTANCE_ID={identity}" in watch
+    assert "ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379" in watch
 
 
 def scheduled(launched: Launched, wanted: int, without: str | None = None) -> dict[str, int]:

@@ -68,7 +68,9 @@ def comes_true(condition: Callable[[], Any], limit: float) -> Any:
 class FakeCluster:
     """A head without GPU, and up to two machines of 2 cores and one GPU each."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: str = "") -> None:
+        """faults: a folder whose `sitecustomize` every Python process of the cluster imports."""
+        self._faults = faults
         self.folder = Path(tempfile.mkdtemp(prefix="fake"))  # short: it holds socket paths
         port = free_port()
         config = {
@@ -114,7 +116,8 @@ class FakeCluster:
             **mine,
             "HOME": str(self.folder),
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parent), self._faults))),
+            "FAULTS": str(self.folder),
             "RAY_AUTH_MODE": "disabled",
             "RAY_FAKE_CLUSTER": "1",
             "RAY_enable_autoscaler_v2": "1",

@@ -194,16 +194,21 @@ def test_trouble_costs_its_budget_and_no_result_and_sync_mlflow_mends_it(
     assert server.content() == before
 
 
-def test_training_beside_a_dead_server_takes_its_usual_time(
+def test_training_beside_a_dead_server_takes_its_usual_time_and_tells_nobody_the_password(
     undisturbed: tuple[list[str], Ended, dict[str, Any]], proxy: Proxy, tmp_path: Path
 ) -> None:
     words, well, expected = undisturbed
     proxy.close()
     name = "micro-dead"
-    words_of_dead = [*words, f"name={name}", f"storage={tmp_path}", f"tracking.uri={proxy.uri}"]
+    uri = f"tracking.uri={proxy.uri.replace('//', '//me:secret@')}"
+    words_of_dead = [*words, f"name={name}", f"storage={tmp_path}", uri]
     dead = timed(words_of_dead)
     assert dead.code == 0, dead.output
     assert "ConnectionRefusedError" in dead.output
+    assert "secret" not in dead.output
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"report.html", "results.parquet", "record.json"} <= {path.name for path in files}
+    assert not [path for path in files if b"secret" in path.read_bytes()]
     pd.testing.assert_frame_equal(results(words_of_dead), results(words))
     mine, theirs = records(words_of_dead), records(words)
     assert {key: r.files for key, r in mine.items()} == {key: r.files for key, r in theirs.items()}
