@@ -23,9 +23,7 @@ from ray_selfloop.distributed.cluster_view import (
     storage_of,
 )
 
-LEAST_DISK_GB = (
-    200  # the image unpacked (about 30), weights, spilled objects, the node's own system
-)
+LEAST_DISK_GB = 200  # the image unpacked (about 30), weights, spilled objects, the system
 IDLE_MINUTES = (1, 60)  # least and most
 LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|::1|\[::1\])(:\d+)?")
 TOKEN_FILE = ".ray/auth_token"

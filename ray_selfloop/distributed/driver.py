@@ -71,6 +71,7 @@ class Scheduler:
 
     def run(self, watch: Watcher, interrupted: threading.Event) -> None:
         """Until nothing is left that can run, or until ``interrupted`` and running stages ended."""
+        self._moved = True
         while self.progress.running or self.progress.ready():
             if interrupted.is_set():
                 self._drain(watch)
