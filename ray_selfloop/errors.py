@@ -21,6 +21,10 @@ class ResourceError(SelfLoopError):
     """The sweep asks for more than the cluster has (exit code 2)."""
 
 
+class HeadSilent(ResourceError):  # noqa: N818  (it names what has happened)
+    """The cluster's head does not answer; it may later (exit code 75)."""
+
+
 class StorageError(SelfLoopError):
     """The storage cannot be read or written (exit code 2)."""
 
@@ -30,7 +34,10 @@ class StorageOutage(StorageError):  # noqa: N818  (it names what has happened)
 
 
 class CorruptRecord(StorageError):  # noqa: N818  (it names the thing that is damaged)
-    """A published record or one of its artifacts is not what was published; it is recomputed."""
+    """A published record or one of its artifacts is not what was published; it is recomputed.
+
+    Where it ends a command, the record has been set aside (exit code 75).
+    """
 
 
 class StageError(SelfLoopError):

@@ -1,5 +1,6 @@
 """Where a run stands: which stages are published, running or failed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ray_selfloop.graph import Graph, Node
@@ -24,6 +25,11 @@ class Progress:
     def published(self) -> set[str]:
         """Stages whose record is in the store."""
         return self.cached | self.done
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Some stages are not published after all."""
+        self.cached.difference_update(keys)
+        self.done.difference_update(keys)
 
     def missing(self) -> list[Node]:
         """Stages that are neither published, failed nor running, in the graph's order."""

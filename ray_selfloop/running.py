@@ -64,6 +64,8 @@ class Run:
         self.progress.cached |= self.plan.records.keys()
         self._clear_up()
         self._compute(interrupted)
+        if self.plan.corrupt:  # damaged since it was published
+            self._compute(interrupted)
         if not interrupted.is_set():
             self._add_measurements()
             self._compute(interrupted)
@@ -103,6 +105,7 @@ class Run:
         self.progress.cached |= plan.records.keys() - self.progress.done
 
     def _compute(self, interrupted: threading.Event) -> None:
+        self.progress.forget(self.plan.corrupt)
         for sentence in self.plan.set_aside():
             self._say(f"recomputing: {sentence}")
         if not self.progress.missing():

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 
 from ray_selfloop.config.plain import masked
-from ray_selfloop.errors import SelfLoopError, StorageOutage
+from ray_selfloop.errors import CorruptRecord, HeadSilent, SelfLoopError, StorageOutage
 from ray_selfloop.planning import prepare
 
 DONE, FAILED, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130
@@ -27,7 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return DONE
     try:
         return _run(words)
-    except StorageOutage as error:
+    except (StorageOutage, CorruptRecord, HeadSilent) as error:
         print(f"error: {masked(str(error))}; go on with: {_command(words)}", file=sys.stderr)
         return TRY_AGAIN
     except SelfLoopError as error:
@@ -64,7 +64,7 @@ def _run(words: Sequence[str]) -> int:
             )
             return INTERRUPTED
         conclude(run, time.monotonic() - started)
-        return FAILED if run.progress.failed else DONE
+        return FAILED if run.progress.failed or run.plan.corrupt else DONE
 
 
 def _on_signals() -> threading.Event:

@@ -145,8 +145,13 @@ def _number(value: int) -> str:
 
 
 def masked(text: str) -> str:
-    """A text in which the password of an address, `scheme://user:password@host`, is `***`."""
-    return re.sub(r"(://[^/@:\s]*):\S*@", r"\1:***@", text)  # it may hold an @ and a /
+    """A text in which the password of an address, `scheme://user:password@host`, is `***`.
+
+    So are a token in place of both, and a password among the parameters.
+    """
+    text = re.sub(r"(://[^/:\s]*):\S*@", r"\1:***@", text)  # user and password may hold an @
+    text = re.sub(r"(https?://)[^/:@\s]+@", r"\1***@", text)
+    return re.sub(r"([?&](?:password|token)=)[^&\s]*", r"\1***", text)
 
 
 def shown(what: object, most: int = 500) -> str:

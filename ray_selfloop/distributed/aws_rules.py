@@ -33,6 +33,10 @@ GPUS = {
     ),
 }
 """How many GPUs machines have; of others nothing is known."""
+UNFIT = {
+    "ARM processors; the images are for x86-64": re.compile(r"(a1|[a-z]+\d+g[a-z]*|p6e-gb\d+)\."),
+    "AMD's GPUs; the images are for NVIDIA's": re.compile(r"g4ad\."),
+}
 RAYS_OWN = ("SubnetIds",)  # Ray gives AWS one of them
 SHORT = 20  # words; longer lists, such as all machines, are older here than at AWS
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -63,6 +67,9 @@ def machines_are_known(cluster: Cluster) -> Iterator[str]:
             yield f"{place}.ImageId: {ami!r}; an AMI is `ami-` and 17 digits of 0-9a-f (old: 8)"
         if kind.instance and not INSTANCE.fullmatch(kind.instance):
             yield f"{place}.InstanceType: {kind.instance!r}; a type of AWS, such as g6.2xlarge"
+        for what, names in UNFIT.items():
+            if names.match(kind.instance):
+                yield f"{place}.InstanceType: {kind.instance} has {what}"
         if kind is not cluster.head:
             yield from _gpus(kind, f"{kind.place}.resources")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ray_selfloop.distributed import aws_rules
 from ray_selfloop.distributed.cluster_view import (
+    ROOTS,
     Cluster,
     NodeType,
     Tree,
@@ -30,7 +31,7 @@ TOKEN_FILE = ".ray/auth_token"
 WATCHER = "ray_selfloop.distributed.watcher"
 HEAD_PORT = "6379"  # Ray's default
 IMAGE = re.compile(r"(?P<name>.+?)(:(?P<tag>[\w.-]+))?(@sha256:[0-9a-f]{64})?")
-RAY_IN_IMAGE = re.compile(r"ray[:_-]?(\d+\.\d+\.\d+)")
+RAY_IN_IMAGE = re.compile(r"(?<![a-z])ray[:_-]?(\d+\.\d+\.\d+)")
 CPU_BUILD = re.compile(r"(?<![a-z])cpu(?![a-z])")
 GPU_BUILD = re.compile(r"(?<![a-z])(gpu|cu\d+)(?![a-z])")
 RAY_START = re.compile(r"\bray\s+start\b")
@@ -40,8 +41,12 @@ WITH_TOKEN = re.compile(
     re.DOTALL,
 )
 WITHOUT_TOKEN = re.compile(
-    r"\bRAY_AUTH_MODE=(?!(['\"]?)token\1([\s;&|)'\"]|$))[^\s;&|]*"
-    r"|(\bunset\b[^;&|]*|\s-u\s*)\bRAY_AUTH_MODE\b"
+    r"RAY_AUTH_MODE=(?!(['\"]?)token\1([\s;&|)'\"]|$))[^\s;&|]*"
+    r"|(\bunset\b[^;&|]*|\s-u\s*)RAY_AUTH_MODE\b"
+)
+"""No boundary before the name: Docker takes `-eRAY_AUTH_MODE=...`, too."""
+INSTALLS = re.compile(
+    r"\b(pip[\d.]*|uv|conda|mamba|apt|apt-get|dnf|yum)\s[^;&|\n]*\b(install|add|sync)\b"
 )
 LISTENERS = {
     "ray start": (RAY_START, re.compile(r"\s--dashboard-host[=\s]\s*['\"]?([^\s'\"]+)")),
@@ -58,7 +63,14 @@ SECRETS = {
     "a token of Ray": re.compile(r"RAY_AUTH_TOKEN=|(?<!sha256:)\b[0-9a-f]{64}\b"),
     "a token of the Hugging Face hub": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    "a password in a URL": re.compile(r"://[^/@:\s]*:(?!\d+/)[^@\s$][^@\s]*@"),
+    "a password or token": re.compile(
+        r"((password|secret|secret_key|api_key|token)=|--(password|token)\s+)"
+        r"['\"]?[^\s'\"$`;&|)]",
+        re.IGNORECASE,
+    ),
 }
+CREDENTIALS = {".aws", ".ssh"}
 Rule = Callable[[Cluster], Iterator[str]]
 
 
@@ -167,6 +179,8 @@ def resources_fit_the_machine(cluster: Cluster) -> Iterator[str]:
         if kind.cores and cpu > kind.cores:
             yield f"{place}.CPU: {cpu}; {kind.instance} has {kind.cores}"
         slots = kind.resources.get("slot", 0)
+        if not cpu and kind is not cluster.head:
+            yield f"{place}.CPU: 0; at least 1, and as many slots, or nothing runs there"
         if slots > cpu:
             yield f"{place}.slot: {slots}; at most CPU, {cpu}: a slot is one core's work"
         elif cpu and not slots:
@@ -203,10 +217,11 @@ def machines_are_explicit(cluster: Cluster) -> Iterator[str]:
 
 
 def _disk(kind: NodeType, place: str) -> Iterator[str]:
-    sizes = [disk.get("VolumeSize", 0) for disk in kind.disks]
-    largest = max((size for size in sizes if isinstance(size, int)), default=0)
-    if largest < LEAST_DISK_GB:
-        yield f"{place}: {largest} GB; at least {LEAST_DISK_GB}: the image alone takes about 30"
+    if kind.root_gb < LEAST_DISK_GB:
+        yield (
+            f"{place}: {kind.root_gb} GB on {' or '.join(ROOTS)}, the system's disk; at least "
+            f"{LEAST_DISK_GB}: the image alone takes about 30"
+        )
     if any(disk.get("Encrypted") is not True for disk in kind.disks):
         yield f"{place}: give Encrypted: true on every disk"
 
@@ -318,6 +333,10 @@ def all_is_in_the_image(cluster: Cluster) -> Iterator[str]:
     for key in ("setup_commands", "head_setup_commands"):
         if key not in cluster.tree:
             yield f"{key}: missing; give [], or Ray's defaults install other versions on every node"
+    for place, text in cluster.shell:
+        found = INSTALLS.search(text)
+        if found and "initialization_commands" not in place:  # those run outside the container
+            yield f"{place}: `{found[0]}`; put it into the image, nothing is installed on nodes"
 
 
 def nothing_secret_is_written_down(cluster: Cluster) -> Iterator[str]:
@@ -325,9 +344,13 @@ def nothing_secret_is_written_down(cluster: Cluster) -> Iterator[str]:
     if at(cluster.tree, "provider", "aws_credentials"):
         yield "provider.aws_credentials: holds a secret; use your AWS profile and the nodes' own"
     for place, text in leaves(cluster.tree):
-        for what, pattern in SECRETS.items():
-            if pattern.search(text):
-                yield f"{place}: holds {what}; use the instance profiles and file_mounts"
+        held = next((what for what, pattern in SECRETS.items() if pattern.search(text)), None)
+        if held:
+            yield f"{place}: holds {held}; use the instance profiles and file_mounts"
+    for own in (str(own) for own in (cluster.tree.get("file_mounts") or {}).values()):
+        path = Path(os.path.abspath(os.path.expanduser(own)))
+        if CREDENTIALS & set(path.parts) or Path.home().is_relative_to(path):
+            yield f"file_mounts: {own} holds your keys; the nodes have instance profiles"
 
 
 RULES: tuple[Rule, ...] = (

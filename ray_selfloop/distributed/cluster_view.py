@@ -12,7 +12,10 @@ Tree = Mapping[str, Any]
 
 STORAGE_OPTION = "--env=SELFLOOP_STORAGE="
 XLARGE = re.compile(r"\.(\d*)xlarge$")
+ROOTS = ("/dev/sda1", "/dev/xvda")  # the system's disk: Ubuntu's AMIs, Amazon Linux's
 READ_BY_A_SHELL = re.compile(r"_commands\[|run_options\[")
+COMMENT = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*")|(?<![^\s;&|()])#[^\n]*""")
+"""Quoted text, which is kept, or a comment."""
 ONE_COMMAND = re.compile(r"[;|()\n]|(?<![<>])&(?!>)")
 """What parts a line into single commands; `2>&1` and `&>` do not."""
 
@@ -59,9 +62,16 @@ class NodeType:
 
     @property
     def disks(self) -> list[Tree]:
-        """The EBS settings of its disks, the system's first."""
+        """The EBS settings of its disks."""
         given = (at(mapping, "Ebs") for mapping in _list(self.node, "BlockDeviceMappings"))
         return [disk for disk in given if isinstance(disk, Mapping)]
+
+    @property
+    def root_gb(self) -> int:
+        """Size of the system's disk; 0 where the file leaves it to the AMI."""
+        disks = _list(self.node, "BlockDeviceMappings")
+        sizes = [at(d, "Ebs", "VolumeSize") for d in disks if at(d, "DeviceName") in ROOTS]
+        return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,9 @@ class Cluster:
 
     @property
     def shell(self) -> list[tuple[str, str]]:
-        """Place and text of all commands, and of Docker's options."""
+        """Place and text, without comments, of all commands and of Docker's options."""
         return [
-            (place, text.replace("\\\n", " "))
+            (place, COMMENT.sub(r"\1", text).replace("\\\n", " "))
             for place, text in leaves(self.tree)
             if READ_BY_A_SHELL.search(place)
         ]

@@ -111,8 +111,6 @@ class Scheduler:
         except StorageOutage as error:
             self._moved = True
             self._outages.note(error)
-        else:
-            self._outages.over()
 
     def _fill(self) -> None:
         """Start ready stages while slots and GPUs are free; every stage holds one slot.
@@ -127,7 +125,7 @@ class Scheduler:
         gpus = cluster.gpus - sum(cluster.ask(stage).gpus for stage in processes)
         if slots < 1:
             return
-        if cluster.gpus and self._stalls.starved():
+        if self._starved(processes):
             gpus, self._moved = 0.0, True
         self._elsewhere.new_round()
         ready = [node.stage for node in sorted(self.progress.ready(), key=_urgency)]
@@ -142,6 +140,11 @@ class Scheduler:
             if ours:
                 slots, gpus = slots - 1, gpus - asked
                 self._start(ours)
+
+    def _starved(self, processes: Sequence[Stage]) -> bool:
+        """Whether trials keep one of our own stages from a GPU that it has long waited for."""
+        trials = {stage.kind == "classifier" for stage in processes if self.cluster.gpus_of(stage)}
+        return trials == {True, False} and self._stalls.starved()
 
     def _bundles(self, ready: Sequence[Stage]) -> list[list[Stage]]:
         """Stages by process, the most urgent first: small trials on a GPU may share one."""
@@ -160,6 +163,7 @@ class Scheduler:
         if not self._elsewhere.look_now(key):
             return False
         holder = self._leases.take(key)
+        self._outages.over()
         if self._published(key):
             self._leases.drop(key)
             self._elsewhere.forget(key)
@@ -226,7 +230,14 @@ class Scheduler:
         return self._experiment
 
     def _stream(self, stage: Stage, gpus: float) -> None:
-        """Run a stream to its end."""
+        """Run a stream to its end, whatever that is."""
+        try:
+            outcome = self._streamed(stage, gpus)
+        except Exception as problem:  # Ray did not say what had happened
+            outcome = replace(outcome_of(stage.key, problem), lost=True)
+        self._streams.put(outcome)
+
+    def _streamed(self, stage: Stage, gpus: float) -> Outcome:
         error, before = None, losses.alive()
         try:
             stream(stage, self.root, self.cluster.resources.sampling_workers, gpus)
@@ -235,7 +246,7 @@ class Scheduler:
         outcome = outcome_of(stage.key, error)
         if outcome.lost and outcome.place is None and losses.one_died(before):
             outcome = replace(outcome, place="")
-        self._streams.put(outcome)
+        return outcome
 
     def _collect(self) -> None:
         """Take in every outcome that has arrived."""

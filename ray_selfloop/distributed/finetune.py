@@ -6,13 +6,14 @@ checkpoint.
 """
 
 import json
+import os
 import tempfile
 import time
 from typing import Any
 
 import ray
 from ray import train
-from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_selfloop.distributed import losses
@@ -27,6 +28,9 @@ from ray_selfloop.stages.run import limited
 from ray_selfloop.store import Store
 
 DONE = "done"  # a note of the first worker
+MONTH = 30 * 24 * 3600  # s
+ONCE = FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0)
+START = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"  # else a minute's wait for machines is a failure
 
 
 def run(stage: Stage, root: str, gpus: float) -> None:
@@ -43,13 +47,16 @@ def run(stage: Stage, root: str, gpus: float) -> None:
             kind = MachineLost if losses.one_died(before) else WorkerLost
             raise kind(str(error).strip().splitlines()[-1]) from None
         note = notes.read(DONE)
-        assert note is not None, "the first worker has ended, and not by an error"
+        if note is None:  # it is cleared when another driver publishes the stage
+            store.get(stage.key)
+            return
         done, seconds = json.loads(note), time.monotonic() - started
         store.publish(stage, folder, done["summary"], seconds, done["files"])
 
 
 def _train(stage: Stage, root: str, attempt: str, gpus: float) -> None:
     """Ray Train keeps nothing that lasts: its workers go on from the store's checkpoint."""
+    os.environ[START] = str(MONTH)
     with tempfile.TemporaryDirectory(prefix="selfloop-train-") as scratch:
         TorchTrainer(
             _worker,
@@ -60,7 +67,7 @@ def _train(stage: Stage, root: str, attempt: str, gpus: float) -> None:
                 use_gpu=bool(gpus),
                 resources_per_worker={"CPU": STAGE_CPUS, **({"GPU": gpus} if gpus else {})},
             ),
-            run_config=RunConfig(name=stage.key, storage_path=scratch),
+            run_config=RunConfig(name=stage.key, storage_path=scratch, failure_config=ONCE),
         ).fit()
 
 

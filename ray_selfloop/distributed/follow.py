@@ -25,8 +25,8 @@ SIGNALLED = 128  # a shell's exit code for signal n is 128 + n
 @dataclass(frozen=True)
 class Pace:
     """Seconds: of the first wait before a job is submitted again (each next one is twice as long,
-    up to ``longest``); of one word from a log; of patience with a head that does not answer, and
-    between two questions to it.
+    up to ``longest``, which is also that after an exit code of 75); of one word from a log; of
+    patience with a head that does not answer, and between two questions to it.
     """
 
     backoff: float
@@ -143,11 +143,17 @@ class Submission:
                 return code
             self._say(f"job {self.name} died: {_ending(state)}")
             if retry < retries:
-                wait = min(self.pace.backoff * 2**retry, self.pace.longest)
+                wait = self._wait(state, retry)
                 self._say(f"submitting it again in {wait:g} s ({retry + 1} of {retries})")
                 self._next(wait)
         self._say(f"error: died {retries + 1} times; submit it again with: {self.again}")
         return FAILED
+
+    def _wait(self, state: State | None, retry: int) -> float:
+        """Seconds until the next attempt: what is outside may take long to come right."""
+        if state is not None and state.exit_code == TRY_AGAIN:
+            return self.pace.longest
+        return min(self.pace.backoff * 2**retry, self.pace.longest)
 
     def _next(self, wait: float) -> None:
         """The next attempt after a wait; where another client was faster, its job is followed."""

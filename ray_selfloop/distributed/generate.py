@@ -2,7 +2,7 @@
 
 One row of the stream is one batch of samples, so that both pools see exactly the batches of the
 stage's plan, whatever the number of workers. The input is a handful of rows in memory: it needs no
-read task, and so no CPU beside the pools.
+read task.
 """
 
 import logging
@@ -36,7 +36,7 @@ from ray_selfloop.stages.samples import (
 )
 from ray_selfloop.store import Record, Store
 
-NO_PROGRESS_TIMEOUT = 1800  # s
+UNLIMITED = -1  # s: machines may be long in coming, and the driver says what waits
 Row = dict[str, Any]
 
 
@@ -125,7 +125,7 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
 def _pools(batches: Sequence[Batch], arguments: tuple[Any, ...], size: int, gpus: float) -> Dataset:
     """Batches through ``size`` workers of each pool, which take ``arguments``."""
     context = DataContext.get_current()
-    context.execution_no_progress_timeout_s = NO_PROGRESS_TIMEOUT
+    context.execution_no_progress_timeout_s = UNLIMITED
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     # Ray 2.64 takes the argument away; until then there is no other way to say it

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import ray
+from ray.core.generated.common_pb2 import NodeDeathInfo
 from ray.exceptions import (
     NodeDiedError,
     RayError,
@@ -21,6 +22,7 @@ from ray.exceptions import (
 from ray_selfloop.errors import MachineLost, StorageOutage, WorkerLost
 
 RETRIES = 3
+ENDED_IDLE = NodeDeathInfo.Reason.Value("AUTOSCALER_DRAIN_IDLE")
 NOTICED = 20.0  # s within which Ray notices that a machine is dead
 
 
@@ -86,13 +88,19 @@ def alive() -> set[str]:
 
 
 def one_died(before: Collection[str], patience: float = NOTICED) -> bool:
-    """Whether a machine of those that lived ``before`` is dead; Ray may take a while to notice."""
+    """Whether a machine of those that lived ``before`` was lost; Ray may take a while to notice."""
     deadline = time.monotonic() + patience
-    while set(before) <= alive():
+    while not any(_was_lost(machine) for machine in before):
         if time.monotonic() > deadline:
             return False
         time.sleep(1.0)
     return True
+
+
+def _was_lost(machine: str) -> bool:
+    """Whether a machine is gone, and not because the autoscaler found nothing running on it."""
+    known = next((node for node in ray.nodes() if node["NodeID"] == machine), None)
+    return known is None or (not known["Alive"] and known["DeathReason"] != ENDED_IDLE)
 
 
 class Losses:

@@ -18,7 +18,7 @@ from ray._raylet import (  # type: ignore[attr-defined]  # there is no public wa
 )
 from ray.exceptions import RpcError
 
-from ray_selfloop.errors import ResourceError
+from ray_selfloop.errors import HeadSilent, ResourceError
 
 COUNTED = ("CPU", "GPU", "slot")  # resources that a sweep asks for, and that are shown
 HEAD = "node:__internal_head__"  # a resource that every cluster's head has
@@ -145,14 +145,14 @@ def _autoscaler() -> Path | None:
 def scaled_elsewhere(patience: float = PATIENCE) -> bool:
     """Whether the joined cluster has an autoscaler (v2, not on this machine).
 
-    The head knows that from its start. Raises ResourceError where it does not answer for
+    The head knows that from its start. Raises HeadSilent where it does not answer for
     ``patience`` seconds.
     """
     key, space = GCS_AUTOSCALER_V2_ENABLED_KEY.encode(), GCS_AUTOSCALER_STATE_NAMESPACE.encode()
     try:
         said = ray._private.worker.global_worker.gcs_client.internal_kv_get(key, space, patience)
     except RpcError as error:
-        raise ResourceError(
+        raise HeadSilent(
             f"the cluster's head does not answer for {patience:g} s ({error}): try again, or look "
             "at its load"
         ) from error

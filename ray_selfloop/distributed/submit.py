@@ -2,7 +2,8 @@
 
 Sent are the settings as one file (with what they extend, and the overrides put in) and this
 package's own files: a cluster computes with the code that named the stages here, whatever its image
-holds. No data, no results, no credentials. What can be refused is refused here, before ray loads.
+holds. No data, no results; no credentials but one written in `tracking.uri`. What can be refused is
+refused here, before ray loads.
 """
 
 import argparse

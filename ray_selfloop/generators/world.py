@@ -20,9 +20,11 @@ class PeerLost(WorkerLost):
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Every error of a collective operation says that another process does not answer."""
+    """An error of a collective operation says that another process does not answer."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise PeerLost(f"another worker of the fine-tune is lost: {error}") from error
 

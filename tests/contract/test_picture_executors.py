@@ -108,20 +108,28 @@ def test_a_killed_worker_goes_on_from_the_checkpoint(
     long.append("generator.checkpoint_every=10")
     killed: list[int] = []
 
-    def kill_one() -> None:
-        tick = threading.Event()
-        while not any(name.endswith("/checkpoint.bin") for name in store.blobs.list("unfinished")):
-            tick.wait(0.05)
+    def workers() -> list[psutil.Process]:
         own = psutil.Process().children(recursive=True)
-        victim = next(p for p in own if "RayTrainWorker" in " ".join(p.cmdline()))
-        victim.kill()
-        killed.append(victim.pid)
+        return [p for p in own if "RayTrainWorker" in " ".join(p.cmdline())]
 
-    killer = threading.Thread(target=kill_one, daemon=True)
+    def kill_two() -> None:
+        """One as it starts, and one that goes on from a checkpoint."""
+        tick = threading.Event()
+        for name in ("", "/checkpoint.bin"):
+            while not (workers() and any(n.endswith(name) for n in [*noted(), ""])):
+                tick.wait(0.05)
+            victim = workers()[0]
+            victim.kill()
+            killed.append(victim.pid)
+
+    def noted() -> list[str]:
+        return [*store.blobs.list("unfinished")]
+
+    killer = threading.Thread(target=kill_two, daemon=True)
     killer.start()
     other = there(long, store.address, two_cpus)
     killer.join()
-    assert len(killed) == 1
+    assert len(killed) == 2
     one = losses(here(long, tmp_path / "here"), tmp_path / "here")
     assert not store.blobs.list("unfinished")
     assert losses(other, store.address) == pytest.approx(one, rel=1e-3)

@@ -10,10 +10,12 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from ray_selfloop.distributed import waits
-from ray_selfloop.distributed.cluster import SLOT
+from ray_selfloop.distributed.cluster import SLOT, Cluster
+from ray_selfloop.distributed.driver import Scheduler
 from ray_selfloop.distributed.waits import Elsewhere, Outages, Stalls
 from ray_selfloop.errors import StorageOutage
 from ray_selfloop.graph import Graph
+from ray_selfloop.planning import prepare
 from ray_selfloop.progress import Progress
 
 LIMIT = 60.0  # s, far above what Ray takes to say what waits
@@ -74,6 +76,27 @@ def test_a_stage_that_waits_for_a_gpu_is_noticed_and_a_trial_is_not(
     assert comes_true(lambda: not stalls.starved())
     remove_placement_group(trial)
     ray.get([held, whole])
+
+
+class Starved(Stalls):
+    """Something in the cluster has long waited for a GPU."""
+
+    def starved(self) -> bool:
+        return True
+
+
+def test_only_our_own_trials_are_held_back_and_only_for_a_stage_of_ours(micro: list[str]) -> None:
+    plan = prepare([*micro, "resources.gpus_per_trial=0.5", "resources.gpus_per_generator=1"])
+    cluster = Cluster(2, 1.0, {SLOT: 1.0}, plan.sweep.resources)
+    scheduler = Scheduler(Progress(plan.graph), str(plan.store.root), cluster, "micro")
+    scheduler._stalls = Starved()
+    trial, generator, dataset = (
+        next(iter(plan.graph.of_kind(kind))).stage
+        for kind in ("classifier", "generator", "dataset")
+    )
+    running = ([], [trial], [generator], [trial, dataset], [trial, generator])
+    assert [scheduler._starved(stages) for stages in running] == [False] * 4 + [True]
+    scheduler.close()
 
 
 def test_an_outage_of_the_storage_is_said_once_and_borne_for_a_while(

@@ -17,6 +17,7 @@ from ray_selfloop.__main__ import main
 
 CPU_BUILD, GPU_BUILD = FILLED["head_image"], FILLED["worker_image"]
 HEAD, SPOT, FALLBACK = (f"available_node_types.{n}" for n in ("head", "gpu_spot", "gpu_on_demand"))
+ROOT = "/dev/sda1 or /dev/xvda, the system's disk"
 ARN = "arn:aws:iam::123456789012"
 START = (
     "export RAY_AUTH_MODE=token; ray start --head --autoscaling-config=~/ray_bootstrap_config.yaml"
@@ -185,8 +186,8 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         "a small disk",
         [(f"{SPOT}.node_config.BlockDeviceMappings.0.Ebs.VolumeSize", 64)],
         [
-            f"{SPOT}.node_config.BlockDeviceMappings: 64 GB; at least 200: the image alone takes "
-            "about 30"
+            f"{SPOT}.node_config.BlockDeviceMappings: 64 GB on {ROOT}; at least 200: the image "
+            "alone takes about 30"
         ],
     ),
     (
@@ -481,8 +482,8 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             "capacity-block, interruptible-capacity-reservation, on-demand",
             f"{SPOT}.node_config.EbsOptimised: AWS knows no such key",
             f"{SPOT}.node_config.SubnetId: Ray puts another in its place; give SubnetIds: [...]",
-            f"{SPOT}.node_config.BlockDeviceMappings: 0 GB; at least 200: the image alone takes "
-            "about 30",
+            f"{SPOT}.node_config.BlockDeviceMappings: 0 GB on {ROOT}; at least 200: the image "
+            "alone takes about 30",
         ],
     ),
     (
@@ -522,6 +523,94 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         [("head_start_ray_commands", ["ray stop"])],
         ["head_start_ray_commands: no `ray start --head`"],
     ),
+    (
+        "workers where nothing can run",
+        [(f"{kind}.resources", {"CPU": 0, "GPU": 1}) for kind in (SPOT, FALLBACK)],
+        [
+            f"{kind}.resources.CPU: 0; at least 1, and as many slots, or nothing runs there"
+            for kind in (SPOT, FALLBACK)
+        ],
+    ),
+    (
+        "a large disk beside the system's",
+        [(f"{SPOT}.node_config.BlockDeviceMappings.0.DeviceName", "/dev/sdb")],
+        [
+            f"{SPOT}.node_config.BlockDeviceMappings: 0 GB on {ROOT}; at least 200: the image "
+            "alone takes about 30"
+        ],
+    ),
+    *(
+        (
+            f"a secret: {option}",
+            [("docker.run_options.3", option)],
+            [f"docker.run_options[3]: holds {what}; use the instance profiles and file_mounts"],
+        )
+        for option, what in (
+            ("--env=MLFLOW_TRACKING_URI=https://me:hunter2@example.org", "a password in a URL"),
+            ("--env=MLFLOW_TRACKING_PASSWORD=hunter2", "a password or token"),
+            ("--env='CLIENT_SECRET=hunter2'", "a password or token"),
+            ('-e WANDB_TOKEN="hunter2"', "a password or token"),
+        )
+    ),
+    (
+        "a secret in a command",
+        [("initialization_commands", ["docker login --password hunter2 example.org"])],
+        [
+            "initialization_commands[0]: holds a password or token; use the instance profiles and "
+            "file_mounts"
+        ],
+    ),
+    (
+        "machines that the images are not for",
+        [
+            (f"{HEAD}.node_config.InstanceType", "m7g.2xlarge"),
+            (f"{SPOT}.node_config.InstanceType", "g5g.2xlarge"),
+            (f"{FALLBACK}.node_config.InstanceType", "g4ad.2xlarge"),
+            (f"{SPOT}.node_config.InstanceMarketOptions", ABSENT),
+        ],
+        [
+            f"{HEAD}.node_config.InstanceType: m7g.2xlarge has ARM processors; the images are for "
+            "x86-64",
+            f"{SPOT}.node_config.InstanceType: g5g.2xlarge has ARM processors; the images are for "
+            "x86-64",
+            f"{FALLBACK}.node_config.InstanceType: g4ad.2xlarge has AMD's GPUs; the images are for "
+            "NVIDIA's",
+        ],
+    ),
+    *(
+        (
+            f"keys of the user on the nodes: {own}",
+            [("file_mounts./home/ray/own", own)],
+            [f"file_mounts: {own} holds your keys; the nodes have instance profiles"],
+        )
+        for own in ("~/.aws", "~/.ssh/", "~")
+    ),
+    (
+        "a watcher in a comment",
+        [
+            (
+                "worker_start_ray_commands.2",
+                "true  # python -m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379",
+            )
+        ],
+        [
+            "worker_start_ray_commands: spot nodes, and no watcher after `ray start`; add `python "
+            "-m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379`, or work ends without notice"
+        ],
+    ),
+    (
+        "authentication taken back in a short option",
+        [("docker.run_options.1", "-eRAY_AUTH_MODE=disabled")],
+        [
+            "docker.run_options[1]: `RAY_AUTH_MODE=disabled`; leave it at token, or all may run "
+            "code here"
+        ],
+    ),
+    (
+        "another Ray on the nodes",
+        [("setup_commands", ["pip install ray==2.10.0"])],
+        ["setup_commands[0]: `pip install`; put it into the image, nothing is installed on nodes"],
+    ),
 ]
 
 
@@ -533,6 +622,22 @@ GPU_TYPE = {
 }
 VALID: list[tuple[str, list[tuple[str, Any]]]] = [
     ("all zones", [("provider.availability_zone", ABSENT)]),
+    (
+        "much memory",
+        [(f"{kind}.resources.memory", 20_000_000_000) for kind in (SPOT, FALLBACK)],
+    ),
+    (
+        "an image whose name ends in ray",
+        [("docker.image", "registry.example.org/myarray:1.2.3-gpu")],
+    ),
+    (
+        "secrets that stand elsewhere, and a folder",
+        [
+            ("docker.run_options.3", "--env=HF_TOKEN_PATH=/home/ray/token"),
+            ("initialization_commands", ["T=a; TOKEN=$(cat t) PASSWORD='$T' true"]),
+            ("setup_commands", ["mkdir -p ~/install"]),
+        ],
+    ),
     ("a local zone", [("provider.availability_zone", "us-west-2a, us-west-2-lax-1a")]),
     *(
         (region, [("provider.region", region), ("provider.availability_zone", f"{region}b")])
