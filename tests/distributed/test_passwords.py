@@ -20,7 +20,7 @@ from ray_selfloop.planning import TRACKING_MARK, tracking_uri
         ("'tracking.uri=http://me:s@cret@host'", "'tracking.uri=http://me:***@host'"),
         ("postgresql+psycopg2://me:secret@host/db", "postgresql+psycopg2://me:***@host/db"),
         ("http://:secret@host", "http://:***@host"),
-        ("http://me@corp.com:secret@host/x", "http://me@corp.com:***@host/x"),
+        ("http://me@corp.com:secret@host/x", "http://***@corp.com:***@host/x"),
         ("https://secrettoken@host:5000/x", "https://***@host:5000/x"),
         (
             "postgresql://h/db?user=u&password=secret now",
