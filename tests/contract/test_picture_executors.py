@@ -1,5 +1,6 @@
 """A sweep on pictures: in this process in a folder, through Ray in a bucket; the same records."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -107,23 +108,25 @@ def test_a_killed_worker_goes_on_from_the_checkpoint(
     long = [*words, "generator.workers=2", "generator.steps=240", "generator.check_every=60"]
     long.append("generator.checkpoint_every=10")
     killed: list[int] = []
+    checkpoint = "/checkpoint.bin"
 
     def workers() -> list[psutil.Process]:
-        own = psutil.Process().children(recursive=True)
-        return [p for p in own if "RayTrainWorker" in " ".join(p.cmdline())]
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it has ended
+                found += [process] if "RayTrainWorker" in " ".join(process.cmdline()) else []
+        return found
 
     def kill_two() -> None:
         """One as it starts, and one that goes on from a checkpoint."""
         tick = threading.Event()
-        for name in ("", "/checkpoint.bin"):
-            while not (workers() and any(n.endswith(name) for n in [*noted(), ""])):
+        for written in (lambda: True, lambda: checkpoint in str(store.blobs.list("unfinished"))):
+            victims = []
+            while not (written() and victims):
+                victims = workers()
                 tick.wait(0.05)
-            victim = workers()[0]
-            victim.kill()
-            killed.append(victim.pid)
-
-    def noted() -> list[str]:
-        return [*store.blobs.list("unfinished")]
+            victims[0].kill()
+            killed.append(victims[0].pid)
 
     killer = threading.Thread(target=kill_two, daemon=True)
     killer.start()
