@@ -9,6 +9,7 @@ failed record, and takes the stages that need its result along, and nothing else
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -234,7 +235,8 @@ class Scheduler:
         try:
             outcome = self._streamed(stage, gpus)
         except Exception as problem:  # Ray did not say what had happened
-            outcome = replace(outcome_of(stage.key, problem), lost=True)
+            said = f"{type(problem).__name__}: {problem}"
+            outcome = Outcome(stage.key, said, traceback.format_exc(), lost=True)
         self._streams.put(outcome)
 
     def _streamed(self, stage: Stage, gpus: float) -> Outcome:
