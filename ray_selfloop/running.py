@@ -64,7 +64,7 @@ class Run:
         self.progress.cached |= self.plan.records.keys()
         self._clear_up()
         self._compute(interrupted)
-        if self.plan.corrupt:  # damaged since it was published
+        if self.plan.corrupt and not interrupted.is_set():  # damaged since it was published
             self._compute(interrupted)
         if not interrupted.is_set():
             self._add_measurements()

@@ -64,7 +64,9 @@ def _run(words: Sequence[str]) -> int:
             )
             return INTERRUPTED
         conclude(run, time.monotonic() - started)
-        return FAILED if run.progress.failed or run.plan.corrupt else DONE
+        if run.progress.failed:
+            return FAILED
+        return TRY_AGAIN if run.plan.corrupt else DONE
 
 
 def _on_signals() -> threading.Event:

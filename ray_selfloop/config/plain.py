@@ -150,8 +150,8 @@ def masked(text: str) -> str:
     So are a token in place of both, and a password among the parameters.
     """
     text = re.sub(r"(://[^/:\s]*):\S*@", r"\1:***@", text)  # user and password may hold an @
-    text = re.sub(r"(https?://)[^/:@\s]+@", r"\1***@", text)
-    return re.sub(r"([?&](?:password|token)=)[^&\s]*", r"\1***", text)
+    text = re.sub(r"(https?://)[^/?#:@\s]+@", r"\1***@", text)
+    return re.sub(r"([?&](?:password|token)=)[^&\s']*", r"\1***", text)
 
 
 def shown(what: object, most: int = 500) -> str:

@@ -46,7 +46,7 @@ WITHOUT_TOKEN = re.compile(
 )
 """No boundary before the name: Docker takes `-eRAY_AUTH_MODE=...`, too."""
 INSTALLS = re.compile(
-    r"\b(pip[\d.]*|uv|conda|mamba|apt|apt-get|dnf|yum)\s[^;&|\n]*\b(install|add|sync)\b"
+    r"\b(pip[\d.]*|uv|conda|mamba|apt|apt-get|dnf|yum)\s[^;&|\n]*(?<![-\w])(install|add|sync)\b"
 )
 LISTENERS = {
     "ray start": (RAY_START, re.compile(r"\s--dashboard-host[=\s]\s*['\"]?([^\s'\"]+)")),
@@ -66,7 +66,7 @@ SECRETS = {
     "a password in a URL": re.compile(r"://[^/@:\s]*:(?!\d+/)[^@\s$][^@\s]*@"),
     "a password or token": re.compile(
         r"((password|secret|secret_key|api_key|token)=|--(password|token)\s+)"
-        r"['\"]?[^\s'\"$`;&|)]",
+        r"(?!(?:0|1|true|false)\b)['\"]?[^\s'\"$`;&|)]",
         re.IGNORECASE,
     ),
 }
@@ -181,7 +181,7 @@ def resources_fit_the_machine(cluster: Cluster) -> Iterator[str]:
         slots = kind.resources.get("slot", 0)
         if not cpu and kind is not cluster.head:
             yield f"{place}.CPU: 0; at least 1, and as many slots, or nothing runs there"
-        if slots > cpu:
+        elif slots > cpu:
             yield f"{place}.slot: {slots}; at most CPU, {cpu}: a slot is one core's work"
         elif cpu and not slots:
             yield f"{place}: slot is missing; give {cpu}, as many as CPU: trials are placed by it"

@@ -143,7 +143,7 @@ class Scheduler:
                 self._start(ours)
 
     def _starved(self, processes: Sequence[Stage]) -> bool:
-        """Whether trials keep one of our own stages from a GPU that it has long waited for."""
+        """Whether trials may keep a stage of ours from a GPU: something has long waited for one."""
         trials = {stage.kind == "classifier" for stage in processes if self.cluster.gpus_of(stage)}
         return trials == {True, False} and self._stalls.starved()
 
@@ -163,9 +163,9 @@ class Scheduler:
         """Whether this driver holds the lease of a stage, and nobody has published it."""
         if not self._elsewhere.look_now(key):
             return False
-        holder = self._leases.take(key)
+        holder, published = self._leases.take(key), self._published(key)
         self._outages.over()
-        if self._published(key):
+        if published:
             self._leases.drop(key)
             self._elsewhere.forget(key)
             self.progress.cached.add(key)

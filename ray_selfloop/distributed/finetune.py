@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 from ray import train
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, PreemptionError, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_selfloop.distributed import losses
@@ -44,12 +44,12 @@ def run(stage: Stage, root: str, gpus: float) -> None:
             _train(stage, root, folder.name, gpus)
         except TrainingFailedError as error:
             notes.check()
-            kind = MachineLost if losses.one_died(before) else WorkerLost
+            preempted = isinstance(error, PreemptionError)
+            kind = MachineLost if preempted or losses.one_died(before) else WorkerLost
             raise kind(str(error).strip().splitlines()[-1]) from None
         note = notes.read(DONE)
-        if note is None:  # it is cleared when another driver publishes the stage
-            store.get(stage.key)
-            return
+        if note is None:  # cleared by another driver, which has published the stage
+            raise WorkerLost("the first worker's note is gone")
         done, seconds = json.loads(note), time.monotonic() - started
         store.publish(stage, folder, done["summary"], seconds, done["files"])
 

@@ -23,6 +23,7 @@ from ray_selfloop.errors import ConfigError
 
 PLACEHOLDER = "FILL-IN"
 LARGEST = 2**63 - 1  # of integers, in either direction: `memory` is in bytes
+LONGEST = 10_000  # characters of one text: the rules read every one by patterns
 MARKS = frozenset({"cluster_name", "provider", "available_node_types", "head_node_type"})
 """Top-level keys that a cluster file has and a sweep file has not."""
 
@@ -51,6 +52,8 @@ def _bounded(value: Any, count: Iterator[int], depth: int = 0) -> None:
         raise ConfigError("too deep, or too many values, with every alias written out")
     if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
         raise ConfigError("a key must be a text")
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise ConfigError("a text is too long")
     if isinstance(value, int) and abs(value) > LARGEST:
         raise ConfigError("a number is too large")
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

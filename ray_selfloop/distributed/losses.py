@@ -90,17 +90,19 @@ def alive() -> set[str]:
 def one_died(before: Collection[str], patience: float = NOTICED) -> bool:
     """Whether a machine of those that lived ``before`` was lost; Ray may take a while to notice."""
     deadline = time.monotonic() + patience
-    while not any(_was_lost(machine) for machine in before):
+    while not _lost(before):
         if time.monotonic() > deadline:
             return False
         time.sleep(1.0)
     return True
 
 
-def _was_lost(machine: str) -> bool:
-    """Whether a machine is gone, and not because the autoscaler found nothing running on it."""
-    known = next((node for node in ray.nodes() if node["NodeID"] == machine), None)
-    return known is None or (not known["Alive"] and known["DeathReason"] != ENDED_IDLE)
+def _lost(machines: Collection[str]) -> set[str]:
+    """Those that are gone, and not because the autoscaler found nothing running on them."""
+    fine = {
+        node["NodeID"] for node in ray.nodes() if node["Alive"] or node["DeathReason"] == ENDED_IDLE
+    }
+    return set(machines) - fine
 
 
 class Losses:
