@@ -33,6 +33,19 @@ def two(tmp_path: Path) -> Iterator[tuple[Leases, Leases]]:
         yield one, other
 
 
+def holder(folder: Path) -> "subprocess.Popen[str]":
+    """A process that holds the lease of `KEY`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "''"
+    return process
+
+
 def comes_true(condition: Callable[[], bool], limit: float = 10.0) -> bool:
     tick = threading.Event()
     for _ in range(int(limit / 0.05)):
@@ -83,14 +96,7 @@ def test_a_driver_that_no_longer_beats_loses_its_leases(tmp_path: Path) -> None:
 
 
 def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "''"
+    process = holder(tmp_path)
     with Leases(blobs.at(tmp_path)) as mine:
         assert f"process {process.pid} on " in mine.take(KEY)
         process.kill()
@@ -100,14 +106,7 @@ def test_a_dead_process_of_this_machine_is_not_waited_for(tmp_path: Path) -> Non
 
 def test_what_a_killed_driver_left_of_published_stages_is_cleared(tmp_path: Path) -> None:
     store = blobs.at(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = holder(tmp_path)
     clear(store, [])
     assert len(store.list("leases")) == len(store.list("drivers")) == 1
     process.kill()
