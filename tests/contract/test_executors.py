@@ -30,7 +30,7 @@ WAIT = 120  # s, far above what a stage takes
 @pytest.fixture(scope="module")
 def two_cpus() -> Iterator[Cluster]:
     """A Ray instance of exactly two CPUs and two slots."""
-    ray.init(num_cpus=2, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
     yield joined(Resources(), nodes.present())
     ray.shutdown()
 

@@ -47,7 +47,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def two_cpus(bucket: str) -> Iterator[Cluster]:
     """As many CPUs as a laptop's sweep has, and two pairs of sampling workers."""
-    ray.init(num_cpus=3, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=3, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
     yield joined(Resources(sampling_workers=2), nodes.present())
     ray.shutdown()
 

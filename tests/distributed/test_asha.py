@@ -51,7 +51,7 @@ PINNED = ("search", 1, [0.00544, 0.00674, 0.0008], 0.799)  # rates tried first; 
 @pytest.fixture(scope="module")
 def two_cpus() -> Iterator[None]:
     """A Ray instance of exactly two CPUs and two slots."""
-    ray.init(num_cpus=2, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, resources={SLOT: 2}, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

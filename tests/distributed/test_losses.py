@@ -53,7 +53,7 @@ def test_where_it_ran_is_not_known_counts() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_cpu() -> None:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

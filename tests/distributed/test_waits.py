@@ -25,7 +25,7 @@ LIMIT = 60.0  # s, far above what Ray takes to say what waits
 def one_gpu() -> Iterator[None]:
     """One machine with a made-up GPU."""
     resources = {"resources": {SLOT: 2}, "num_cpus": 2, "num_gpus": 1}
-    ray.init(include_dashboard=False, log_to_driver=False, **resources)
+    ray.init("local", include_dashboard=False, log_to_driver=False, **resources)
     yield
     ray.shutdown()
 
