@@ -117,7 +117,6 @@ class Head:
 
     async def _tail(self, name: str, quiet: float, write: Callable[[str], None]) -> bool:
         now = asyncio.get_running_loop().time
-        waking = asyncio.create_task(_wake())
         try:
             async with asyncio.timeout(quiet) as limit:
                 async for text in self._client.tail_job_logs(name):
@@ -125,15 +124,7 @@ class Head:
                     limit.reschedule(now() + quiet)
         except (aiohttp.ClientError, RuntimeError, TimeoutError):
             return False
-        finally:
-            waking.cancel()
         return True
-
-
-async def _wake() -> None:
-    """Wake the loop each second: a Ctrl-C just before it falls asleep is not seen earlier."""
-    while True:
-        await asyncio.sleep(1)
 
 
 def _token_message(address: str, said: str) -> str:
