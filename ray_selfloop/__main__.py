@@ -1,8 +1,8 @@
 """`python -m ray_selfloop VERB [CONFIG] [a.b=value ...]`: look at a sweep without running it.
 
 validate     check the settings alone; or a cluster file (cluster.yaml), before it costs money
-plan         what the sweep would run, what is published already, what the rest would take, and the
-             smallest effect that it can detect
+plan         what the sweep would run, what is published already, what the rest would take, what is
+             declared, and the smallest effects that more or fewer chains and seeds can detect
 status       stages published and missing
 results      the final tables, from what is published
 report       write results.parquet and report.html again
@@ -12,9 +12,10 @@ submit       run it as a job of a cluster and follow it; `submit --help` lists i
 
 import difflib
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray_selfloop import arms, blobs, failures
 from ray_selfloop.config import load
@@ -27,6 +28,10 @@ from ray_selfloop.planning import Plan, arguments, prepare
 
 if TYPE_CHECKING:
     from ray_selfloop.conclude import Conclusion
+    from ray_selfloop.declaration import Declaration
+    from ray_selfloop.dynamics.noise import Scatter
+    from ray_selfloop.dynamics.power import Costs
+    from ray_selfloop.running import Run
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -64,7 +69,7 @@ def validate(words: Sequence[str]) -> None:
 
 
 def plan(words: Sequence[str]) -> None:
-    """Stages by kind and what the missing ones cost; the minimum detectable effect."""
+    """Stages by kind and what the missing ones cost; what is declared; what could be found."""
     found = prepare(words, writes=False)
     print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
@@ -79,9 +84,12 @@ def plan(words: Sequence[str]) -> None:
     at_least = "at least " if unknown else ""
     print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
     from ray_selfloop.distributed import placement  # after validation: loads torch
+    from ray_selfloop.running import Run
 
     trials = (node.stage for node in found.graph.of_kind("classifier"))
-    print(*placement.sentences(trials, found.sweep.resources), *_detectable(found), sep="\n")
+    said, costs, run = placement.sentences(trials, found.sweep.resources), _costs(found), Run(found)
+    run.find_measurements()
+    print(*said, *_declared(run), *_detectable(found, run.declaration, costs), sep="\n")
 
 
 def status(words: Sequence[str]) -> None:
@@ -143,33 +151,106 @@ def _concluded(words: Sequence[str]) -> "Conclusion":
     return Conclusion(run, float("nan"))
 
 
-def _detectable(found: Plan) -> Iterator[str]:
-    """The minimum detectable effect of each group of scenarios that differ in the arm alone."""
+def _declared(run: "Run") -> Iterator[str]:
+    """What is judged, and whether it is frozen."""
+    from ray_selfloop import declaration
+
+    yield "declared:"
+    yield from (f"  {sentence}" for sentence in declaration.sentences(run.declaration))
+    when = run.declaration.declared
+    if when is not None:
+        day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(when))
+        late = ", after generation 1 had begun to train: declared after the data"
+        yield f"  frozen {day} UTC{'' if run.declared_before else late}"
+    elif _has_begun(run.plan):
+        yield "  not frozen, and generation 1 has been trained: declared after the data"
+    else:
+        yield "  will be frozen when the sweep starts, before anything is trained"
+
+
+def _has_begun(found: Plan) -> bool:
+    """Whether a classifier of generation 1 or later is published."""
+    trials = (found.published("classifier", scenario.name) for scenario in found.scenarios)
+    return any(place.generation for places in trials for place in places)
+
+
+def _detectable(found: Plan, declared: "Declaration", costs: "Costs") -> Iterator[str]:
+    """What could be found in each group of scenarios that differ in the arm alone."""
     groups: dict[str, list[Scenario]] = defaultdict(list)
     for scenario in found.scenarios:
         groups[arms.group(scenario)].append(scenario)
+    most = found.sweep.evaluation.claims.most_primary
+    together = len(declared.content["primary"]) or min(len(groups), most)
     same: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, scenarios in groups.items():
-        same[tuple(_sentences(found, scenarios))].append(name)
+        same[tuple(_sentences(found, scenarios, together, costs))].append(name)
     for sentences, names in same.items():
         yield "; ".join(names)
         yield from (f"  {sentence}" for sentence in sentences)
 
 
-def _sentences(found: Plan, scenarios: Sequence[Scenario]) -> list[str]:
+def _sentences(
+    found: Plan, scenarios: Sequence[Scenario], together: int, costs: "Costs"
+) -> Iterator[str]:
     from ray_selfloop.dynamics import power  # after validation: loads scipy
+    from ray_selfloop.loop import described
 
     sweep = scenarios[0].sweep
     settings, loop = sweep.evaluation, sweep.loop
-    accuracy = _accuracy(found, scenarios)
+    controlled = arms.CONTROL in {scenario.sweep.loop.arm for scenario in scenarios}
+    if not controlled:
+        yield f"without the arm {arms.CONTROL} (loop.arm) no claim is tested at all; with it:"
+    size, accuracy = power.known_size(sweep.dataset), _accuracy(found, scenarios)
+    if size is None:
+        yield "minimum detectable effect: not known, the test set's size is not known yet"
+        return
     if accuracy is None:
         default = settings.claims.other_accuracy
         accuracy = settings.claims.accuracy.get(sweep.dataset.name, default)
-    size, chains = power.known_size(sweep.dataset), len(loop.loop_seeds)
-    said = power.sentences(size, accuracy, chains, len(loop.classifier_seeds), settings)
-    if arms.CONTROL in {scenario.sweep.loop.arm for scenario in scenarios}:
-        return said
-    return [*said, f"without the arm {arms.CONTROL} (loop.arm) no claim is tested at all"]
+    networks = len(described(scenarios[0])["classifiers"])
+    design = power.Design(len(loop.loop_seeds), len(loop.classifier_seeds), max(networks, 1))
+    scatter = _scatter(found, arms.group(scenarios[0]))
+    setting = power.Setting(size, accuracy, design, together, scatter, controlled)
+    yield from power.sentences(setting, settings, costs)
+
+
+def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
+    """Measured between chains and seeds of a group; empty where no claims are published."""
+    from ray_selfloop.dynamics.noise import Scatter
+
+    keys = [node.stage.key for node in found.graph.of_kind("claims")]
+    rows: list[dict[str, Any]] = [
+        {name: float("nan") if value is None else value for name, value in row.items()}
+        for key in keys
+        if key in found.records
+        for row in found.records[key].summary["scatter"]
+    ]
+    return tuple(Scatter(**row) for row in rows if row["scenario_group"] == group)
+
+
+def _costs(found: Plan) -> "Costs":
+    """By the published stages, where there is one of each kind; else trainings alone, as equals."""
+    from ray_selfloop.dynamics.power import Costs
+
+    each = {line: _seconds_each(found, nodes) for line, nodes in _lines(found).items()}
+    known = None not in each.values()
+    spent: dict[str, float] = defaultdict(float)
+    chains, seeds = set(), set()
+    for node in found.graph:
+        trained = node.stage.kind in ("generator", "classifier")
+        spent[_part(node)] += (each[line_of(node)] or 0.0) / 3600 if known else float(trained)
+        chains |= {place.loop_seed for place in node.places}
+        seeds |= {place.seed for place in node.places if place.seed >= 0}
+    m, s = len(chains), len(seeds)
+    return Costs(spent["fixed"], spent["chain"] / m, spent["trials"] / m / max(s, 1), known)
+
+
+def _part(node: Node) -> str:
+    """Which part of the costs a stage belongs to."""
+    several = len({place.loop_seed for place in node.places}) > 1
+    if several or node.stage.kind in ("dataset", "probe", "search"):
+        return "fixed"
+    return "trials" if node.stage.kind == "classifier" else "chain"
 
 
 def _accuracy(found: Plan, scenarios: Sequence[Scenario]) -> float | None:
@@ -192,8 +273,12 @@ def _lines(found: Plan) -> Mapping[str, list[Node]]:
 
 
 def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
-    """Mean seconds of the published stages among ``nodes``; None where there is none."""
-    known = [found.records[n.stage.key].seconds for n in nodes if n.stage.key in found.records]
+    """Mean core-seconds of the published stages among ``nodes``; None where there is none."""
+    known = [
+        found.records[n.stage.key].seconds * n.stage.config.get("threads", 1)
+        for n in nodes
+        if n.stage.key in found.records
+    ]
     return sum(known) / len(known) if known else None
 
 

@@ -7,7 +7,7 @@ that a stage should have computed.
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ray_selfloop import __version__, arms, loop, tracking
+from ray_selfloop import __version__, arms, declaration, loop, tracking
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data import columns
@@ -30,11 +30,14 @@ from ray_selfloop.progress import Progress
 from ray_selfloop.report import page, terminal
 from ray_selfloop.report.view import (
     Claim,
+    Declared,
     Failure,
     FilterAudit,
     FitNumber,
     GeneratorOutcome,
     Law,
+    Network,
+    Null,
     Part,
     ReadingRow,
     ReportView,
@@ -61,7 +64,7 @@ class Conclusion:
     def __init__(self, run: Run, wall_seconds: float) -> None:
         self.run, self.plan = run, run.plan
         self.results = write_results(run.plan)
-        self.view = report_view(run.plan, run.progress, self.results, run.warnings, wall_seconds)
+        self.view = report_view(run, self.results, wall_seconds)
 
     def write_report(self) -> str:
         """Write the report page; returns its place."""
@@ -145,14 +148,9 @@ def _dynamics(plan: Plan) -> Iterator[pd.DataFrame]:
 # --- the report ----------------------------------------------------------------------------------
 
 
-def report_view(
-    plan: Plan,
-    progress: Progress,
-    results: pd.DataFrame,
-    warnings: Iterable[str],
-    wall_seconds: float,
-) -> ReportView:
-    """What the report page and the terminal show."""
+def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportView:
+    """Everything that the report and the terminal show."""
+    plan, progress = run.plan, run.progress
     last = max((record.published for record in plan.records.values()), default=0.0)
     places = {"storage", "storage_shared", "resources", "tracking"}
     settings = plan.sweep.model_dump(mode="json", exclude=places)
@@ -164,19 +162,39 @@ def report_view(
         verdicts=tuple(_verdicts(plan)),
         fit=tuple(_fit(plan)),
         laws=tuple(_laws(plan)),
-        claims=tuple(Claim(**entry) for entry in _entries(plan, "claims", "claims")),
+        claims=tuple(_claim(entry) for entry in _entries(plan, "claims", "claims")),
         decomposition=tuple(Part(**entry) for entry in _entries(plan, "claims", "decomposition")),
         readings=tuple(ReadingRow(**entry) for entry in _entries(plan, "claims", "readings")),
         fid_absent=_fid_absent(plan),
         failures=tuple(_failures(progress)),
         stages=tuple(_stage_uses(plan, progress)),
-        warnings=(*warnings, *_statements(plan)),
+        warnings=(*run.warnings, *_statements(plan)),
         config_yaml=yaml.safe_dump(settings, sort_keys=False),
-        finished=datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds"),
+        finished=_iso(last),
         version=__version__,
         level=plan.sweep.evaluation.level,
         wall_seconds=wall_seconds,
+        null=tuple(Null(**entry) for entry in _entries(plan, "claims", "null")),
+        declared=_declared(run.declaration, run.declared_before),
     )
+
+
+def _declared(found: declaration.Declaration, before: bool) -> Declared:
+    """What was frozen, and when; without a time where nothing of it was written."""
+    mark = "primary: "
+    primary = [s.removeprefix(mark) for s in declaration.sentences(found) if s.startswith(mark)]
+    at = "" if found.declared is None else _iso(found.declared)
+    return Declared(found.hash, at, before, tuple(primary))
+
+
+def _iso(seconds: float) -> str:
+    """Unix time as ISO 8601, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _claim(entry: Mapping[str, Any]) -> Claim:
+    networks = (Network(**_numbers(one)) for one in entry["networks"])
+    return Claim(**{**entry, "networks": tuple(networks)})
 
 
 def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:

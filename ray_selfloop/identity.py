@@ -15,6 +15,11 @@ from ray_selfloop.config.generator import Generator, StableDiffusion
 from ray_selfloop.config.sweep import Sweep
 
 DATA = "data"  # where original data lie unless the sweep says otherwise
+APART = {"judge", "probe", "inception", "ablation"}  # evaluation settings of other stages
+JUDGING = (
+    "primary", "most_primary", "gap_margin", "accuracy_margin", "share_margin", "distance_margin",
+    "power",
+)  # fmt: skip
 STREAMED = 64  # least pictures of one row of a stream that a diffusion model draws
 
 
@@ -103,10 +108,12 @@ def sample_batch(sweep: Sweep) -> int:
 
 def measured_with(sweep: Sweep) -> dict[str, Any]:
     """The evaluation settings that a measurement depends on."""
-    apart = {"judge", "probe", "inception", "ablation", "dynamics", "claims"}
-    return sweep.evaluation.model_dump(mode="json", exclude=apart)
+    return sweep.evaluation.model_dump(mode="json", exclude={*APART, "dynamics", "claims"})
 
 
 def judged_with(sweep: Sweep, without: set[str]) -> dict[str, Any]:
-    apart = {"judge", "probe", "inception", "ablation", *without}
-    return sweep.evaluation.model_dump(mode="json", exclude=apart)
+    """The evaluation settings that a judgement depends on; what `plan` assumes is none."""
+    found = sweep.evaluation.model_dump(mode="json", exclude={*APART, *without})
+    if "claims" in found:
+        found["claims"] = {name: found["claims"][name] for name in JUDGING}
+    return found

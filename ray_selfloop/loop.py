@@ -25,6 +25,9 @@ AUGMENTATION = {
 PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
 MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
 TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
+SUBGROUPS = {
+    "colorized_digits": 3, "colorized_mnist": 3, "cifar20_100": 5, "breeds": 4, "hard_imagenet": 0
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -424,7 +427,9 @@ def add_fairness(
     return graph.add("fairness", config, {"dataset": data, **inputs}, _end(scenario))
 
 
-def add_dynamics(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph) -> Stage:
+def add_dynamics(
+    sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph, declared: bool = True
+) -> Stage:
     """Eq. 6 over all scenarios; ``measured`` is what each has published, from `measurements`.
 
     Scenarios of one dataset share its d_D, whatever is done to their generators and queues.
@@ -436,15 +441,24 @@ def add_dynamics(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Gr
         "experts": {scenario.name: _shared_expert(scenario) for scenario, _ in measured},
         "datasets": {scenario.name: _dataset_label(scenario) for scenario, _ in measured},
         "models": {scenario.name: _model_labels(scenario) for scenario, _ in measured},
+        "arms": {scenario.name: scenario.sweep.loop.arm for scenario, _ in measured},
+        "groups": {scenario.name: arms.group(scenario) for scenario, _ in measured},
+        "declared": declared,
     }
     return graph.add("dynamics", config, _by_scenario(measured), _end(measured[0][0]))
 
 
-def add_claims(sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph) -> Stage:
-    """The paper's claims, the decomposition by arms and the other readings, over all scenarios."""
+def add_claims(
+    sweep: Sweep, measured: list[tuple[Scenario, Named]], graph: Graph, declared: bool = True
+) -> Stage:
+    """Declared statements, decomposition by arms and other readings, over all scenarios.
+
+    declared: whether they were frozen before the data that they are judged on.
+    """
     config = {
         "evaluation": identity.judged_with(sweep, set()),
-        "scenarios": [_described(scenario) for scenario, _ in measured],
+        "scenarios": [described(scenario) for scenario, _ in measured],
+        "declared": declared,
     }
     return graph.add("claims", config, _by_scenario(measured), _end(measured[0][0]))
 
@@ -462,7 +476,7 @@ def _by_scenario(measured: list[tuple[Scenario, Named]]) -> Named:
     }
 
 
-def _described(scenario: Scenario) -> dict[str, Any]:
+def described(scenario: Scenario) -> dict[str, Any]:
     """What a claim must know of a scenario to tell whether it speaks of it."""
     sweep = scenario.sweep
     return {
@@ -476,6 +490,9 @@ def _described(scenario: Scenario) -> dict[str, Any]:
         "pretrained": bool(sweep.training.pretrained),
         "compat": _compat(scenario),
         "classifiers": [name for name in sweep.classifiers if _starts_alike(sweep, name)],
+        "generations": sweep.loop.generations,
+        "subgroups": SUBGROUPS[sweep.dataset.name],
+        "regime": sweep.loop.regime,
     }
 
 

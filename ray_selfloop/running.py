@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ray_selfloop import failures, leases, loop, tracking
+from ray_selfloop import declaration, failures, leases, loop, tracking
 from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, tracking_uri
@@ -36,6 +36,7 @@ class Run:
         self.progress = Progress(plan.graph)
         self.warnings: list[str] = []
         self.console = Console()
+        self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
         self._spent: dict[str, float] = defaultdict(float)
 
@@ -63,6 +64,9 @@ class Run:
         """Compute what is missing: first the loop, then the measurements of what it published."""
         self.progress.cached |= self.plan.records.keys()
         self._clear_up()
+        self.declaration = declaration.freeze(
+            self.declaration, self.plan.sweep.name, self.plan.store.blobs
+        )
         self._compute(interrupted)
         if self.plan.corrupt and not interrupted.is_set():  # damaged since it was published
             self._compute(interrupted)
@@ -77,10 +81,17 @@ class Run:
             leases.clear(stored, published)
             failures.forget(stored, published)
 
+    def find_measurements(self) -> None:
+        """Add the measurements of what is published, and look them up; runs and writes nothing."""
+        self.progress.cached |= self.plan.records.keys()
+        self.declaration = declaration.read(
+            self.declaration, self.plan.sweep.name, self.plan.store.blobs
+        )
+        self._add_measurements()
+
     def measure_here(self) -> None:
         """Measure what is published, in this process and without Ray."""
-        self.progress.cached |= self.plan.records.keys()
-        self._add_measurements()
+        self.find_measurements()
         self.plan.set_aside()
         for node in self.progress.ready():
             if node.stage.kind in MEASUREMENTS:
@@ -99,10 +110,21 @@ class Run:
                 metrics = plan.published("generator_metrics", scenario.name)
                 measured.append((scenario, loop.measurements(data, trials, metrics)))
         if measured:
-            loop.add_dynamics(plan.sweep, measured, plan.graph)
-            loop.add_claims(plan.sweep, measured, plan.graph)
+            loop.add_dynamics(plan.sweep, measured, plan.graph, self.declared_before)
+            loop.add_claims(plan.sweep, measured, plan.graph, self.declared_before)
         plan.look_up()
         self.progress.cached |= plan.records.keys() - self.progress.done
+
+    @property
+    def declared_before(self) -> bool:
+        """Whether what is judged was declared before the data that it is judged on."""
+        trials = (
+            (place, self.plan.records[node.stage.key])
+            for node in self.plan.graph.of_kind("classifier")
+            for place in node.places
+            if node.stage.key in self.plan.records
+        )
+        return self.declaration.before(declaration.begun(trials))
 
     def _compute(self, interrupted: threading.Event) -> None:
         self.progress.forget(self.plan.corrupt)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_selfloop import declaration
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError, DataError, StorageError
@@ -18,6 +19,7 @@ from ray_selfloop.planning import (
     storage,
     tracking_uri,
 )
+from ray_selfloop.running import Run
 from ray_selfloop.store import Record, check_storage
 
 
@@ -291,40 +293,62 @@ def test_over_sampling_for_the_filter_counts_against_the_reserve(micro: list[str
         prepare([*words, "filter.drop=0.2"])
 
 
-# --- the minimum detectable effect ---------------------------------------------------------------
+# --- what is declared, and what could be found ---------------------------------------------------
 
 
 def lines_of_plan(words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What `plan` says of effects, from the first group's name on."""
+    """What `plan` says of the declaration and of effects."""
     main(["plan", *words])
     lines = capsys.readouterr().out.splitlines()
-    cost = next(i for i, line in enumerate(lines) if line.startswith("missing stages take"))
-    return lines[cost + 1 :]
+    return lines[lines.index("declared:") + 1 :]
 
 
-ARMS = "axes.loop.arm=[treatment, no_synthetic]"
+def row_of_plan(said: list[str]) -> list[str]:
+    """The cells of the table's line about the sweep as it is."""
+    return next(line for line in said if line.endswith("this sweep")).split()
 
 
-def test_plan_states_the_minimum_detectable_effect_once_for_each_group(
+def line_of_plan(said: list[str], start: str) -> str:
+    return next(line.strip() for line in said if line.strip().startswith(start))
+
+
+ARMS = "axes={loop.arm: [treatment, no_synthetic]}"
+CHAINS = "loop.loop_seeds=[0, 1, 2]"
+
+
+def test_plan_states_what_is_declared_and_what_could_be_found(
     micro: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = lines_of_plan([*micro, ARMS, "loop.loop_seeds=[0, 1, 2]"], capsys)
-    assert said[0] == "base"
-    assert said[1].startswith("  minimum detectable effect (3 chains; treatment - no_synthetic")
-    effects = [float(value) for value in re.findall(r"(?:accuracy|md|meo) (\d\.\d+)", said[1])]
-    assert len(effects) == 3
-    assert all(0.02 < value < 0.5 for value in effects)
-    assert said[2].startswith("  chains needed for the smallest effect of interest: accuracy ")
-    assert "accuracy 0.930" in said[3], "assumed: nothing is published"
-    assert len(said) == 4
+    said = lines_of_plan([*micro, ARMS, CHAINS], capsys)
+    assert said[0].startswith("  primary: base: md increases")
+    assert re.search(r"hash [0-9a-f]{20}$", said[1])
+    assert said[2] == "  will be frozen when the sweep starts, before anything is trained"
+    assert said[3] == "base"
+    assert said[4].startswith("  minimum detectable effect: the smallest true change that 80 of ")
+    assert "at 5 %, two-sided; treatment - no_synthetic" in said[4]
+    row = row_of_plan(said)
+    assert row[:3] == ["3", "1", "360"]
+    assert all(0.02 < float(value) < 0.5 for value in row[3:5])
+    assert "accuracy 0.930" in said[-1], "assumed: nothing is published"
+
+
+def test_plan_says_at_which_level_several_settings_are_judged(
+    micro: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    axes = "axes={dataset.initialization: [unbiased, biased], loop.arm: [treatment, no_synthetic]}"
+    said = lines_of_plan([*micro, axes, CHAINS], capsys)
+    assert sum(line.startswith("  primary: ") for line in said) == 2
+    assert any("2 statements judged together need (5 % / 2 = 2.5 %, two-sided)" in s for s in said)
+    alone = row_of_plan(lines_of_plan([*micro, ARMS, CHAINS], capsys))
+    assert float(row_of_plan(said)[3]) > float(alone[3])
 
 
 def test_plan_says_what_stands_in_the_way_of_any_verdict(
     micro: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = lines_of_plan(micro, capsys)
-    assert "(1 chain gives no verdict;" in said[1]
-    assert said[-1] == "  without the arm no_synthetic (loop.arm) no claim is tested at all"
+    assert row_of_plan(said)[3:5] == ["none", "none"]
+    assert "  without the arm no_synthetic (loop.arm) no claim is tested at all; with it:" in said
 
 
 def test_plan_takes_the_accuracy_that_is_published(
@@ -340,4 +364,43 @@ def test_plan_takes_the_accuracy_that_is_published(
         (folder / "a.txt").write_text("abc")
         summary = {"accuracy": 0.875, "collapsed": False}
         plan.store.publish(start, folder, summary, 1.0)
-    assert "accuracy 0.875" in lines_of_plan(micro, capsys)[3]
+    assert "accuracy 0.875" in lines_of_plan(micro, capsys)[-1]
+
+
+SCATTER = {
+    "scenario_group": "base", "metric": "md", "source": "treatment - no_synthetic",
+    "chain_sd": 0.0301, "seed_sd": None, "chains": 3, "seeds": 1, "networks": 1,
+}  # fmt: skip
+
+
+def test_plan_takes_the_scatter_and_the_times_that_are_published_and_writes_nothing(
+    micro: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*micro, ARMS, CHAINS]
+    plan = prepare(words)
+    for node in plan.graph:
+        with plan.store.attempt(node.stage.key) as folder:
+            plan.store.publish(node.stage, folder, {}, 36.0)
+    run = Run(prepare(words))
+    run.find_measurements()
+    (claims,) = run.plan.graph.of_kind("claims")
+    with plan.store.attempt(claims.stage.key) as folder:
+        rows = [SCATTER | {"source": "a_a", "chain_sd": 0.5}, SCATTER]
+        plan.store.publish(claims.stage, folder, {"scatter": rows}, 1.0)
+    before = sorted(plan.store.root.rglob("*"))
+    said = lines_of_plan(words, capsys)
+    assert sorted(plan.store.root.rglob("*")) == before
+    assert said[2] == "  not frozen, and generation 1 has been trained: declared after the data"
+    told = line_of_plan(said, "md scatters")
+    assert "(measured: treatment - no_synthetic, 3 chains, the true one may be 0.52 to 6.3" in told
+    assert "seeds included: there was one" in told
+    assert "(both assumed)" in line_of_plan(said, "accuracy scatters")
+    hours = len(plan.graph) / 100
+    assert float(row_of_plan(said)[-3]) == pytest.approx(hours, rel=0.01)
+    assert line_of_plan(said, "best split").startswith(f"best split of {hours:.3g} core-hours, ")
+
+
+def test_plan_says_when_it_was_frozen(micro: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    plan = prepare(micro)
+    declaration.freeze(Run(plan).declaration, plan.sweep.name, plan.store.blobs)
+    assert re.fullmatch(r"  frozen 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines_of_plan(micro, capsys)[2])

@@ -1,6 +1,6 @@
-"""How the paper's claims are judged, and what is assumed before a sweep has measured anything."""
+"""How statements are judged, and what is assumed before a sweep has measured anything."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,19 +10,46 @@ Accuracy = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Claims(Settings):
-    """Smallest effect of interest, power, and the planning assumptions."""
+    """What is asked first, the margins, power, and the planning assumptions."""
 
-    margin: float = Field(
+    primary: Literal["md", "meo", "worst_subgroup", "accuracy"] = Field(
+        default="md",
+        description="metric of the primary statement of each setting: bias grows (a gap grows, or "
+        "the accuracy named falls) from generation 0 to the last, treatment minus no_synthetic, on "
+        "average over the sweep's networks. `md`: maximum disparity, eq. 4",
+    )
+    most_primary: int = Field(
+        default=4,
+        ge=1,
+        le=4,
+        description="most primary statements: the settings in the sweep's order; the hypothesis "
+        "about any further setting is exploratory",
+    )
+    gap_margin: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="smallest effect of interest of a change of MEO, MD, DI, a gap between ranks "
+        "or a drop under ablation, over all generations, in fractions; of log odds four times as "
+        "much. A number chosen before the data: never taken from a run's own noise",
+    )
+    accuracy_margin: float = Field(
         default=0.01,
         gt=0,
-        description="smallest effect of interest of a change over all generations, in fractions; "
-        "where the noise floor's band of the same change is wider, its width is taken",
+        lt=1,
+        description="the same for accuracy, of all or of one subgroup, in fractions",
+    )
+    share_margin: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="the same for a share of subgroups in generated images, in fractions",
     )
     distance_margin: float = Field(
         default=0.1,
         gt=0,
         description="the same for a generator's distance (FID and its kin), as a share of its "
-        "value at generation 1",
+        "value at generation 1, and for 1 - q",
     )
     power: float = Field(
         default=0.8, gt=0.5, lt=1.0, description="power behind a minimum detectable effect"
@@ -53,6 +80,26 @@ class Claims(Settings):
         le=1,
         description="assumed standard deviation between chains of a change (treatment - control, "
         "last - first) beyond test images and classifier seeds, in fractions",
+    )
+    gap_seed_sd: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="the same between classifier seeds of a chain, beyond test images, for all but "
+        "accuracy. Subgroup rates in a class of the quickstart scatter between seeds by .016 "
+        "(LeNet) and .051 (MobileNet), which over 10 classes is .010 and .032 of a change of MD",
+    )
+    accuracy_seed_sd: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="the same for accuracy, of a change of which it is .004 and .013",
+    )
+    plan_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="core-hours that `plan` splits into chains and classifier seeds; null: what "
+        "the sweep as configured costs",
     )
     image_correlation: float = Field(
         default=0.5,

@@ -122,9 +122,10 @@ class Dynamics(Settings):
         default=0.8,
         ge=0.0,
         le=1.0,
-        description="label fidelity of the generated images, relative to the judge's own accuracy "
-        "on held-out real images, below which in any generation the generator counts as not "
-        "converged: its scenario gets no verdict. 0 switches the gate off",
+        description="label fidelity of the images generated at generation 1, relative to the "
+        "judge's own accuracy on held-out real images, below which the generator counts as too "
+        "poor to ask the question: no verdict on bias. Later generations gate nothing: a generator "
+        "that decays is a result. 0 switches the gate off",
     )
 
 

@@ -12,25 +12,25 @@ a t test of U(A) = 0 does not reject (Fieller's idea). No logarithm of a noisy o
 taken, no noisy covariance is inverted, and measured bias is not regressed on measured bias, which
 would be biased towards A = 1. Knows no q and no u.
 
-Variance of U: scatter of the chains (all that differs between runs, m - 1 degrees of freedom) plus
-what all chains share, the test images. With b the true and e the sampling error of the gaps, the
+Variance of U: scatter of the chains (all that differs between runs) plus what all chains share, the
+test images; judged by `inference.chains`. With b the true and e the sampling error of the gaps, the
 images move B^2 by 2 b'e + e'e. A resample moves it by 2 (b + e)'e* + e*'e*, too much: the linear
 part has variance 4 b'S b + 4 tr(S^2) for 4 b'S b, the square has 2 tr(S^2), S the covariance that
 two chains' gaps share. So the linear part less twice the square, 0 or more, plus the square, is
-what counts. Measured: benchmarks/eq6_coverage.py.
+what counts. Measured: benchmarks/eq6_coverage.py, benchmarks/seed_scatter.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
-from scipy.stats import t as student
 
-from ray_selfloop.dynamics.chains import studentised
 from ray_selfloop.dynamics.factors import BiasSeries
 from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.inference.chains import critical
 
 GRID = 241
 NO_BIAS = "undecided: no measurable bias"
@@ -45,7 +45,8 @@ class Amplification:
 
     All NaN where no bias is measurable at generation 0, and where no A in the limits fits. low or
     high alone is NaN where the interval is open: no A up to that limit is rejected. by_step:
-    t -> (A_t, low, high) with ``A_t = B(t+1) / B(t)``, where B(t) is above its noise floor.
+    t -> (A_t, low, high) with ``A_t = B(t+1) / B(t)``, where B(t) is above its noise floor. chains:
+    those behind A, with two known generations or more.
     """
 
     a: float
@@ -53,6 +54,7 @@ class Amplification:
     high: float
     verdict: str
     by_step: dict[int, tuple[float, float, float]]
+    chains: int = 0
 
 
 def contrast(log_a: Floats, known: Floats) -> Floats:
@@ -69,8 +71,17 @@ def contrast(log_a: Floats, known: Floats) -> Floats:
     return np.asarray(c / np.maximum(np.abs(c).max(axis=-1, keepdims=True), 1e-300))
 
 
+def reach(level: float, chains: int, between: Floats, shared: Floats) -> Floats:
+    """Half the width of an interval, ``(...)``; the parts of its error as in `Test.parts`."""
+    error = np.sqrt(between + shared)
+    if chains == 1:
+        return np.asarray(norm.ppf(0.5 + level / 2) * error)
+    ratio = shared / np.maximum(between, 1e-300)
+    return np.asarray(critical(level, chains, ratio) * error)
+
+
 @dataclass(frozen=True)
-class _Images:
+class Images:
     """Covariance over the test images of the chains' B^2, all generations: ``(m L, m L)`` each.
 
     linear, square: of the two parts of the resampled error (see the module).
@@ -80,13 +91,13 @@ class _Images:
     square: Floats
 
     @staticmethod
-    def of(series: BiasSeries, chains: NDArray[np.bool_]) -> "_Images":
+    def of(series: BiasSeries, chains: NDArray[np.bool_]) -> "Images":
         """From the resamples, for the chosen chains."""
         moved = np.nan_to_num(series.squared[1:, chains] - series.squared[:1, chains])
         square = np.nan_to_num(series.square[:, chains])
         square = square - square.mean(axis=0)
         flat = [part.reshape(len(part), -1) for part in (moved - square, square)]
-        return _Images(*(np.atleast_2d(np.cov(part, rowvar=False)) for part in flat))
+        return Images(*(np.atleast_2d(np.cov(part, rowvar=False)) for part in flat))
 
     def variance(self, weights: Floats) -> Floats:
         """Variance of the chains' mean contrast: of what chains share, of all with one chain.
@@ -104,107 +115,126 @@ class _Images:
         return np.asarray(np.maximum(linear - 2.0 * square, 0.0) + np.maximum(square, 0.0))
 
 
-class _Test:
-    """U(A) and its t statistic for the chains with at least two known generations."""
+@dataclass(frozen=True)
+class Test:
+    """U(x) = mean over chains of ``weights(x) @ y``, 0 where x is true; x: log of a factor.
 
-    def __init__(self, series: BiasSeries, level: float) -> None:
-        known = ~np.isnan(series.squared[0])
-        self.used = known.sum(axis=1) >= 2
-        self._known = known[self.used].astype(np.float64)  # (m, N + 1)
-        self._y = np.nan_to_num(series.squared[0, self.used])
-        self._images = _Images.of(series, self.used)
-        self._training = series.training / np.maximum(series.seeds[self.used], 1)
-        self._level = level
+    y: ``(m, L)`` measured B^2 of each chain, 0 where it is not known. weights: ``(n,) -> (n, m,
+    L)``. images: of the same chains. training: ``(m, L)``, variance of y from the scatter of the
+    classifiers; counts where one chain is all there is.
+    """
 
-    def u(self, log_a: float) -> float:
-        """U at one log A."""
-        return float(self.values(np.array([log_a]))[0])
+    y: Floats
+    weights: Callable[[Floats], Floats]
+    images: Images
+    training: Floats
+    level: float
 
-    def values(self, log_a: Floats) -> Floats:
-        """U at each log A, ``(n,)``."""
-        return np.asarray((contrast(log_a, self._known) * self._y).sum(axis=-1).mean(axis=-1))
+    @property
+    def chains(self) -> int:
+        """m."""
+        return len(self.y)
 
-    def excess(self, log_a: Floats) -> Floats:
-        """|U| less its critical value at each log A, ``(n,)``: positive where A is rejected."""
-        weights = contrast(log_a, self._known)
-        each = (weights * self._y).sum(axis=-1)  # (n, m)
-        images = self._images.variance(weights)
-        if each.shape[1] == 1:  # test images and seeds alone: this chain only
-            total = images + (weights[:, 0] ** 2) @ self._training[0]
-            critical = np.full(len(total), norm.ppf(0.5 + self._level / 2))
+    def parts(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """U at each x, and of its error's square what differs between chains (with one chain: what
+        its seeds give, which is known) and what they share; ``(n,)`` each."""
+        weights = self.weights(x)
+        each, shared = (weights * self.y).sum(axis=-1), self.images.variance(weights)
+        if self.chains == 1:
+            between = (weights[:, 0] ** 2) @ self.training[0]
         else:
-            between = each.var(axis=1, ddof=1) / each.shape[1]
-            total = between + images
-            critical = studentised(each, images, self._level)
-        return np.asarray(np.abs(each.mean(axis=1)) - critical * np.sqrt(total))
+            between = each.var(axis=1, ddof=1) / self.chains
+        return np.asarray(each.mean(axis=1)), np.asarray(between), shared
 
-    def misfit(self, log_a: float) -> float:
-        """Squared error of the chains' best-fitting ``v_k A^2t``, to choose between roots."""
-        time = np.arange(self._known.shape[1])
-        mean = self._known * np.exp(2.0 * log_a * (time - time[-1] * (log_a > 0)))
-        level = np.maximum((self._y * mean).sum(axis=1) / (mean**2).sum(axis=1), 0.0)
-        return float((self._known * (self._y - level[:, None] * mean) ** 2).sum())
+    def values(self, x: Floats) -> Floats:
+        """U at each x, ``(n,)``."""
+        return np.asarray((self.weights(x) * self.y).sum(axis=-1).mean(axis=-1))
+
+    def excess(self, x: Floats) -> Floats:
+        """|U| less its critical value at each x, ``(n,)``: positive where x is rejected."""
+        value, between, shared = self.parts(x)
+        return np.abs(value) - reach(self.level, self.chains, between, shared)
+
+    def between(self, low: float, high: float) -> float:
+        """The root of U between two x at which its signs differ."""
+        return float(brentq(lambda x: float(self.values(np.array([x]))[0]), low, high, xtol=1e-9))
+
+    def end(self, inside: float, grid: Floats) -> float:
+        """First rejected x on the way from ``inside`` along ``grid``; NaN without one."""
+        rejected = np.flatnonzero(self.excess(grid) > 0)
+        if not len(rejected):
+            return float("nan")
+        first = int(rejected[0])
+        before = grid[first - 1] if first else inside
+        return float(
+            brentq(lambda x: float(self.excess(np.array([x]))[0]), before, grid[first], xtol=1e-6)
+        )
 
 
-def _estimate(test: _Test, grid: Floats) -> float | None:
-    """The root of U with the best fit; None without a root within the limits."""
+def solved(
+    test: Test, misfit: Callable[[float], float], limit: float
+) -> tuple[float, float, float] | None:
+    """exp of the root of U that fits best and of the interval's ends around it; None without a root
+    in ``[1/limit, limit]``. An end that is NaN is open."""
+    grid = np.linspace(-np.log(limit), np.log(limit), GRID)
     values = test.values(grid)
     crossings = np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) <= 0)
-    roots = [float(brentq(test.u, grid[i], grid[i + 1], xtol=1e-9)) for i in crossings]
-    return min(roots, key=test.misfit) if roots else None
+    if not len(crossings):
+        return None
+    root = min((test.between(grid[i], grid[i + 1]) for i in crossings), key=misfit)
+    below, above = grid[grid < root][::-1], grid[grid > root]
+    value, low, high = np.exp([root, test.end(root, below), test.end(root, above)]).tolist()
+    return value, low, high
 
 
-def _end(test: _Test, inside: float, grid: Floats) -> float:
-    """log of the first rejected A on the way from ``inside`` along ``grid``; NaN without one."""
-
-    def excess(log_a: float) -> float:
-        return float(test.excess(np.array([log_a]))[0])
-
-    rejected = np.flatnonzero(test.excess(grid) > 0)
-    if not len(rejected):
-        return float("nan")
-    first = int(rejected[0])
-    before = grid[first - 1] if first else inside
-    return float(brentq(excess, before, grid[first], xtol=1e-6))
+def _misfit(test: Test, known: Floats, x: float) -> float:
+    """Squared error of the chains' best-fitting ``v_k A^2t``, to choose between roots."""
+    time = np.arange(known.shape[1])
+    mean = known * np.exp(2.0 * x * (time - time[-1] * (x > 0)))
+    level = np.maximum((test.y * mean).sum(axis=1) / (mean**2).sum(axis=1), 0.0)
+    return float((known * (test.y - level[:, None] * mean) ** 2).sum())
 
 
-def _ratio(
-    pair: Floats, images: _Images, training: Floats, level: float
-) -> tuple[float, float, float]:
-    """``sqrt(y / x)`` of two generations' B^2 with Fieller's interval; pair ``(m, 2)``.
-
-    NaN ends where x is not separated from zero: the ratio then has no bounded interval.
-    """
-    (x, y), m = pair.mean(axis=0), len(pair)
-    directions = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    s = images.variance(np.repeat(directions[:, None], m, axis=1))
-    cov = np.array([[s[0], (s[2] - s[0] - s[1]) / 2], [(s[2] - s[0] - s[1]) / 2, s[1]]])
-    if m == 1:
-        cov, z = cov + np.diag(training), float(norm.ppf(0.5 + level / 2))
-    else:
-        cov = cov + np.cov(pair, rowvar=False) / m
-        z = float(student.ppf(0.5 + level / 2, m - 1))
-    a, b, c = (
-        v - z**2 * s for v, s in ((x * x, cov[0, 0]), (x * y, cov[0, 1]), (y * y, cov[1, 1]))
+def _test(series: BiasSeries, level: float) -> tuple[Test, Floats]:
+    """Of the chains with at least two known generations, and which these are, ``(m, N + 1)``."""
+    known = ~np.isnan(series.squared[0])
+    used = known.sum(axis=1) >= 2
+    here = known[used].astype(np.float64)
+    test = Test(
+        np.nan_to_num(series.squared[0, used]),
+        lambda x: contrast(x, here),
+        Images.of(series, used),
+        series.training / np.maximum(series.seeds[used], 1),
+        level,
     )
-    value = float(np.sqrt(max(y / x, 0.0)))
-    if a <= 0 or b * b < a * c:
-        return value, float("nan"), float("nan")
-    ends = (b + np.array([-1.0, 1.0]) * np.sqrt(b * b - a * c)) / a
-    low, high = np.sqrt(np.maximum(ends, 0.0))
-    return value, float(low), float(high)
+    return test, here
 
 
-def _by_step(series: BiasSeries, level: float) -> dict[int, tuple[float, float, float]]:
-    found = {}
-    for t in range(series.generations - 1):
-        two = series.between(t, t + 2)
-        known = ~np.isnan(two.squared[0]).any(axis=1)  # chains that have both generations
-        pair = two.squared[0, known]
-        if series.measurable[t] and len(pair) and pair[:, 0].mean() > 0:
-            training = series.training / np.maximum(two.seeds[known][0], 1)
-            found[t] = _ratio(pair, _Images.of(two, known), training, level)
-    return found
+def _pair(x: Floats, chains: int) -> Floats:
+    """Weights of ``(y - A^2 x) / (1 + A^2)`` on the two generations ``(x, y)``, ``(n, m, 2)``."""
+    of_first = 1.0 / (1.0 + np.exp(-2.0 * x))
+    return np.repeat(np.stack([-of_first, 1.0 - of_first], axis=1)[:, None], chains, axis=1)
+
+
+def _step(two: BiasSeries, level: float, limit: float) -> tuple[float, float, float] | None:
+    """A_t of two generations by the same test; an end that is NaN is open. None without a chain
+    that has both, or with a B(t)^2 below zero."""
+    known = ~np.isnan(two.squared[0]).any(axis=1)
+    pair, m = two.squared[0, known], int(known.sum())
+    if not m or not pair[:, 0].mean() > 0:
+        return None
+    training = two.training / np.maximum(two.seeds[known], 1)
+    test = Test(pair, lambda x: _pair(x, m), Images.of(two, known), training, level)
+    value = float(np.sqrt(max(pair[:, 1].mean() / pair[:, 0].mean(), 0.0)))
+    return solved(test, abs, limit) or (value, float("nan"), float("nan"))
+
+
+def _by_step(
+    series: BiasSeries, level: float, limit: float
+) -> dict[int, tuple[float, float, float]]:
+    steps = {t: series.between(t, t + 2) for t in range(series.generations - 1)}
+    found = {t: _step(two, level, limit) for t, two in steps.items() if series.measurable[t]}
+    return {t: ends for t, ends in found.items() if ends is not None}
 
 
 def _verdict(series: BiasSeries, low: float, high: float, chains: int) -> str:
@@ -220,21 +250,15 @@ def _verdict(series: BiasSeries, low: float, high: float, chains: int) -> str:
 def amplification(series: BiasSeries, level: float, limit: float) -> Amplification:
     """A of one classifier in one scenario, sought in [1/limit, limit].
 
-    Two to nine chains: a t interval over chains plus the test images' shared part; from ten on
-    (`chains.MANY`) the t quantile is that of a bootstrap over chains. Chains are runs of the whole
-    loop: the interval covers new runs and new test images of the same kind. One chain: it covers
-    test images and seeds, holds for this chain only, and there is no verdict.
+    A t interval over chains plus the test images' shared part. Chains are runs of the whole loop:
+    the interval covers new runs and new test images of the same kind. One chain: it covers test
+    images and seeds, holds for this chain only, and there is no verdict.
     """
-    nothing, steps = (float("nan"),) * 3, _by_step(series, level)
+    nothing, steps = (float("nan"),) * 3, _by_step(series, level, limit)
     if not series.measurable[0]:
         return Amplification(*nothing, NO_BIAS, steps)
-    test = _Test(series, level)
-    grid = np.linspace(-np.log(limit), np.log(limit), GRID)
-    centre = _estimate(test, grid) if test.used.any() else None
-    if centre is None:
+    test, known = _test(series, level)
+    found = solved(test, lambda x: _misfit(test, known, x), limit) if test.chains else None
+    if found is None:
         return Amplification(*nothing, NO_FIT, steps)
-    low = _end(test, centre, grid[grid < centre][::-1])
-    high = _end(test, centre, grid[grid > centre])
-    a, low, high = np.exp([centre, low, high]).tolist()
-    verdict = _verdict(series, low, high, int(test.used.sum()))
-    return Amplification(a, low, high, verdict, steps)
+    return Amplification(*found, _verdict(series, *found[1:], test.chains), steps, test.chains)

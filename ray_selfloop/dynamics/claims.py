@@ -1,9 +1,10 @@
-"""Verdicts on the paper's claims, and what other readings of the definitions would say.
+"""Verdicts on the declared statements, and what other readings of the definitions would say.
 
 Every estimand is treatment minus the equal-steps control (`no_synthetic`) on the same loop seeds,
-classifier seeds and test images; a generator's distance alone has no control. Decides when a
-statement counts as established. What is said is declared in `statements`; how an effect and its
-error are computed, in `contrasts` and `paired`.
+classifier seeds and test images, unless a statement says otherwise. Decides when a statement cannot
+be judged although it has an interval. What is said is declared in `statements`, about what in
+`cases`; how an effect is made in `contrasts` and `paired`; how sure it is, and its word, in
+`inference`.
 """
 
 import math
@@ -11,65 +12,103 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-
+from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.cases import Case, Group, cases_of, groups_of
+from ray_selfloop.dynamics.cases import Case, Group, Member, cases_of, groups_of, quantified
 from ray_selfloop.dynamics.choices import RELATIVE, Choice, Definition, definitions
-from ray_selfloop.dynamics.contrasts import (
-    ESTIMANDS,
-    NAN,
-    SLOPE,
-    Contrast,
-    Effect,
-    effect,
-    effect_of_chains,
-    holm,
-    mean_of,
-    minus,
-    time_weights,
-)
+from ray_selfloop.dynamics.contrasts import NAN, SLOPE, span
 from ray_selfloop.dynamics.decomposition import Part, decomposed
-from ray_selfloop.dynamics.paired import CONTROL, TREATMENT, Arm, Measured, measure
-from ray_selfloop.dynamics.statements import RANK_MEAN, SAME, UP
-from ray_selfloop.evaluation.intervals import band
-from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.dynamics.measured import Sweep
+from ray_selfloop.dynamics.noise import Null, Scatter, nulls, scatter
+from ray_selfloop.dynamics.paired import Arm
+from ray_selfloop.dynamics.statements import BALANCE, POORNESS, RANK_GAP, RANK_MEAN
+from ray_selfloop.inference.chains import Effect
+from ray_selfloop.inference.families import at_least, needed
+from ray_selfloop.inference.power import detectable_from
+from ray_selfloop.inference.verdicts import (
+    ACCURACY,
+    CONTRADICTED,
+    DIFFERS,
+    EXPLORATORY,
+    NOT_TESTED,
+    NOTHING,
+    RULED_OUT,
+    SAME,
+    SUPPORTED,
+    UNDECIDED,
+    UP,
+    Evidence,
+    adjusted,
+    evidence,
+    together,
+    word,
+)
 
-SUPPORTED, CONTRADICTED, ACCURACY = "supported", "contradicted", "explained by accuracy"
-UNDECIDED, NOT_TESTED = "undecided", "not tested"
-Contrasts = dict[tuple[str, str, str], Contrast]  # metric key, subgroup, estimand
+LATE = "declared after the data that it is judged on"
+MARGINS = {"half": 0.5, "twice": 2.0}
+ESTABLISHED = (SUPPORTED, CONTRADICTED)
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network's (or pair's) own effect, with its unadjusted interval: exploratory."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    chains: int
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One row of the claims table; numbers are NaN where there are none.
+    """One row of the claims table: a statement about one setting. Numbers are NaN where none is.
 
-    value: mean over chains of the estimand (per generation for ``slope``). low, high: its interval
-    at `evaluation.level`, for ``does not change`` at ``1 - 2 alpha`` (the two one-sided tests).
-    margin: smallest effect of interest. mde: minimum detectable effect of the unadjusted two-sided
-    test. p: of the statement (two-sided for a change, the larger of two one-sided for none).
+    quantifier: of how many networks it has to hold. value: mean over its networks and chains of the
+    estimand, in the metric's unit (per generation for ``slope``); low, high: its interval at
+    `evaluation.level`, not widened. together: statements judged together with it (1: none).
+    margin: smallest effect of interest. mde: minimum detectable effect of one network (or mean) at
+    the level that the verdict needs. p: that the verdict rests on (of the statement, where
+    contradicted of its opposite, where ruled out of 'smaller than the margin'); p_holm: adjusted
+    over those judged together. half, twice: the verdict under half and twice the margin. chains,
+    trials: behind the value; lost: collapsed trials by arm, "" where none is. level_*,
+    rest_*: the part of the effect that the accuracy of each class explains, and the rest, where
+    there is such a split.
     """
 
     id: str
     section: str
-    family: str
     text: str
     scenario_group: str
-    classifier: str
+    primary: bool
     metric: str
     subgroup: str
     estimand: str
     direction: str
+    quantifier: str
     control: str
     margin: float
     value: float
     low: float
     high: float
+    together: int
     mde: float
     p: float
     p_holm: float
     verdict: str
-    reason: str = ""
+    reason: str
+    half: str = ""
+    twice: str = ""
+    chains: int = 0
+    trials: int = 0
+    lost: str = ""
+    level_value: float = NAN
+    level_low: float = NAN
+    level_high: float = NAN
+    rest_value: float = NAN
+    rest_low: float = NAN
+    rest_high: float = NAN
+    networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,152 +126,173 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Result:
-    """Claims in the order of `STATEMENTS`, the decomposition, and the other readings."""
+    """The primary statements, then the claims in the order of `STATEMENTS`; the decomposition, the
+    other readings, what the arm `a_a` shows, and the scatter that `plan` needs."""
 
     claims: tuple[Verdict, ...]
     decomposition: tuple[Part, ...]
     readings: tuple[Alternative, ...]
+    null: tuple[Null, ...] = ()
+    scatter: tuple[Scatter, ...] = ()
 
-    def summary(self) -> dict[str, list[dict[str, str | float | bool | None]]]:
+    def summary(self) -> dict[str, list[dict[str, object]]]:
         """Lists of JSON objects named as the fields; null for NaN."""
-        parts = {name: getattr(self, name) for name in ("claims", "decomposition", "readings")}
-        return {name: [_json(asdict(row)) for row in rows] for name, rows in parts.items()}
+        names = ("claims", "decomposition", "readings", "null", "scatter")
+        return {name: [_json(asdict(row)) for row in getattr(self, name)] for name in names}
 
 
-def _json(row: Mapping[str, str | float | bool]) -> dict[str, str | float | bool | None]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+def _json(row: Mapping[str, object]) -> dict[str, object]:
+    return {name: _plain(value) for name, value in row.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return _json(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def margin_of(metric: str, subgroup: str, settings: Claims) -> float:
+    """The smallest effect of interest over all generations, in the metric's unit."""
+    if metric == BALANCE:
+        return settings.share_margin
+    if metric == "accuracy" or metric.startswith("worst"):
+        return settings.accuracy_margin
+    if metric.startswith("ranked") and subgroup not in (RANK_GAP,):
+        return settings.accuracy_margin
+    if metric == POORNESS:
+        return settings.distance_margin
+    return settings.gap_margin
 
 
 # --- what is tested ------------------------------------------------------------------------------
 
 
-def _contrasts(measured: Measured) -> Contrasts:
-    """Treatment minus control of every reading."""
-    return {
-        (*key, estimand): measured.contrast(key, estimand, (TREATMENT, CONTROL))
-        for key in measured.values
-        for estimand in ESTIMANDS
-    }
-
-
 @dataclass(frozen=True)
 class _Tested:
-    """A case under one estimand. effect: None where it is not tested. level, rest: the parts of the
-    effect that the accuracy of each class explains and the rest; None where there is no split.
-    accuracy: the same contrast of accuracy; None for a statement about accuracy or a generator.
-    mean: of the best and the worst subgroup, for a statement on which slope is steeper, else None.
-    gate: why a statement about bias gets no verdict whatever the effect."""
+    """A case with its effects. each: of every member; whole: of their mean; mean: of the mean of
+    best and worst subgroup, for a statement on which is steeper; evidence: of the statement.
+    accuracy, level, rest: of accuracy and of the effect's parts, None where these are not read.
+    uneven: the arms lost different numbers of trials. gate: why there is no verdict anyway."""
 
     case: Case
-    estimand: str
-    effect: Effect | None
     margin: float = NAN
+    each: tuple[Effect, ...] = ()
+    whole: Effect | None = None
+    mean: Effect | None = None
+    evidence: Evidence = NOTHING
+    accuracy: Effect | None = None
     level: Effect | None = None
     rest: Effect | None = None
-    accuracy: Effect | None = None
-    mean: Effect | None = None
+    trials: int = 0
+    lost: str = ""
+    uneven: bool = False
     gate: str = ""
 
 
-class _Sweep:
-    """Everything measured: contrasts by (group, classifier), parts, generators' distances."""
-
-    def __init__(self, groups: Sequence[Group], settings: Evaluation) -> None:
-        self.groups, self.settings = {g.name: g for g in groups}, settings
-        self.contrasts: dict[tuple[str, str], Contrasts] = {}
-        self.parts: list[Part] = []
-        for group in groups:
-            for classifier in group.classifiers if len(group.arms) > 1 else ():
-                measured = measure(classifier, group.arms, settings)
-                if measured:
-                    self._add(group, classifier, measured)
-
-    def _add(self, group: Group, classifier: str, measured: Measured) -> None:
-        if not group.lacks:
-            self.contrasts[group.name, classifier] = _contrasts(measured)
-        self.parts += decomposed(group, classifier, measured, self.settings)
-
-    def contrast(self, case: Case, key: str, estimand: str, of: str = "") -> Contrast | None:
-        """The case's contrast of one reading (of a subgroup); None where there is no such one."""
-        at = (key, of, estimand)
-        sides = [[self.contrasts.get(who, {}).get(at) for who in s] for s in (case.plus, case.less)]
-        plus, less = ([c for c in side if c is not None] for side in sides)
-        if len(plus) < len(case.plus) or len(less) < len(case.less):
-            return None
-        return minus(mean_of(plus), mean_of(less)) if less else mean_of(plus)
-
-    def gate(self, case: Case) -> str:
-        """Why a statement about bias gets no verdict: a generator of its groups is too poor."""
-        if case.metric == "accuracy":
-            return ""
-        reasons = [self.groups[name].treatment.not_converged for name, _ in case.plus + case.less]
-        return next((f"generator not converged: {reason}" for reason in reasons if reason), "")
-
-    def distances(self, case: Case, estimand: str) -> tuple[Floats, float]:
-        """Each chain's estimand over generations 1..N, and the mean distance at generation 1."""
-        ((name, owner),) = case.plus
-        values = self.groups[name].treatment.quality[case.metric]
-        chains = sorted({seed for classifier, seed, _ in values if classifier == owner})
-        found, starts = [], []
-        for chain in chains:
-            times = sorted(t for o, seed, t in values if (o, seed) == (owner, chain) and t > 0)
-            known = [t for t in times if np.isfinite(values[owner, chain, t])]
-            shape = time_weights([t - 1 for t in known], case.last - 1, estimand)
-            if shape is not None:
-                series = np.array([values[owner, chain, t] for t in known])
-                found.append(float(shape @ series))
-                starts.append(float(series[0]))
-        return np.array(found), float(np.mean(starts)) if starts else NAN
-
-
-def _least(metric: str, settings: Evaluation) -> float:
-    """The smallest effect of interest over all generations, in the metric's unit."""
-    margin = settings.claims.margin
-    if metric.startswith("gap_variance"):
-        return margin**2  # of gap_rms, a fraction
-    if metric.startswith("log_odds"):
-        return 4 * margin  # d logit = d p / (p (1 - p)), at most so steep at p = 1/2
-    return margin
-
-
-def _margin(sweep: _Sweep, case: Case, key: str, estimand: str, null: Floats | None) -> float:
-    """The floor's band width of the same contrast, at least the smallest effect of interest."""
-    least = _least(key, sweep.settings) / (case.last if estimand == SLOPE else 1)
-    if null is None or not null.shape[1]:
-        return least
-    _, low, high = band(null.mean(axis=1), sweep.settings.level)
-    return float(np.fmax(high - low, least))
-
-
-def _test(sweep: _Sweep, case: Case, choice: Choice, estimand: str) -> _Tested:
+def _test(sweep: Sweep, case: Case, choice: Choice, scale: float) -> _Tested:
+    """scale: what the margin is multiplied by."""
     if case.lacks:
-        return _Tested(case, estimand, None)
-    if case.statement.compare == "generator":
-        return _test_generator(sweep, case, estimand)
-    settings = sweep.settings
+        return _Tested(case)
+    if case.about_generator:
+        return _test_generator(sweep, case, scale)
+    settings, statement = sweep.settings, case.statement
     key, factor = choice.key(case.metric, case.reading, settings.ordered)
-    contrast = sweep.contrast(case, key, estimand, case.statement.subgroup)
-    if contrast is None:
-        return _Tested(replace(case, lacks="no such reading of this dataset"), estimand, None)
-    contrast = contrast.scaled(factor)
-    floor = contrast if contrast.null is not None else _declared(sweep, case, estimand)
-    margin = _margin(sweep, case, key, estimand, floor.null)
-
-    def effect_of(key: str, of: str, scale: float) -> Effect | None:
-        found = sweep.contrast(case, key, estimand, of)
-        return None if found is None else effect(found.scaled(scale).draws, settings.level)
-
-    return _Tested(
-        case,
-        estimand,
-        effect(contrast.draws, settings.level),
-        margin,
-        effect_of(_change_part(key, "level"), case.statement.subgroup, factor),
-        effect_of(_change_part(key, "distribution"), case.statement.subgroup, factor),
-        None if _is_of_accuracy(case, key) else effect_of("accuracy", "", 1.0),
-        effect_of(key, RANK_MEAN, factor) if case.statement.steeper else None,
-        sweep.gate(case),
+    reader = _Reader(sweep, case, key, factor)
+    lacks = reader.lacks()
+    if lacks:
+        return _Tested(replace(case, lacks=lacks))
+    margin = scale * _margin(case, key, settings.claims)
+    each = tuple(reader.effect(member) for member in case.members)
+    whole = reader.of_all(statement.subgroup, key, factor)
+    mean = reader.of_all(RANK_MEAN, key, factor) if statement.steeper else None
+    found = _Tested(case, margin, each, whole, mean, _evidence(reader, case, each, margin))
+    lost, apart = sweep.lost(case)
+    uneven = apart and case.metric != "accuracy"
+    gate = sweep.gate(case)
+    found = replace(found, trials=sweep.trials(case), lost=lost, uneven=uneven, gate=gate)
+    if _is_of_accuracy(case, key):
+        return found
+    return replace(
+        found,
+        accuracy=reader.of_all("", "accuracy", 1.0),
+        level=reader.of_all(statement.subgroup, _change_part(key, "level"), factor),
+        rest=reader.of_all(statement.subgroup, _change_part(key, "distribution"), factor),
     )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One reading of a case's metric."""
+
+    sweep: Sweep
+    case: Case
+    key: str
+    factor: float
+
+    def lacks(self) -> str:
+        """Why the reading cannot be judged."""
+        statement, everyone = self.case.statement, (*self.case.members, *self.case.others)
+        at = (self.key, statement.subgroup)
+        if not all(self.sweep.has(who, at) for m in everyone for who in m.everyone):
+            return "no such reading of this dataset"
+        undefined = self.key.startswith("di_") and "min_max" not in self.key
+        return self.sweep.undefined(self.case, self.key) if undefined else ""
+
+    def effect(self, member: Member, of: str | None = None) -> Effect:
+        """One member's effect."""
+        subgroup = self.case.statement.subgroup if of is None else of
+        return self.sweep.effect(self.case, (member,), (self.key, subgroup), self.factor)
+
+    def of_all(self, subgroup: str, key: str, factor: float) -> Effect | None:
+        """The effect of the mean over the members, None where the reading is not there."""
+        at = (key, subgroup)
+        if not all(self.sweep.has(who, at) for m in self.case.members for who in m.everyone):
+            return None
+        return self.sweep.effect(self.case, self.case.members, at, factor)
+
+
+def _evidence(reader: _Reader, case: Case, each: Sequence[Effect], margin: float) -> Evidence:
+    """Of the statement about all members."""
+    statement = case.statement
+    quantifier = "all" if statement.networks == "mean" else statement.networks
+    if case.others:
+        others = [reader.effect(member) for member in case.others]
+        return _more(each, others, margin if statement.direction == UP else -margin)
+    if statement.steeper:
+        found = [
+            _steeper(one, reader.effect(member, RANK_MEAN))
+            for one, member in zip(each, case.members, strict=True)
+        ]
+    else:
+        found = [evidence(one, statement.direction, margin) for one in each]
+    return together(found, quantifier)
+
+
+def _steeper(gap: Effect, mean: Effect) -> Evidence:
+    """|worst| > |best| is about (worst - best)(worst + best): both factors have a sign."""
+    p = max(gap.p_change(), mean.p_change())
+    steeper = -gap.value * mean.value > 0
+    return Evidence(p if steeper else 1.0, 1.0 if steeper else p, NAN)
+
+
+def _more(ones: Sequence[Effect], others: Sequence[Effect], bound: float) -> Evidence:
+    """'More of these networks change by the margin than of those': for some j at least j + 1 of the
+    first do, beyond ``bound``, and at most j of the second, times the number of j."""
+    count = len(ones)
+    harm = [e.p_above(bound) if bound > 0 else e.p_below(bound) for e in ones]
+    spared = [e.p_below(bound) if bound > 0 else e.p_above(bound) for e in others]
+    pairs = (max(at_least(harm, j + 1), at_least(spared, count - j)) for j in range(count))
+    return Evidence(min(1.0, count * min(pairs)), NAN, NAN)
+
+
+def _margin(case: Case, key: str, settings: Claims) -> float:
+    """In the unit of the reading and estimand: per generation for a slope."""
+    least = margin_of(case.metric, case.statement.subgroup, settings)
+    if key.startswith("log_odds") or key.endswith("log_odds"):
+        least *= 4  # d logit = d p / (p (1 - p)), at most so steep at p = 1/2
+    return least / (max(case.last, 1) if case.statement.estimand == SLOPE else 1)
 
 
 def _change_part(key: str, part: str) -> str:
@@ -242,115 +302,144 @@ def _change_part(key: str, part: str) -> str:
 
 
 def _is_of_accuracy(case: Case, key: str) -> bool:
-    """Whether accuracy is no other explanation: the statement is about accuracies themselves, or
-    the reading is relative to clean accuracy already."""
-    return case.metric == "accuracy" or case.statement.steeper or key.startswith(RELATIVE)
+    """Whether accuracy is no other explanation: the statement is about accuracies themselves (of
+    all, or of subgroups: eq. 5), is no change since generation 0, or is relative to accuracy."""
+    ranked = case.metric.startswith(("ranked", "worst")) or case.statement.steeper
+    changes = case.statement.estimand == SLOPE or span(case.statement.estimand, case.last)
+    return case.metric == "accuracy" or ranked or not changes or key.startswith(RELATIVE)
 
 
-def _declared(sweep: _Sweep, case: Case, estimand: str) -> Contrast:
-    """The contrast under the readings that are used: its floor serves where one has none."""
-    ordered = sweep.settings.ordered
-    key, factor = Choice(ordered).key(case.metric, case.reading, ordered)
-    found = sweep.contrast(case, key, estimand, case.statement.subgroup)
-    assert found is not None
-    return found.scaled(factor)
-
-
-def _test_generator(sweep: _Sweep, case: Case, estimand: str) -> _Tested:
-    values, start = sweep.distances(case, estimand)
-    steps = max(case.last - 1, 1) if estimand == SLOPE else 1
-    margin = sweep.settings.claims.distance_margin * abs(start) / steps
-    return _Tested(case, estimand, effect_of_chains(values, sweep.settings.level), margin)
+def _test_generator(sweep: Sweep, case: Case, scale: float) -> _Tested:
+    """About the treatment's own generator: a distance's change, or a mean over generations."""
+    settings, direction = sweep.settings, case.statement.direction
+    each, starts = zip(*(sweep.distances(case, member) for member in case.members), strict=True)
+    if case.metric in (BALANCE, POORNESS):
+        margin = margin_of(case.metric, "", settings.claims)
+    else:
+        steps = max(case.last - 1, 1) if case.statement.estimand == SLOPE else 1
+        margin = settings.claims.distance_margin * abs(sum(starts) / len(starts)) / steps
+    margin *= scale
+    found = together([evidence(one, direction, margin) for one in each], "all")
+    return _Tested(case, margin, tuple(each), each[0] if len(each) == 1 else None, None, found)
 
 
 # --- what is said --------------------------------------------------------------------------------
 
 
-def _p(tested: _Tested) -> tuple[float, float]:
-    """p for the statement, and p against it; NaN where there is no test."""
-    found = tested.effect
-    if found is None or not found.chains or math.isnan(found.error):
-        return NAN, NAN
-    if tested.case.statement.direction == SAME:
-        return found.p_inside(tested.margin), found.p_outside(tested.margin)
-    if tested.mean is not None:  # |worst| > |best| is about (worst - best) (worst + best)
-        return (max(found.p_change(), tested.mean.p_change()),) * 2
-    return found.p_change(), found.p_change()
+@dataclass(frozen=True)
+class _Judged:
+    """A tested case with its word. adjusted: its evidence after multiplicity."""
+
+    tested: _Tested
+    adjusted: Evidence
+    together: int
+    verdict: str
+    reason: str
 
 
-def _adjusted(tests: Sequence[_Tested]) -> list[tuple[float, float, float]]:
-    """p, Holm-adjusted p, and Holm-adjusted p against; a family is tested by estimand."""
-    pairs = [_p(tested) for tested in tests]
-    families: dict[tuple[str, str], list[int]] = defaultdict(list)
+def _judge(sweep: Sweep, tests: Sequence[_Tested]) -> list[_Judged]:
+    """The words of all cases: families are adjusted one by one."""
+    families: dict[str, list[int]] = defaultdict(list)
     for i, tested in enumerate(tests):
-        if not math.isnan(pairs[i][0]):
-            families[tested.case.statement.family, tested.estimand].append(i)
-    found = [(p, NAN, NAN) for p, _ in pairs]
+        if not math.isnan(tested.evidence.holds) and not tested.case.exploratory:
+            families[tested.case.family].append(i)
+    found = [_Judged(t, NOTHING, 1, *_word(t, NOTHING, sweep, 1)) for t in tests]
     for members in families.values():
-        adjusted = [holm([pairs[i][side] for i in members]) for side in (0, 1)]
-        for i, *both in zip(members, *adjusted, strict=True):
-            found[i] = (pairs[i][0], both[0], both[1])
+        for i, p in zip(members, adjusted([tests[i].evidence for i in members]), strict=True):
+            n = len(members)
+            found[i] = _Judged(tests[i], p, n, *_word(tests[i], p, sweep, n))
     return found
 
 
-def _judged(tested: _Tested, p_for: float, p_against: float, level: float) -> tuple[str, str]:
+def _word(tested: _Tested, p: Evidence, sweep: Sweep, count: int) -> tuple[str, str]:
     """Verdict and reason."""
-    found, alpha = tested.effect, 1 - level
-    if found is None:
-        return NOT_TESTED, tested.case.lacks
+    case, alpha = tested.case, 1 - sweep.settings.level
+    if case.lacks:
+        return NOT_TESTED, case.lacks
+    if case.exploratory:
+        return EXPLORATORY, "beyond the primary statements of this sweep"
     if tested.gate:
         return UNDECIDED, tested.gate
-    if math.isnan(found.error):
-        return UNDECIDED, _no_error(found)
-    if tested.case.statement.direction == SAME:
-        verdict = _unchanged(p_for <= alpha, p_against <= alpha, level)
-    elif p_for > alpha:
-        raw = _p(tested)[0] <= alpha
-        return UNDECIDED, "beyond zero only before Holm's adjustment" if raw else "interval holds 0"
-    elif (_signed(tested, found) > 0) != (tested.case.statement.direction == UP):
-        verdict = CONTRADICTED, "the opposite change is established"
-    else:
-        verdict = SUPPORTED, f"{100 * level:g} % interval beyond zero, after Holm's adjustment"
-    moved = verdict[0] == CONTRADICTED or tested.case.statement.direction != SAME
-    return (_by_accuracy(tested, level) if moved else None) or verdict
+    few = _untestable(tested)
+    if few:
+        return UNDECIDED, few
+    if tested.uneven:
+        return UNDECIDED, "the arms lost different numbers of trials: survivors prove nothing"
+    found = word(p, alpha)
+    if found == UNDECIDED:
+        return UNDECIDED, _why_undecided(tested, sweep.settings.level, count)
+    excused = _by_accuracy(tested, sweep.settings) if found in ESTABLISHED else None
+    return excused or (found, _reason(tested, found, count))
 
 
-def _signed(tested: _Tested, found: Effect) -> float:
-    """The effect, for a statement on slopes positive where the worst subgroup's is the steeper."""
-    return found.value if tested.mean is None else -found.value * tested.mean.value
+def _untestable(tested: _Tested) -> str:
+    """Why the effects have no error."""
+    chains = [e.chains for e in tested.each]
+    if any(n == 0 for n in chains):
+        return "no run has all the generations that this needs, in both arms"
+    if any(n == 1 for n in chains):
+        return "one chain only: another run of the whole loop may differ"
+    if any(not e.tested for e in tested.each):
+        return "the metric is not defined in most resamples"
+    return ""
 
 
-def _slopes(tested: _Tested) -> str:
-    """Both ends of a gap, which is the best subgroup's effect less the worst's."""
-    if tested.mean is None or tested.effect is None:
-        return ""
-    mean, half = tested.mean.value, tested.effect.value / 2
-    unit = " per generation" if tested.estimand == SLOPE else ""
-    return f"; worst {mean - half:+.4f}, best {mean + half:+.4f}{unit}"
+def _widened(count: int) -> str:
+    return f", widened for {count} statements judged together," if count > 1 else ""
 
 
-def _by_accuracy(tested: _Tested, level: float) -> tuple[str, str] | None:
-    """The verdict on an established change of fairness that accuracy explains, or may explain.
+def _why_undecided(tested: _Tested, level: float, count: int) -> str:
+    direction = tested.case.statement.direction
+    unadjusted = min(tested.evidence.holds, tested.evidence.opposite) <= 1 - level
+    if unadjusted and count > 1:
+        return f"the interval decides it alone, but not widened for {count} statements"
+    where = "zero and the margin" if direction in (UP, "decreases") else "the margin's end"
+    return f"the interval{_widened(count)} holds {where}"
 
-    Explained: the level part lies beyond zero on the effect's side and the rest inside the margin
-    (two one-sided tests). Not separated: the rest is neither there nor beyond zero, or accuracy
-    changed and the metric has no such parts. None: accuracy is not the reason.
+
+def _reason(tested: _Tested, verdict: str, count: int) -> str:
+    """In which of the networks the interval lies where the verdict needs it."""
+    statement, n = tested.case.statement, len(tested.each)
+    where = {
+        SUPPORTED: "lies where the statement says",
+        CONTRADICTED: "lies wholly on the other side",
+        RULED_OUT: f"ends before the margin of {tested.margin:.3g}",
+    }[verdict]
+    of = f" {quantified(statement)}" if verdict == SUPPORTED else " in too many networks"
+    parts = [f"the interval{_widened(count)} {where}{of if n > 1 else ''}"]
+    if statement.size and tested.whole is not None:
+        low, high = sorted((abs(tested.whole.low), abs(tested.whole.high)))
+        holds = "holds" if low <= statement.size <= high else "does not hold"
+        parts.append(f"it {holds} the claimed size of {statement.size:g}")
+    if _moved_with_accuracy(tested):
+        parts.append("accuracy changed as well; for this metric its share is not separated")
+    return "; ".join(parts)
+
+
+def _moved_with_accuracy(tested: _Tested) -> bool:
+    """Accuracy changed beside a metric that has no split."""
+    return tested.accuracy is not None and tested.rest is None and bool(_beyond(tested.accuracy))
+
+
+def _by_accuracy(tested: _Tested, settings: Evaluation) -> tuple[str, str] | None:
+    """The verdict on an established change of a gap that accuracy explains, or may explain.
+
+    Explained needs the level part shown: beyond zero on the effect's side, the rest inside the
+    margin. None, accuracy is not the reason: the rest lies beyond zero on that side, or accuracy is
+    shown not to change. Else the two are not separated, for which lack of power is enough.
     """
-    found, parts = tested.effect, (tested.level, tested.rest)
-    if found is None or tested.accuracy is None:
+    whole, level, rest, accuracy = tested.whole, tested.level, tested.rest, tested.accuracy
+    if whole is None or level is None or rest is None or accuracy is None:
         return None
-    part, rest = parts
-    if part is None or rest is None:
-        if not _beyond(tested.accuracy):
-            return None
-        return UNDECIDED, "accuracy changed as well, and nothing separates this metric from it"
-    side = 1 if found.value > 0 else -1
-    if _beyond(part) != side or _beyond(rest) == side:
+    if tested.case.statement.direction in (SAME, DIFFERS) and _inside(whole, tested.margin):
         return None
-    low, high = rest.interval(2 * level - 1)
-    if -tested.margin <= low and high <= tested.margin:
-        return ACCURACY, "follows from the accuracy of each class; the rest lies inside the margin"
-    return UNDECIDED, "not separated from what the accuracy of each class does to it"
+    side = 1 if whole.value > 0 else -1
+    per = max(tested.case.last, 1) if tested.case.statement.estimand == SLOPE else 1
+    if _beyond(rest) == side or _inside(accuracy, settings.claims.accuracy_margin / per):
+        return None
+    if _beyond(level) == side and _inside(rest, tested.margin):
+        return ACCURACY, "the accuracy of each class explains it: the rest lies inside the margin"
+    return UNDECIDED, "it changed, but is not separated from what accuracy alone does to it"
 
 
 def _beyond(found: Effect) -> int:
@@ -358,135 +447,181 @@ def _beyond(found: Effect) -> int:
     return int(found.low > 0) - int(found.high < 0)
 
 
-def _no_error(found: Effect) -> str:
-    """Why an effect has no error."""
-    if found.chains == 1:
-        return "this chain only"
-    return "the metric is not defined in " + ("most resamples" if found.chains else "any chain")
+def _inside(found: Effect, margin: float) -> bool:
+    return -margin < found.low and found.high < margin
 
 
-def _unchanged(inside: bool, outside: bool, level: float) -> tuple[str, str]:
-    tests = f"{100 * (2 * level - 1):g} % interval (two one-sided tests at {100 * (1 - level):g} %)"
-    if inside:
-        return SUPPORTED, f"{tests} inside the margin"
-    if outside:
-        return CONTRADICTED, f"{100 * level:g} % interval wholly outside the margin"
-    return UNDECIDED, f"{tests} not inside the margin, after Holm's adjustment"
+# --- rows ----------------------------------------------------------------------------------------
 
 
-def _ends(tested: _Tested, level: float) -> tuple[float, float]:
-    found = tested.effect
-    if found is None:
-        return NAN, NAN
-    if tested.case.statement.direction == SAME and not math.isnan(found.error):
-        return found.interval(2 * level - 1)
-    return found.low, found.high
-
-
-Found = dict[tuple[Case, str], Verdict]
-
-
-def _estimands(case: Case) -> tuple[str, ...]:
-    """Both; with one generation they are one number, and what is not tested stands once."""
-    generator = case.statement.compare == "generator"
-    alike = case.last - generator == 1
-    return (case.statement.estimand,) if case.lacks or alike else ESTIMANDS
-
-
-def _verdicts(sweep: _Sweep, cases: Sequence[Case], choices: Mapping[Case, Choice]) -> Found:
-    """Every case under both estimands; one that is not tested once, under its declared one."""
-    settings = sweep.settings
-    used = Choice(settings.ordered)
-    tests = [
-        _test(sweep, case, choices.get(case, used), estimand)
-        for case in cases
-        for estimand in _estimands(case)
-    ]
-    return {
-        (tested.case, tested.estimand): _verdict(tested, numbers, settings)
-        for tested, numbers in zip(tests, _adjusted(tests), strict=True)
-    }
-
-
-def _verdict(tested: _Tested, numbers: tuple[float, float, float], settings: Evaluation) -> Verdict:
-    case, found, level = tested.case, tested.effect, settings.level
-    statement, (p, p_holm, p_against) = case.statement, numbers
-    verdict, reason = _judged(tested, p_holm, p_against, level)
-    low, high = _ends(tested, level)
+def _row(judged: _Judged, others: Mapping[str, str], settings: Evaluation) -> Verdict:
+    tested, case = judged.tested, judged.tested.case
+    statement, nan = case.statement, Effect(NAN, NAN, NAN, NAN, NAN, 0)
+    whole = tested.whole or (tested.each[0] if tested.each else nan)
+    level, rest = tested.level or nan, tested.rest or nan
+    several = len(case.members) > 1 or len(case.members[0].plus) > 1 if case.members else False
     return Verdict(
         id=statement.id,
         section=statement.section,
-        family=statement.family,
         text=statement.text,
         scenario_group=case.group,
-        classifier=case.classifier,
+        primary=case.primary,
         metric=case.metric,
         subgroup=statement.subgroup,
-        estimand=tested.estimand,
+        estimand=statement.estimand,
         direction=statement.direction,
-        control="" if statement.compare == "generator" else CONTROL,
+        quantifier=quantified(statement) if several else "",
+        control=case.arms[1] if len(case.arms) > 1 and not case.about_generator else "",
         margin=tested.margin,
-        value=found.value if found else NAN,
-        low=low,
-        high=high,
-        mde=found.detectable(1 - level, settings.claims.power) if found else NAN,
-        p=p,
-        p_holm=p_holm,
-        verdict=verdict,
-        reason=reason + _slopes(tested),
+        value=whole.value,
+        low=whole.low,
+        high=whole.high,
+        together=judged.together,
+        mde=_mde(judged, settings),
+        p=_decisive(tested.evidence, judged.verdict),
+        p_holm=_decisive(judged.adjusted, judged.verdict),
+        verdict=judged.verdict,
+        reason=judged.reason + _slopes(tested),
+        half="" if case.lacks else others["half"],
+        twice="" if case.lacks else others["twice"],
+        chains=whole.chains,
+        trials=tested.trials,
+        lost=tested.lost,
+        level_value=level.value,
+        level_low=level.low,
+        level_high=level.high,
+        rest_value=rest.value,
+        rest_low=rest.low,
+        rest_high=rest.high,
     )
+
+
+def _slopes(tested: _Tested) -> str:
+    """Both ends of a gap, which is the best subgroup's effect less the worst's."""
+    if tested.mean is None or tested.whole is None:
+        return ""
+    mean, half = tested.mean.value, tested.whole.value / 2
+    unit = " per generation" if tested.case.statement.estimand == SLOPE else ""
+    return f"; worst {mean - half:+.4f}, best {mean + half:+.4f}{unit}"
+
+
+def _decisive(p: Evidence, verdict: str) -> float:
+    """The p that the verdict rests on: of the statement, of its opposite, or of 'too small'."""
+    return {CONTRADICTED: p.opposite, RULED_OUT: p.small}.get(verdict, p.holds)
+
+
+def _mde(judged: _Judged, settings: Evaluation) -> float:
+    """Of one network (or mean) at the level that the first of Holm's steps needs."""
+    tested = judged.tested
+    errors = [e.error for e in tested.each if e.tested]
+    if not errors or len(errors) < len(tested.each):
+        return NAN
+    statement, n = tested.case.statement, len(errors)
+    least = n if statement.networks == "mean" else needed(statement.networks, n)
+    alpha = (1 - settings.level) / (judged.together * (n - least + 1))
+    fewest = min(e.chains for e in tested.each)
+    mean = sum(errors) / n
+    return detectable_from(mean, fewest, alpha, settings.claims.power)
+
+
+def _networks(sweep: Sweep, judged: _Judged) -> tuple[Network, ...]:
+    """The effect of every network behind a statement, or behind the mean of a primary one."""
+    case, each = judged.tested.case, judged.tested.each
+    if not each or case.lacks:
+        return ()
+    if len(case.members) == 1 and len(case.members[0].plus) > 1 and not case.members[0].less:
+        singles = [Member(who[1], (who,)) for who in case.members[0].plus]
+        at = sweep.key(case)
+        each = tuple(sweep.effect(case, (one,), *at) for one in singles)
+        labels = [one.label for one in singles]
+    else:
+        labels = [member.label for member in case.members]
+    rows = zip(labels, each, strict=False)
+    return tuple(Network(n, e.value, e.low, e.high, e.chains) for n, e in rows)
 
 
 # --- what another reading would say --------------------------------------------------------------
 
 
-def _touched(sweep: _Sweep, cases: Sequence[Case], definition: Definition) -> list[Case]:
+def _touched(sweep: Sweep, cases: Sequence[Case], definition: Definition) -> list[int]:
     """Tested cases for which the other reading exists and is another one."""
-    ordered = sweep.settings.ordered
-    found = []
-    for case in cases:
-        if case.lacks or case.metric not in definition.metrics:
+    ordered, found = sweep.settings.ordered, []
+    for i, case in enumerate(cases):
+        if case.lacks or case.about_generator or case.metric not in definition.metrics:
             continue
         used, other = (
             choice.key(case.metric, case.reading, ordered)
             for choice in (Choice(ordered), definition.choice)
         )
-        keys = {used[0], other[0]}
-        of = case.statement.subgroup
-        if used != other and all(sweep.contrast(case, key, SLOPE, of) for key in keys):
-            found.append(case)
+        at = (other[0], case.statement.subgroup)
+        there = all(sweep.has(who, at) for m in case.members for who in m.everyone)
+        if used != other and there:
+            found.append(i)
     return found
 
 
-def _alternatives(sweep: _Sweep, cases: Sequence[Case], used: Found) -> Iterator[Alternative]:
-    """The declared estimand of each claim under each other reading; the family is tested anew."""
+def _alternatives(
+    sweep: Sweep, cases: Sequence[Case], tests: Sequence[_Tested], used: Sequence[_Judged]
+) -> Iterator[Alternative]:
+    """Each claim under each other reading; its family is judged anew."""
     for definition in definitions(sweep.settings.ordered):
         touched = _touched(sweep, cases, definition)
-        found = _verdicts(sweep, cases, dict.fromkeys(touched, definition.choice))
-        for case in touched:
-            at = (case, case.statement.estimand)
-            before, after = used[at].verdict, found[at].verdict
-            who = ", ".join(name for name in (case.group, case.classifier) if name)
+        moved = list(tests)
+        for i in touched:
+            moved[i] = _test(sweep, cases[i], definition.choice, 1.0)
+        found = _judge(sweep, moved) if touched else []
+        for i in touched:
+            before, after = used[i].verdict, found[i].verdict
+            where = f" ({cases[i].group})" if cases[i].group else ""
             yield Alternative(
                 definition.name,
-                definition.used or case.reading,
+                definition.used or cases[i].reading,
                 definition.other,
-                f"{case.statement.id} ({who})",
+                f"{cases[i].statement.id}{where}",
                 before,
                 after,
                 before != after,
             )
 
 
-def claims(arms: Sequence[Arm], settings: Evaluation) -> Result:
-    """Every declared claim, judged on all scenarios of a sweep.
+def _declared_late(row: Verdict) -> Verdict:
+    """An interval without a word."""
+    if row.verdict == NOT_TESTED:
+        return row
+    return replace(row, verdict=EXPLORATORY, reason=LATE, half="", twice="")
 
-    Both estimands are tested: Holm's adjustment covers all cases of a family (all groups and
-    classifiers) under one estimand. low and high are not adjusted.
+
+def claims(arms: Sequence[Arm], settings: Evaluation, declared: bool = True) -> Result:
+    """Every declared statement, judged on all scenarios of a sweep.
+
+    declared: whether the statements were frozen before the data; else nothing gets a verdict word.
     """
-    groups = groups_of(arms)
-    sweep = _Sweep(groups, settings)
-    cases = list(cases_of(groups))
-    found = _verdicts(sweep, cases, {})
-    alternatives = tuple(_alternatives(sweep, cases, found))
-    return Result(tuple(found.values()), tuple(sweep.parts), alternatives)
+    groups, made = groups_of(arms), settings.claims
+    sweep = Sweep(groups, settings)
+    cases = cases_of(groups, made.primary, made.most_primary)
+    used = Choice(settings.ordered)
+    tests = [_test(sweep, case, used, 1.0) for case in cases]
+    judged = _judge(sweep, tests)
+    under = {
+        name: _judge(sweep, [_test(sweep, case, used, scale) for case in cases])
+        for name, scale in MARGINS.items()
+    }
+    rows = []
+    for i, one in enumerate(judged):
+        others = {name: found[i].verdict for name, found in under.items()}
+        row = replace(_row(one, others, settings), networks=_networks(sweep, one))
+        rows.append(row if declared else _declared_late(row))
+    return Result(
+        tuple(rows),
+        tuple(part for group in groups for part in _parts(sweep, group)),
+        tuple(_alternatives(sweep, cases, tests, judged)) if declared else (),
+        tuple(nulls(sweep, groups)),
+        tuple(scatter(sweep, groups)),
+    )
+
+
+def _parts(sweep: Sweep, group: Group) -> Iterator[Part]:
+    for classifier in group.classifiers if len(group.arms) > 1 else ():
+        measured = sweep.measured(group.name, classifier)
+        if measured:
+            yield from decomposed(group, classifier, measured, sweep.settings)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.cases import Group
-from ray_selfloop.dynamics.contrasts import LAST_MINUS_FIRST, NAN, effect
+from ray_selfloop.dynamics.contrasts import LAST_MINUS_FIRST, NAN
 from ray_selfloop.dynamics.paired import CONTROL, TREATMENT, Measured
 from ray_selfloop.evaluation.outcomes import KINDS
+from ray_selfloop.inference.chains import effect
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "total": (TREATMENT, CONTROL),
@@ -24,7 +25,8 @@ DROPS = tuple(f"ablation_drop/{kind}" for kind in KINDS)  # where there are mask
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the total effect, last minus first generation; NaN with a note on what lacks."""
+    """A part of the total effect, last minus first generation: exploratory, an interval without a
+    verdict; NaN with a note on what lacks."""
 
     scenario_group: str
     classifier: str
@@ -59,6 +61,6 @@ def decomposed(
                 {0: "no run is usable in all arms", 1: "this chain only"}.get(found.chains, "")
             ]
             if group.treatment.not_converged and part not in REAL:
-                notes.append("generator not converged")
+                notes.append("generator too poor to ask")
             note = "; ".join(filter(None, notes))
             yield Part(*where, found.value, found.low, found.high, note)

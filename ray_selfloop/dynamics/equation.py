@@ -8,24 +8,39 @@ fitted in the gauge where 1 - g_M = 1 for its first model; what the rank check o
 not identified is named and has no number. Where B is read without subgroups there is no u term.
 Knows nothing of how B, q and u were measured.
 
+q and u are not taken as known: with standard error e_i of the factor z = 1 - q or u of step i, the
+normal equations of least squares are corrected for what e_i adds to them (Fuller's moment
+correction, to first order in e_i),
+
+    sum_i w_i J_i r_i + c d = 0,   slope  sum_i w_i J_i J_i' - c,   c = sum_i w_i e_i^2 / growth_i^2
+
+with r the residual of log A, J its gradient and c at d_Q and d_U alone; uncorrected, d is drawn to
+0 by the share of z's variance that is error. Where less than LEAST_RELIABLE of that variance
+(beside the other terms) is no error, the factor counts as not known. Steps may share an error.
+
 Intervals are by chain: a chain is a loop seed over all scenarios, whose errors may be dependent in
-any way (cluster-robust), plus the test images' part that all chains share. Below ten chains the t
-quantile at chains - 1 degrees of freedom, from ten on that of a bootstrap over chains.
+any way (cluster-robust, the correction's own scatter included), plus the test images' part that all
+chains share; t quantile at chains - 1 degrees of freedom. Measured: benchmarks/u_coverage.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.stats import t as student
 
-from ray_selfloop.dynamics.chains import MANY, studentised
-from ray_selfloop.dynamics.factors import BiasSeries, Labels, Step, Steps
+from ray_selfloop.dynamics.factors import BiasSeries, Labels
+from ray_selfloop.dynamics.steps import Step, Steps
 from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.inference.chains import critical
 
 TINY = 1e-8  # relative singular value below which a direction counts as lost
+LOST = 1e-13  # the same of normal equations
+LEAST_RELIABLE = 0.3  # of a factor's variance beside the other terms; else it is mostly error
+SETTLED, LONGEST = 1e-9, 0.5  # of a correction's step in any parameter
+CORRECTIONS = 50  # steps of the corrected normal equations at most
 THIS_CHAIN = "this chain only"
 NO_U = "not defined: no subgroups"
 
@@ -47,7 +62,7 @@ class _Step:
     """One observed step: ``y = log B(t+1) - log B(t)`` of one chain.
 
     draws: ``(R,)``, its error under the image resamples, to first order. x = 1 - q. subgroups:
-    whether there is a u term.
+    whether there is a u term. x_error, u_error: standard errors.
     """
 
     model: str
@@ -59,6 +74,8 @@ class _Step:
     x: float
     u: float
     subgroups: bool
+    x_error: float
+    u_error: float
 
 
 def _observed(series: Sequence[BiasSeries], factors: Steps, labels: Labels) -> list[_Step]:
@@ -97,7 +114,8 @@ def _step(
     training = (one.training / (4.0 * pair**2)).sum()
     weight = 1.0 / (float(draws.var()) + float(training) + 1e-4)  # 1e-4: no step counts alone
     y = 0.5 * float(np.log(pair[1] / pair[0]))
-    return _Step(*cell, chain, y, draws, weight, 1.0 - step.q, step.u, one.subgroups)
+    x, errors = 1.0 - step.q, (step.q_error, step.u_error)
+    return _Step(*cell, chain, y, draws, weight, x, step.u, one.subgroups, *errors)
 
 
 def components(pairs: set[tuple[str, str]]) -> list[tuple[list[str], list[str]]]:
@@ -120,13 +138,15 @@ def components(pairs: set[tuple[str, str]]) -> list[tuple[list[str], list[str]]]
 class _Design:
     """One component in its gauge: parameters log(1-g_M)/(1-g_ref), log(1+d_D), d_Q, d_U.
 
-    columns: ``(n, p)``, the log-linear design at d_Q = d_U = 0. lost: parameter -> why.
+    columns: ``(n, p)``, the log-linear design at d_Q = d_U = 0. errors: ``(n, 2)``, standard errors
+    of its last two. lost: parameter -> why.
     """
 
     steps: list[_Step]
     models: list[str]
     datasets: list[str]
     columns: Floats
+    errors: Floats
     lost: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -140,49 +160,102 @@ class _Design:
         """``(p,)``: parameters that the fit moves; a lost d_Q or d_U is held at 0."""
         return np.array([not (n in self.lost and n in ("d_Q", "d_U")) for n in self.names])
 
+    def growth(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """``1 + d_D`` and ``1 + d_D + d_Q (1 - q) + d_U u`` of every step, ``(n,)`` each."""
+        first, cut = len(self.models) - 1, len(self.models) - 1 + len(self.datasets)
+        levels = np.exp(self.columns[:, first:cut] @ parameters[first:cut])
+        return levels, np.maximum(levels + self.columns[:, cut:] @ parameters[cut:], 1e-9)
+
     def log_a(self, parameters: Floats) -> Floats:
         """log A of every step, ``(n,)``."""
-        cut = len(self.models) - 1 + len(self.datasets)
-        model, dataset = self.columns[:, : len(self.models) - 1], self.columns[:, :cut]
-        levels = np.exp(dataset[:, len(self.models) - 1 :] @ parameters[len(self.models) - 1 : cut])
-        growth = levels + self.columns[:, cut:] @ parameters[cut:]
-        return np.asarray(
-            model @ parameters[: len(self.models) - 1] + np.log(np.maximum(growth, 1e-9))
-        )
+        first = len(self.models) - 1
+        model = self.columns[:, :first] @ parameters[:first]
+        return np.asarray(model + np.log(self.growth(parameters)[1]))
+
+    def gradient(self, parameters: Floats) -> Floats:
+        """Of `log_a`, ``(n, p)``."""
+        first, cut = len(self.models) - 1, len(self.models) - 1 + len(self.datasets)
+        levels, growth = self.growth(parameters)
+        found = self.columns.copy()
+        found[:, first:cut] *= (levels / growth)[:, None]
+        found[:, cut:] /= growth[:, None]
+        return found
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """One factor of eq. 6: values and standard errors ``(n,)``, and the steps that have it."""
+
+    letter: str
+    values: Floats
+    errors: Floats
+    there: NDArray[np.bool_]
+
+    def unknown(self, datasets: list[str]) -> str:
+        """Why its parameter is not identified, whatever else there is; "" where it may be."""
+        if not self.there.any():
+            return NO_U
+        if np.isnan(self.values).any():
+            return f"{self.letter} is not known for every observed step"
+        if not _varies(self.values, datasets):
+            return f"{self.letter} is constant over the observed steps"
+        return ""
+
+    @property
+    def constant(self) -> "_Factor":
+        """The same as a constant without error: then it also hides in d_D."""
+        return replace(self, values=self.there.astype(np.float64), errors=np.zeros(len(self.there)))
+
+
+def _factors(steps: list[_Step]) -> dict[str, _Factor]:
+    """By the name of its parameter."""
+    subgroups = np.array([s.subgroups for s in steps])
+    x, u, x_error, u_error = np.array([(s.x, s.u, s.x_error, s.u_error) for s in steps]).T
+    return {
+        "d_Q": _Factor("q", x, x_error, np.ones(len(steps), np.bool_)),
+        "d_U": _Factor("u", np.where(subgroups, u, 0.0), u_error * subgroups, subgroups),
+    }
 
 
 def _design(steps: list[_Step], models: list[str], datasets: list[str]) -> _Design:
     """The design of one component, with the parameters that its rank check finds lost."""
-    terms = {  # of each factor: its values, and the steps that have such a term
-        "d_Q": ("q", np.array([s.x for s in steps]), np.ones(len(steps), np.bool_)),
-        "d_U": ("u", np.array([s.u for s in steps]), np.array([s.subgroups for s in steps])),
-    }
-    reasons, factors = {}, {}
-    for name, (letter, values, there) in terms.items():
-        factors[name] = np.where(there, values, 0.0)
-        if not there.any():
-            reasons[name] = NO_U
-        elif np.isnan(factors[name]).any():
-            reasons[name] = f"{letter} is not known for every observed step"
-            factors[name] = there.astype(np.float64)  # as a constant: it also hides in d_D
-        elif not _varies(factors[name], [s.dataset for s in steps]):
-            reasons[name] = f"{letter} is constant over the observed steps"
-    columns = np.column_stack(
+    factors, of = _factors(steps), [s.dataset for s in steps]
+    reasons = {name: why for name, one in factors.items() if (why := one.unknown(of))}
+    factors = {n: one.constant if np.isnan(one.values).any() else one for n, one in factors.items()}
+    levels = np.column_stack(
         [
             *([s.model == m for s in steps] for m in models[1:]),
-            *([s.dataset == d for s in steps] for d in datasets),
-            factors["d_Q"],
-            factors["d_U"],
+            *([d == o for o in of] for d in datasets),
         ]
     ).astype(np.float64)
-    design = _Design(steps, models, datasets, columns)
-    if len(steps) <= np.linalg.matrix_rank(columns):
-        lost = dict.fromkeys(design.names, "there are no more observed steps than parameters")
-    else:
-        shared = [reason for reason in reasons.values() if reason != NO_U]
-        why = "; ".join(shared) or "q and u do not vary independently"
-        lost = {name: reasons.get(name, why) for name in _null(columns, design.names)}
-    return _Design(steps, models, datasets, columns, lost)
+    weights = np.array([s.weight for s in steps])
+    for name, other in (("d_Q", "d_U"), ("d_U", "d_Q")):
+        beside = np.column_stack([levels, factors[other].values])
+        if name not in reasons and not _reliable(factors[name], beside, weights):
+            reasons[name] = f"{factors[name].letter} varies no more than its own errors"
+            factors[name] = factors[name].constant
+    columns = np.column_stack([levels, *(one.values for one in factors.values())])
+    errors = np.column_stack([one.errors * (n not in reasons) for n, one in factors.items()])
+    design = _Design(steps, models, datasets, columns, errors)
+    return replace(design, lost=_lost(design, reasons))
+
+
+def _lost(design: _Design, reasons: Mapping[str, str]) -> dict[str, str]:
+    """Parameter -> why it is not identified."""
+    if len(design.steps) <= np.linalg.matrix_rank(design.columns):
+        return dict.fromkeys(design.names, "there are no more observed steps than parameters")
+    shared = [reason for reason in reasons.values() if reason != NO_U]
+    why = "; ".join(shared) or "q and u do not vary independently"
+    return {name: reasons.get(name, why) for name in _null(design.columns, design.names)}
+
+
+def _reliable(factor: _Factor, beside: Floats, weights: Floats) -> bool:
+    """Whether enough of a factor's variance beside the other terms ``(n, k)`` is no error."""
+    root = np.sqrt(weights)
+    others, own = beside * root[:, None], factor.values * root
+    rest = own - others @ np.linalg.lstsq(others, own, rcond=None)[0]
+    error = float(weights @ factor.errors**2)
+    return not error or error <= (1.0 - LEAST_RELIABLE) * float(rest @ rest)
 
 
 def _varies(values: Floats, datasets: list[str]) -> bool:
@@ -218,17 +291,15 @@ class _Fit:
     def reach(self, gradient: Floats) -> float:
         """Half the width of the interval of ``gradient @ parameters``."""
         common, m = max(float(gradient @ self.images @ gradient), 0.0), len(self.scores)
-        t = float(student.ppf(0.5 + self.level / 2, self.freedom))
         if not m:
-            return t * common**0.5
+            return float(student.ppf(0.5 + self.level / 2, self.freedom)) * common**0.5
         each = m * (self.scores @ gradient)
-        if m >= MANY:
-            t = float(studentised(each[None], np.array([common]), self.level)[0])
-        return t * (float(each.var(ddof=1)) / m + common) ** 0.5
+        return critical(self.level, m) * (float(each.var(ddof=1)) / m + common) ** 0.5
 
 
 def _solve(design: _Design, level: float) -> _Fit:
-    """Weighted least squares, and a covariance that is robust by chain.
+    """Weighted least squares, corrected for the factors' errors, and a covariance that is robust by
+    chain.
 
     Weights are those of independent steps; what steps of a chain, a test set or a classifier share
     enters the covariance alone.
@@ -246,21 +317,46 @@ def _solve(design: _Design, level: float) -> _Fit:
     def residual(moved: Floats) -> Floats:
         return root * (design.log_a(full(moved)) - y)
 
-    found = least_squares(residual, start[free], x_scale="jac")
-    influence = np.linalg.pinv(np.asarray(found.jac)) * root  # (p, n): d parameters / d y
-    error = -found.fun / root
-    images, scores, freedom = _sources(design.steps, influence, error)
+    parameters = full(least_squares(residual, start[free], x_scale="jac").x)
+    parameters, inverse, parts = _corrected(design, parameters, y)
+    influence = inverse @ (design.gradient(parameters)[:, free] * root[:, None] ** 2).T
+    images, scores, freedom = _sources(design.steps, influence, inverse @ parts)
     covariance = np.zeros((len(free), len(free)))
     covariance[np.ix_(free, free)] = images
     every = np.zeros((len(scores), len(free)))
     every[:, free] = scores
     note = "" if len(scores) else THIS_CHAIN
-    return _Fit(full(found.x), covariance, every, level, freedom, note)
+    return _Fit(parameters, covariance, every, level, freedom, note)
 
 
-def _sources(steps: list[_Step], influence: Floats, error: Floats) -> tuple[Floats, Floats, int]:
+def _corrected(design: _Design, parameters: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Newton's steps on the corrected normal equations, from the uncorrected solution.
+
+    Result: parameters ``(p,)``; of the f fitted ones the equations' inverse slope ``(f, f)`` and
+    every step's part in them ``(f, n)``.
+    """
+    free, weights = design.fitted, np.array([s.weight for s in design.steps])
+    noisy = bool(design.errors.any())
+    for _ in range(CORRECTIONS if noisy else 1):
+        gradient = design.gradient(parameters)[:, free]
+        extra = np.zeros((len(free), len(weights)))  # c of every step
+        extra[-2:] = weights / design.growth(parameters)[1] ** 2 * design.errors.T**2
+        parts = gradient.T * (weights * (y - design.log_a(parameters)))
+        parts += (extra * parameters[:, None])[free]
+        slope = (gradient.T * weights) @ gradient - np.diag(extra.sum(axis=1)[free])
+        inverse = np.linalg.pinv(slope, rcond=LOST, hermitian=True)
+        move = inverse @ parts.sum(axis=1)
+        if not noisy or float(np.abs(move).max()) < SETTLED:
+            break
+        parameters = parameters.copy()
+        parameters[free] += move / max(1.0, float(np.abs(move).max()) / LONGEST)
+    return parameters, inverse, parts
+
+
+def _sources(steps: list[_Step], influence: Floats, parts: Floats) -> tuple[Floats, Floats, int]:
     """The images' covariance that chains share, the chains' scores, and degrees of freedom.
 
+    influence: ``(p, n)``, d parameters / d y. parts: ``(p, n)``, every step's part in the error.
     With one chain: test images plus the scatter of its steps, no scores.
     """
     chain = np.array([s.chain for s in steps])
@@ -269,10 +365,10 @@ def _sources(steps: list[_Step], influence: Floats, error: Floats) -> tuple[Floa
     names = np.unique(chain)
     if len(names) == 1:
         spare = len(steps) - len(influence)
-        scatter = (influence * error**2) @ influence.T * len(steps) / spare
+        scatter = parts @ parts.T * len(steps) / spare
         return image + scatter, np.zeros((0, len(influence))), spare
     own = [influence[:, chain == k] for k in names]
-    scores = np.stack([part @ error[chain == k] for part, k in zip(own, names, strict=True)])
+    scores = np.stack([parts[:, chain == k].sum(axis=1) for k in names])
     apart = [np.cov(part @ draws[chain == k]) for part, k in zip(own, names, strict=True)]
     values, vectors = np.linalg.eigh(np.atleast_2d(image - np.sum(apart, axis=0)))
     return (vectors * np.maximum(values, 0.0)) @ vectors.T, scores, len(names) - 1

@@ -1,6 +1,8 @@
-"""B, q and u of eq. 6 as they are measured: bias over generations, and the data behind each step.
+"""B of eq. 6 as it is measured, over generations, and what is known of scenarios before the fit.
 
-Decides what is averaged before the fit: classifier seeds within a chain. Chains stay apart.
+Decides what is averaged: classifier seeds within a chain; chains stay apart. Of two or more seeds
+B^2 is the mean over pairs of different ones (`between_seeds`): each seed's own subgroup scatter
+would add to B^2 in every generation alike and draw A towards 1.
 """
 
 from collections.abc import Mapping
@@ -10,14 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ray_selfloop.config.evaluation import Dynamics, Evaluation
-from ray_selfloop.dynamics import cues
+from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.dynamics import between_seeds, cues
+from ray_selfloop.dynamics.between_seeds import Rates, Together
+from ray_selfloop.dynamics.steps import Contents
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.fairness import mean_defined
-from ray_selfloop.evaluation.intervals import band
 from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet, without_subgroups
-from ray_selfloop.evaluation.readings import gap_variances
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
+from ray_selfloop.inference.images import band
 
 INFLATED = ("one_minus_meo", "md")  # readings of B that hold true gap + noise
 SAME_DOSE = 0.02  # relative; a range cut does not keep exactly S images
@@ -28,10 +31,13 @@ class BiasSeries:
     """Measured bias of one classifier in one scenario; m chains, generations 0..N.
 
     chains: loop seeds. squared: ``(1 + R, m, N + 1)``, unbiased estimate of B^2 (fraction^2, may be
-    negative), mean over the sound seeds; draw 0 is observed, the others are image resamples shared
-    by all chains and generations. NaN where no sound trial exists.
+    negative), of the sound seeds; draw 0 is observed, the others are image resamples shared by all
+    chains and generations. NaN where no sound trial exists.
+    seeds_apart: it is the mean over pairs of different seeds, and NaN where there is one alone;
+    else the mean over the seeds, which holds their scatter.
     training: variance of one trial's B^2 between seeds beyond the test images' part; 0 where no
-    generation has two seeds. seeds: ``(m, N + 1)``, sound trials.
+    generation has two seeds. Over S, it is that of ``squared``: of pairs exactly at S = 2, at most
+    beyond. seeds: ``(m, N + 1)``, sound trials.
     floor: ``(N + 1,)``, upper end of the noise floor of the chains' mean B^2.
     square: ``(R, m, N + 1)``, the part of ``squared[1:]`` that is quadratic in the resampled error.
     inflated: B is no unbiased reading (1 - MEO, MD): true gap + noise, which shrinks any A to 1.
@@ -48,6 +54,7 @@ class BiasSeries:
     square: Floats
     inflated: bool = False
     subgroups: bool = True
+    seeds_apart: bool = False
 
     def between(self, start: int, stop: int) -> "BiasSeries":
         """The generations start..stop - 1 alone."""
@@ -58,6 +65,17 @@ class BiasSeries:
             seeds=self.seeds[:, cut],
             floor=self.floor[cut],
             square=self.square[:, :, cut],
+        )
+
+    def of(self, chains: tuple[int, ...]) -> "BiasSeries":
+        """These of the chains alone, in this order; the floor is that of all."""
+        at = [self.chains.index(chain) for chain in chains]
+        return replace(
+            self,
+            chains=chains,
+            squared=self.squared[:, at],
+            seeds=self.seeds[at],
+            square=self.square[:, at],
         )
 
     @property
@@ -103,6 +121,8 @@ class _Measured:
     """B^2 of trials: draws ``(1 + R, T)``, square ``(R, T)`` and null ``(P, T)``, see BiasSeries.
 
     signed: ``(T,)``, B itself, where it can be below zero; None where it cannot.
+    together: the same of the mean over a place's seeds; None without two seeds anywhere, or where B
+    is no variance over subgroups.
     """
 
     trials: list[Outcome]
@@ -110,22 +130,48 @@ class _Measured:
     square: Floats
     null: Floats
     signed: Floats | None
-    length: int
+    together: Together | None = None
+
+    @property
+    def chains(self) -> tuple[int, ...]:
+        """Loop seeds."""
+        return tuple(sorted({o.loop_seed for o in self.trials}))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, N + 1)."""
+        return len(self.chains), max(o.generation for o in self.trials) + 1
+
+    @property
+    def place(self) -> Ids:
+        """Chain and generation of each trial as one number, ``(T,)``."""
+        return _places(self.trials)
 
 
-def _length(trials: list[Outcome]) -> int:
-    """N + 1 generations."""
-    return max(o.generation for o in trials) + 1
+def _places(trials: list[Outcome]) -> Ids:
+    chains = sorted({o.loop_seed for o in trials})
+    length = max(o.generation for o in trials) + 1
+    return np.array([chains.index(o.loop_seed) * length + o.generation for o in trials])
 
 
 def _by_subgroups(trials: list[Outcome], test: TestSet, settings: Evaluation) -> _Measured:
     correct = np.stack([np.asarray(o.predictions) == test.labels for o in trials])
-    tally = resampled(correct, test, settings.resamples, settings.seed)
-    draws, square = _bias(tally, test, settings.dynamics.bias)
-    null = _null(
-        permuted(correct, test, settings.permutations, settings.seed), test, settings.dynamics.bias
+    drawn = resampled(correct, test, settings.resamples, settings.seed)
+    mixed = permuted(correct, test, settings.permutations, settings.seed)
+    kind = settings.dynamics.bias
+    if kind in INFLATED:  # no square part is known: it counts as 0
+        value = _gap(drawn, test, kind) ** 2
+        return _Measured(
+            trials, value, np.zeros_like(value[1:]), _gap(mixed, test, kind) ** 2, None
+        )
+    pooled = kind == "gap_rms_pooled"
+    return _Measured(
+        trials,
+        *between_seeds.bias(Rates.of(drawn), pooled),
+        Rates.of(mixed).variance(pooled)[0],
+        None,
+        between_seeds.together(correct, _places(trials), test, settings),
     )
-    return _Measured(trials, draws, square, null, None, _length(trials))
 
 
 def _by_cues(trials: list[Outcome], test: TestSet, settings: Evaluation) -> _Measured | None:
@@ -136,61 +182,74 @@ def _by_cues(trials: list[Outcome], test: TestSet, settings: Evaluation) -> _Mea
     test = test if test.groups else without_subgroups(test)
     signed, draws, square = cues.squared(sure, test, settings)
     null = cues.null(sure, test, settings)
-    return _Measured(sure, draws, square, null, signed, _length(trials))
+    return _Measured(sure, draws, square, null, signed)
+
+
+@dataclass(frozen=True)
+class _ByPlace:
+    """Makes one value of each place of the values of its seeds."""
+
+    measured: _Measured
+
+    @property
+    def counts(self) -> Ids:
+        """Sound seeds of each place, ``(m (N + 1),)``."""
+        m, length = self.measured.shape
+        return np.bincount(self.measured.place, minlength=m * length)
+
+    @property
+    def apart(self) -> bool:
+        """Whether pairs of seeds are taken: where most places with a trial have a pair."""
+        pairs, some = (self.counts > 1).sum(), (self.counts > 0).sum()
+        return self.measured.together is not None and bool(2 * pairs > some)
+
+    def mean(self, values: Floats) -> Floats:
+        """Over the seeds: ``(B, T) -> (B, m, N + 1)``."""
+        member = (self.measured.place[:, None] == np.arange(len(self.counts))).astype(np.float64)
+        total = np.where(self.counts > 0, values @ member / np.maximum(self.counts, 1), np.nan)
+        return np.asarray(total.reshape(-1, *self.measured.shape))
+
+    def __call__(self, part: str) -> Floats:
+        """``draws``, ``square`` or ``null`` of B^2, ``(B, m, N + 1)``."""
+        mean = self.mean(getattr(self.measured, part))
+        together = self.measured.together
+        if together is None or not self.apart:
+            return mean
+        flat = mean.reshape(len(mean), -1)
+        found, at = np.full_like(flat, np.nan), together.places
+        of_mean = getattr(together, part)
+        found[:, at] = between_seeds.across(flat[:, at], of_mean, self.counts[at])
+        return found.reshape(mean.shape)
 
 
 def _series(
     scenario: str, classifier: str, measured: _Measured, settings: Evaluation
 ) -> BiasSeries:
-    trials = measured.trials
-    chains = tuple(sorted({o.loop_seed for o in trials}))
-    shape = (len(chains), measured.length)
-    place = np.array([chains.index(o.loop_seed) * shape[1] + o.generation for o in trials])
-
-    def by_place(values: Floats) -> Floats:
-        return _over_seeds(values, place, shape[0] * shape[1])[0].reshape(-1, *shape)
-
-    floor = band(mean_defined(np.swapaxes(by_place(measured.null), 1, 2)), settings.level)[2]
-    floor = np.where(np.isnan(floor), np.inf, floor)
-    if measured.signed is not None:  # below chance is no bias, however large its square
-        floor[mean_defined(by_place(measured.signed[None])[0].T) <= 0] = np.inf
+    by_place = _ByPlace(measured)
     return BiasSeries(
         scenario,
         classifier,
-        chains,
-        by_place(measured.draws),
-        _training_variance(measured.draws, place),
-        _over_seeds(measured.draws[:1], place, shape[0] * shape[1])[1].reshape(shape),
-        floor,
-        by_place(measured.square),
+        measured.chains,
+        by_place("draws"),
+        _training_variance(measured),
+        by_place.counts.reshape(measured.shape),
+        _floor(by_place, settings.level),
+        by_place("square"),
         settings.dynamics.bias in INFLATED and measured.signed is None,
         measured.signed is None,
+        by_place.apart,
     )
 
 
-def _bias(tally: Tally, test: TestSet, bias: str) -> tuple[Floats, Floats]:
-    """B^2 ``(1 + R, T)``, draw 0 observed, and the square part of its resampled error ``(R, T)``.
-
-    Mirrored resamples (``2 p - p*`` for the rates p*) turn the linear part of the error round and
-    leave its square. A floor-inflated B has no such parts: its square is 0.
-    """
-    if bias in INFLATED:
-        value = _gap(tally, test, bias) ** 2
-        return value, np.zeros_like(value[1:])
-    reading = 0 if bias == "gap_rms" else 1
-    value = gap_variances(tally, True)[reading]
-    spread = None if tally.spread is None else 2.0 * tally.spread[:1] - tally.spread
-    mirrored = gap_variances(
-        replace(tally, hits=2.0 * tally.hits[:1] - tally.hits, spread=spread), True
-    )
-    return value, 0.5 * (value[1:] + mirrored[reading][1:]) - value[:1]
-
-
-def _null(tally: Tally, test: TestSet, bias: str) -> Floats:
-    """B^2 under permuted subgroups, ``(P, T)``."""
-    if bias in INFLATED:
-        return _gap(tally, test, bias) ** 2
-    return gap_variances(tally, False)[0 if bias == "gap_rms" else 1]
+def _floor(by_place: _ByPlace, level: float) -> Floats:
+    """Upper end of the band of the chains' mean B^2 without bias, ``(N + 1,)``; inf where it is
+    not known, and where B is below chance: that is no bias, however large its square."""
+    floor = band(mean_defined(np.swapaxes(by_place("null"), 1, 2)), level)[2]
+    floor = np.where(np.isnan(floor), np.inf, floor)
+    signed = by_place.measured.signed
+    if signed is not None:
+        floor[mean_defined(by_place.mean(signed[None])[0].T) <= 0] = np.inf
+    return floor
 
 
 def _gap(tally: Tally, test: TestSet, bias: str) -> Floats:
@@ -201,82 +260,30 @@ def _gap(tally: Tally, test: TestSet, bias: str) -> Floats:
     return mean_defined(gap(fairness.ratio(tally.hits, tally.support)))
 
 
-def _over_seeds(values: Floats, place: Ids, places: int) -> tuple[Floats, Ids]:
-    """Mean of the trials at each place: ``(B, T) -> (B, places)`` and the counts."""
-    member = (place[:, None] == np.arange(places)).astype(np.float64)
-    counts = member.sum(axis=0)
-    total = values @ member
-    return np.where(counts > 0, total / np.maximum(counts, 1.0), np.nan), counts.astype(np.int64)
+def _training_variance(measured: _Measured) -> float:
+    """Variance between the seeds of one place, less what image sampling contributes to it; 0 or
+    more. Pooled over all chains and generations.
 
-
-def _training_variance(values: Floats, place: Ids) -> float:
-    """Variance between seeds of one place, less what image sampling contributes to it; 0 or more.
-
-    Pooled over all chains and generations; values ``(1 + R, T)`` with draw 0 observed.
+    Images: the linear part of the resampled error less twice its square, plus the square (see
+    `amplification`), each as a variance between the seeds.
     """
-    total, image, freedom = 0.0, 0.0, 0
-    for here in np.unique(place):
-        group = values[:, place == here]
-        if group.shape[1] < 2:
+    total, linear, square, freedom = 0.0, 0.0, 0.0, 0
+    moved = measured.draws[1:] - measured.draws[:1]
+    for here in np.unique(measured.place):
+        chosen = measured.place == here
+        if chosen.sum() < 2:
             continue
-        centred = group - group.mean(axis=1, keepdims=True)
-        total += float((centred[0] ** 2).sum())
-        image += float(((centred[1:] - centred[0]) ** 2).sum(axis=1).mean())
-        freedom += group.shape[1] - 1
+        total += float(_within(measured.draws[:1, chosen])[0])
+        linear += float(_within((moved - measured.square)[:, chosen]).mean())
+        square += float(_within(measured.square[:, chosen]).mean())
+        freedom += int(chosen.sum()) - 1
+    image = max(linear - 2.0 * square, 0.0) + square
     return max((total - image) / freedom, 0.0) if freedom else 0.0
 
 
-@dataclass(frozen=True)
-class Step:
-    """What acts on the step t -> t+1 of one chain; NaN where it is not known."""
-
-    q: float
-    u: float
-
-
-Steps = Mapping[tuple[str, str, int, int], Step]  # scenario, classifier or "", chain, t
-# (classifier, chain, generation) -> kept generation -> images of it
-Contents = Mapping[tuple[str, int, int], Mapping[int, float]]
-
-
-def over_queue(values: Mapping[int, float], content: Mapping[int, float]) -> float:
-    """Volume-weighted mean of ``values`` over the generations in a queue; NaN where one lacks."""
-    total = sum(content.values())
-    if not total:
-        return float("nan")
-    return sum(values.get(g, float("nan")) * n for g, n in content.items()) / total
-
-
-def steps(
-    table: pd.DataFrame, contents: Mapping[str, Contents], settings: Dynamics
-) -> dict[tuple[str, str, int, int], Step]:
-    """q and u behind every step, from generator rows of the results table.
-
-    contents: scenario -> (classifier, chain, generation n) -> what generated images train it.
-    A row without classifier belongs to a chain that all classifiers share.
-    ``cas`` is measured on what was generated alone, whatever the split of u.
-    ``incoming``: step t -> t+1 takes those of t+1; ``literal``: those of t (nothing at t = 0).
-    """
-    plain = (table["class"] == "") & (table["subgroup"] == "") & table["seed"].isna()
-    source = "generated" if settings.quality == "cas" else settings.split
-    quality = (table["metric"] == settings.quality) & (table["split"] == source)
-    balance = (table["metric"] == "u") & (table["split"] == settings.split)
-    rows = table[plain & (quality | balance)]
-    rows = rows[rows["loop_seed"].notna() & rows["generation"].notna()]
-    measured: dict[tuple[str, str, int], dict[str, dict[int, float]]] = {}
-    for row in rows.to_dict("records"):
-        key = (row["scenario"], row["classifier"], int(row["loop_seed"]))
-        by_metric = measured.setdefault(key, {settings.quality: {}, "u": {}})
-        by_metric[row["metric"]][int(row["generation"])] = float(row["value"])
-    offset = 1 if settings.factor_index == "incoming" else 0
-    return {
-        (scenario, classifier, chain, n - offset): Step(
-            over_queue(values[settings.quality], content), over_queue(values["u"], content)
-        )
-        for (scenario, classifier, chain), values in measured.items()
-        for (who, of, n), content in contents.get(scenario, {}).items()
-        if of == chain and classifier in ("", who) and n - offset >= 0
-    }
+def _within(values: Floats) -> Floats:
+    """Sum of squares around the mean, ``(B, S) -> (B,)``."""
+    return np.asarray(((values - values.mean(axis=1, keepdims=True)) ** 2).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -287,8 +294,10 @@ class Labels:
     models: scenario -> classifier -> model, whose g_M it has; scratch and pretrained are two.
     experts: scenario -> the classifier whose uncertainty filters a shared chain, or "".
     filled: scenario -> first generation from which the dose stays the same; see `filled_from`.
-    gated: scenario -> why its generator counts as not converged, or "".
-    What is not named is its own dataset, its own model, and not gated.
+    gated: scenario -> why its generator is too poor to ask, or "".
+    arms: scenario -> arm. groups: scenario -> what it shares with those that differ in arm alone.
+    declared: whether the sweep's statements were frozen before the data; else no A has a verdict.
+    What is not named is its own dataset, its own model, not gated, and a treatment of no group.
     """
 
     datasets: Mapping[str, str] = field(default_factory=dict)
@@ -296,6 +305,13 @@ class Labels:
     experts: Mapping[str, str] = field(default_factory=dict)
     filled: Mapping[str, int] = field(default_factory=dict)
     gated: Mapping[str, str] = field(default_factory=dict)
+    arms: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    declared: bool = True
+
+    def arm(self, scenario: str) -> str:
+        """The arm of a scenario."""
+        return self.arms.get(scenario, "treatment")
 
     def dataset(self, scenario: str) -> str:
         """The dataset of a scenario."""
@@ -326,20 +342,20 @@ def filled_from(contents: Contents) -> int:
 def not_converged(table: pd.DataFrame, scenario: str, bound: float) -> str:
     """Why a scenario's generator counts as not converged; "" where it does, or where none is.
 
-    The smallest over generations of the chains' mean ``label_fidelity`` of what was generated,
-    over the chains' mean ``judge_accuracy`` (of the same judge on held-out real images), both
-    fractions, against ``bound``. Chains of their own classifier count as chains.
+    At generation 1 alone: the chains' mean ``label_fidelity`` of what was generated over the
+    chains' mean ``judge_accuracy`` (of the same judge on held-out real images), both fractions,
+    against ``bound``. A generator that decays later is a result of the loop, and gates nothing.
+    Chains of their own classifier count as chains.
     """
     rows = table[(table["scenario"] == scenario) & (table["class"] == "")]
-    rows = rows[(rows["subgroup"] == "") & rows["seed"].isna() & rows["generation"].notna()]
-    fidelity = rows[(rows["metric"] == "label_fidelity") & (rows["split"] == "generated")]
+    rows = rows[(rows["subgroup"] == "") & rows["seed"].isna() & (rows["generation"] == 1)]
+    generated = (rows["metric"] == "label_fidelity") & (rows["split"] == "generated")
+    fidelity = float(rows.loc[generated, "value"].mean())
     judge = float(rows.loc[rows["metric"] == "judge_accuracy", "value"].mean())
-    by_generation = fidelity.groupby("generation")["value"].mean()
-    if by_generation.empty or not judge > 0 or by_generation.min() / judge >= bound:
+    if not judge > 0 or not fidelity / judge < bound:
         return ""
-    n = int(by_generation.idxmin())
     return (
-        f"label fidelity of the generated images at generation {n}: {by_generation.min():.2f}, "
-        f"{by_generation.min() / judge:.2f} of the judge's own accuracy on held-out real images "
+        f"label fidelity of the images generated at generation 1: {fidelity:.2f}, "
+        f"{fidelity / judge:.2f} of the judge's own accuracy on held-out real images "
         f"({judge:.2f}); the bound is {bound:g} of it"
     )

@@ -1,8 +1,9 @@
 """The fit of eq. 6 over a sweep: A and a verdict for each scenario and classifier, the parameters,
 and the comparison of laws.
 
-Puts the parts together and gives them the forms that the table and the report read. Decides when a
-verdict is withheld although A has an interval.
+Puts the parts together and gives them the forms that the table and the report read. Decides what a
+verdict is of: A of a treatment relative to its control, adjusted over all treatment cases of the
+sweep. Without a control there is none, whatever A is: accuracy alone moves A.
 """
 
 import math
@@ -15,27 +16,49 @@ import pandas as pd
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.amplification import NO_BIAS, Amplification, amplification
 from ray_selfloop.dynamics.equation import Number, parameters
-from ray_selfloop.dynamics.factors import BiasSeries, Labels, Steps
+from ray_selfloop.dynamics.factors import BiasSeries, Labels
 from ray_selfloop.dynamics.laws import Law, compare
+from ray_selfloop.dynamics.relative import NO_CONTROL, NOTHING, Relative, relative
+from ray_selfloop.dynamics.steps import Steps
 from ray_selfloop.evaluation.rows import Rows, Where, typed
+from ray_selfloop.inference.families import holm
 
-NOT_CONVERGED = "undecided: generator not converged"
+TREATMENT, CONTROL = "treatment", "no_synthetic"  # values of `loop.arm`
+WITHOUT_GENERATION = (CONTROL, "a_a")
+CONTROL_ARM, EXPLORATORY = "control", "exploratory"
+LATE = f"{EXPLORATORY}: declared after the data"
+TOO_POOR = "undecided: generator too poor to ask"
 CUES = "B: accuracy without the object over clean accuracy; no subgroups, so no u term"
+SEEDS = (
+    "one classifier seed: B holds the scatter between seeds, which draws A towards 1; two or more "
+    "seeds (loop.classifier_seeds) take it out"
+)
 FILLED = "A over filled-queue steps"
 
 
 @dataclass(frozen=True)
 class ModelVerdict:
-    """A of one classifier in one scenario. note: what the reader must know beside it, or "".
+    """A of one classifier in one scenario, and A relative to its control.
 
-    filled: A over the steps whose queue is filled alone; None where that is all steps or none.
+    text: the verdict. note: what the reader must know beside it, or "". ratio: A over that of the
+    control of the same group, at the unadjusted level; None without one. p_holm: of ratio = 1,
+    adjusted over the treatment cases of the sweep; NaN elsewhere. filled: A over the steps whose
+    queue is filled; None where that is all steps or none.
     """
 
     scenario: str
     classifier: str
     found: Amplification
+    text: str
     note: str
+    ratio: Relative | None = None
+    p_holm: float = float("nan")
     filled: Amplification | None = None
+
+    @property
+    def chains(self) -> int:
+        """Behind the ratio, or behind A where there is none."""
+        return self.ratio.chains if self.ratio else self.found.chains
 
 
 @dataclass(frozen=True)
@@ -53,12 +76,15 @@ class Fit:
         Without generation: the geometric mean of A_t. With generation t: ``A_t = B(t+1) / B(t)``,
         where B(t) is above its noise floor. An end that is NaN beside a value is open.
         ``A_filled``: the mean over the steps whose queue is filled, where the queue fills first.
+        ``A_ratio``: A over that of the control, where the group has one.
         """
         frames = [Rows("", "test").frame()]
         for verdict in self.verdicts:
             rows, found = Rows(verdict.scenario, "test"), verdict.found
-            where = Where(classifier=verdict.classifier)
+            where, ratio = Where(classifier=verdict.classifier), verdict.ratio
             rows.add("A", (found.a, found.low, found.high), where)
+            if ratio is not None:
+                rows.add("A_ratio", (ratio.value, ratio.low, ratio.high), where)
             if verdict.filled is not None:
                 ends = verdict.filled.a, verdict.filled.low, verdict.filled.high
                 rows.add("A_filled", ends, where)
@@ -70,27 +96,33 @@ class Fit:
     def summary(self) -> dict[str, list[dict[str, Any]]]:
         """What fits into a record, ready for JSON; null where a number is not identified.
 
-        verdicts: scenario, classifier, a, low, high, text, note. fit: scope, quantity, value, low,
-        high, note. laws: scenario, classifier, law, parameters, held_out_error, low, high,
-        better_than_persistence, note.
+        verdicts: scenario, classifier, a, low, high, text, note, ratio, ratio_low, ratio_high,
+        p_holm, chains. fit: scope, quantity, value, low, high, note. laws: scenario, classifier,
+        law, parameters, held_out_error, low, high, better_than_persistence, note.
         """
-        verdicts = [
-            _json(
-                scenario=v.scenario,
-                classifier=v.classifier,
-                a=v.found.a,
-                low=v.found.low,
-                high=v.found.high,
-                text=v.found.verdict,
-                note=v.note,
-            )
-            for v in self.verdicts
-        ]
         return {
-            "verdicts": verdicts,
+            "verdicts": [_entry(v) for v in self.verdicts],
             "fit": [_json(**asdict(n)) for n in self.numbers],
             "laws": [_json(**asdict(law)) for law in self.laws],
         }
+
+
+def _entry(verdict: ModelVerdict) -> dict[str, Any]:
+    found, ratio = verdict.found, verdict.ratio or NOTHING
+    return _json(
+        scenario=verdict.scenario,
+        classifier=verdict.classifier,
+        a=found.a,
+        low=found.low,
+        high=found.high,
+        text=verdict.text,
+        note=verdict.note,
+        ratio=ratio.value,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        p_holm=verdict.p_holm,
+        chains=verdict.chains,
+    )
 
 
 def _json(**entry: Any) -> dict[str, Any]:
@@ -100,24 +132,26 @@ def _json(**entry: Any) -> dict[str, Any]:
     }
 
 
-def _open(found: Amplification) -> str:
-    """That A's interval has no end below or above, with the end that it has; "" if it has both."""
-    if math.isnan(found.a):
+def _open(of: str, ends: tuple[float, float, float]) -> str:
+    """That an interval (value, low, high) has no end below or above, with the end that it has; ""
+    if it has both, or no value."""
+    value, low, high = ends
+    if math.isnan(value):
         return ""
-    below, above = math.isnan(found.low), math.isnan(found.high)
-    if below and above:
-        return "interval open below and above"
-    if below:
-        return f"interval open below, up to {found.high:.3f}"
-    return f"interval open above, from {found.low:.3f}" if above else ""
+    if math.isnan(low) and math.isnan(high):
+        return f"interval{of} open below and above"
+    if math.isnan(low):
+        return f"interval{of} open below, up to {high:.3f}"
+    return f"interval{of} open above, from {low:.3f}" if math.isnan(high) else ""
 
 
-def _note(series: BiasSeries, found: Amplification, labels: Labels) -> str:
-    notes = [_open(found)] if _open(found) else []
-    if series.inflated:
-        notes.append("floor-inflated: this B holds true gap + noise, which draws A towards 1")
-    if not series.subgroups:
-        notes.append(CUES)
+def _note(series: BiasSeries, found: Amplification, ratio: Relative | None, labels: Labels) -> str:
+    notes = [_open("", (found.a, found.low, found.high))]
+    if ratio is not None:
+        notes.append(_open(" of the ratio", (ratio.value, ratio.low, ratio.high)))
+        if ratio.chains < len(series.chains):
+            notes.append(f"ratio from {ratio.chains} of {len(series.chains)} chains")
+    notes.append(_reading(series))
     if len(series.chains) == 1 and found.verdict != NO_BIAS:
         notes.append("interval of this chain only")
     expert = labels.experts.get(series.scenario, "")
@@ -126,7 +160,16 @@ def _note(series: BiasSeries, found: Amplification, labels: Labels) -> str:
             f"descriptive: in a shared chain only the expert's bias ({expert}) acts on the next "
             "generation"
         )
-    return "; ".join(notes)
+    return "; ".join(note for note in notes if note)
+
+
+def _reading(series: BiasSeries) -> str:
+    """What the reader must know of this B, or ""."""
+    if series.inflated:
+        return "floor-inflated: this B holds true gap + noise, which draws A towards 1"
+    if not series.subgroups:
+        return CUES
+    return "" if series.seeds_apart else SEEDS
 
 
 def _filled(series: BiasSeries, labels: Labels, settings: Evaluation) -> Amplification | None:
@@ -153,25 +196,85 @@ def _separate(series: BiasSeries, found: Amplification | None, labels: Labels) -
     return Number(scope, FILLED, found.a, found.low, found.high, note)
 
 
-def _verdict(series: BiasSeries, labels: Labels, settings: Evaluation) -> ModelVerdict:
-    found = amplification(series, settings.level, settings.dynamics.growth_limit)
-    note, gate = _note(series, found, labels), labels.gated.get(series.scenario, "")
-    if gate:
-        found = replace(found, verdict=NOT_CONVERGED)
-        note = f"{gate}; {note}" if note else gate
-    filled = _filled(series, labels, settings)
-    return ModelVerdict(series.scenario, series.classifier, found, note, filled)
+def _control(one: BiasSeries, series: Sequence[BiasSeries], labels: Labels) -> BiasSeries | None:
+    """What a series is judged against: of the same group and classifier, in the control arm."""
+    group = labels.groups.get(one.scenario)
+    for other in series:
+        alike = group is not None and labels.groups.get(other.scenario) == group
+        if alike and other.classifier == one.classifier and labels.arm(other.scenario) == CONTROL:
+            return other
+    return None
+
+
+def _case(
+    one: BiasSeries, control: BiasSeries | None, labels: Labels, settings: Evaluation
+) -> ModelVerdict:
+    """All but what Holm adds."""
+    limit = settings.dynamics.growth_limit
+    found = amplification(one, settings.level, limit)
+    ratio = None if control is None else relative(one, control, settings.level, limit)
+    gate, note = labels.gated.get(one.scenario, ""), _note(one, found, ratio, labels)
+    note = "; ".join(part for part in (gate, note) if part)
+    filled, text = _filled(one, labels, settings), _without_test(ratio, gate)
+    return ModelVerdict(one.scenario, one.classifier, found, text, note, ratio, filled=filled)
+
+
+def _without_test(ratio: Relative | None, gate: str) -> str:
+    """Why a treatment has no verdict whatever its p is, or ""."""
+    if ratio is None:
+        return NO_CONTROL
+    return TOO_POOR if gate else ratio.refused
+
+
+def _judged(case: ModelVerdict, p_holm: float, cases: int, level: float) -> ModelVerdict:
+    """A treatment with its verdict; p_holm: of so many cases, in which one without a p counts."""
+    ratio = case.ratio or NOTHING
+    if math.isnan(ratio.p):
+        return case
+    if case.text:
+        return replace(case, p_holm=p_holm)
+    if p_holm > 1.0 - level:
+        why = f", of {cases} cases" if ratio.p <= 1.0 - level else ""
+        return replace(case, p_holm=p_holm, text=f"undecided: ratio 1 is not excluded{why}")
+    word = "A > control" if ratio.above < ratio.below else "A < control"
+    return replace(case, p_holm=p_holm, text=word)
+
+
+def _verdicts(
+    series: Sequence[BiasSeries], labels: Labels, settings: Evaluation
+) -> list[ModelVerdict]:
+    """Of every series; a treatment with a control that has no p counts among Holm's cases."""
+    found = []
+    for one in series:
+        of_control = labels.arm(one.scenario) in WITHOUT_GENERATION
+        control = None if of_control else _control(one, series, labels)
+        found.append(_case(one, control, labels, settings))
+    arms = [labels.arm(v.scenario) for v in found]
+    tested = [i for i, v in enumerate(found) if arms[i] == TREATMENT and v.ratio is not None]
+    p = [1.0 if math.isnan(r.p) else r.p for r in (found[i].ratio or NOTHING for i in tested)]
+    adjusted = dict(zip(tested, holm(p), strict=True))
+    for i, case in enumerate(found):
+        if i in adjusted:
+            found[i] = _judged(case, adjusted[i], len(tested), settings.level)
+        elif arms[i] != TREATMENT:
+            word = CONTROL_ARM if arms[i] in WITHOUT_GENERATION else EXPLORATORY
+            found[i] = replace(case, text=word)
+        if not labels.declared and arms[i] == TREATMENT and case.ratio is not None:
+            found[i] = replace(found[i], text=LATE)
+    return found
 
 
 def fit(series: Sequence[BiasSeries], factors: Steps, settings: Evaluation, labels: Labels) -> Fit:
     """Fit eq. 6 over all models, datasets and chains of a sweep.
 
     series: from `factors.bias_series`, all scenarios. factors: from `factors.steps`; a missing step
-    only costs the parameters. A verdict is of one scenario and classifier; d_D belongs to the
-    dataset and g_M to the model that ``labels`` name. A generator that is not converged costs its
-    scenario the verdict, not its part in the parameters: a designed q needs poor generators.
+    only costs the parameters. A verdict is of one treatment scenario and classifier against its
+    control, by Holm over all of them; the control arms have the text ``control``, other arms
+    ``exploratory``. d_D belongs to the dataset and g_M to the model that ``labels`` name. A
+    generator that is not converged costs its scenario the verdict, not its part in the parameters:
+    a designed q needs poor generators.
     """
-    verdicts = [_verdict(one, labels, settings) for one in series]
+    verdicts = _verdicts(series, labels, settings)
     apart = [_separate(one, v.filled, labels) for one, v in zip(series, verdicts, strict=True)]
     numbers = [number for number in apart if number is not None]
     numbers += parameters(series, factors, settings.level, labels)

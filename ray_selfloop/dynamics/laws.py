@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.stats import t as student
 
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.factors import BiasSeries, Steps
+from ray_selfloop.dynamics.factors import BiasSeries
+from ray_selfloop.dynamics.steps import Steps
 from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.inference.chains import effect_of_chains
 
 FEWEST = 3  # steps to fit: an affine law has two parameters and a level
 STEEPEST = 1.5  # b of the affine law
@@ -185,24 +186,16 @@ def _factors(series: BiasSeries, factors: Steps) -> tuple[Floats, Floats]:
     return x, u
 
 
-def _interval(each: Floats, level: float) -> tuple[float, float, float]:
-    """Mean over chains with its t interval; NaN ends with one chain."""
-    mean, m = float(each.mean()), len(each)
-    if m < 2:
-        return mean, float("nan"), float("nan")
-    reach = float(student.ppf(0.5 + level / 2, m - 1)) * float(each.std(ddof=1)) / m**0.5
-    return mean, mean - reach, mean + reach
-
-
 def _judged(
     series: BiasSeries, law: str, fitted: _Fitted, errors: Mapping[str, Floats], level: float
 ) -> Law:
     """errors: law -> mean squared error of every chain, ``(m,)``."""
-    value, low, high = np.sqrt(np.maximum(_interval(errors[law], level), 0.0)).tolist()
+    mean = effect_of_chains(errors[law], level)
+    value, low, high = np.sqrt(np.maximum([mean.value, mean.low, mean.high], 0.0)).tolist()
     better = None
     if law != "persistence":
-        _, least, most = _interval(errors[law] - errors["persistence"], level)
-        better = True if most < 0 else (False if least > 0 else None)
+        change = effect_of_chains(errors[law] - errors["persistence"], level)
+        better = True if change.high < 0 else (False if change.low > 0 else None)
     notes = [fitted.note] if fitted.note else []
     if len(series.chains) == 1 and not np.isnan(value):
         notes.append("one chain: no interval")

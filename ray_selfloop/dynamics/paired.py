@@ -1,7 +1,9 @@
 """Readings of the arms of one group, trial by trial, from the same image draws in every arm.
 
-Decides which trials are compared (none that collapsed in either arm) and which readings of the
-fairness metrics are at hand. Knows no claim.
+Decides which trials are compared and which readings are at hand. Accuracy is by intention to treat:
+collapsed trials stay in it, because what the loop did to a user includes the collapse. Fairness is
+of the trials that collapsed in neither arm, and who reads it is told how many are missing. Knows no
+claim.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +14,13 @@ import numpy as np
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.choices import LOG_ODDS_RANKS
 from ray_selfloop.dynamics.contrasts import (
+    SCATTER,
     Contrast,
     Mask,
     Trial,
     applied,
+    run_weights,
+    scattered,
     usable_in_all,
     weights,
 )
@@ -28,10 +33,9 @@ from ray_selfloop.evaluation.readings import (
     cross_fitted,
     di_classes,
     rate_readings,
-    subgroup_readings,
 )
 from ray_selfloop.evaluation.reliance import reliance_readings
-from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
+from ray_selfloop.evaluation.tallies import Tally, resampled
 
 PAIR = TREATMENT, CONTROL = "treatment", "no_synthetic"
 RANKED_METRICS = ("ranked_accuracy", "ranked_cross_fitted", LOG_ODDS_RANKS)
@@ -43,9 +47,11 @@ Quality = Mapping[str, Mapping[tuple[str, int, int], float]]
 class Arm:
     """One scenario with its trials. group: scenarios that differ in the arm alone share it.
 
-    initialization: "" where the dataset has none. quality: a generator's metric -> (chain's
-    classifier or "", loop seed, generation) -> value before the filter. not_converged: why its
-    generator is too poor for a verdict on bias; "" where it is not.
+    classifiers, generations: as the settings have them, whatever was published of them. subgroups:
+    G, 0 where the dataset has none. initialization: "" where the dataset has none. test: None
+    before there are data. quality: a generator's metric -> (chain's classifier or "", loop seed,
+    generation) -> value before the filter. not_converged: why its generator is too poor for a
+    verdict on bias; "" where it is not.
     """
 
     scenario: str
@@ -54,14 +60,22 @@ class Arm:
     dataset: str
     initialization: str
     pretrained: bool
-    outcomes: Sequence[Outcome]
-    test: TestSet
+    classifiers: tuple[str, ...]
+    generations: int
+    subgroups: int
+    pooled: bool
+    outcomes: Sequence[Outcome] = ()
+    test: TestSet | None = None
     quality: Quality = field(default_factory=dict)
     not_converged: str = ""
+    regime: str = "stack"
 
 
-def same_images(a: TestSet, b: TestSet) -> bool:
-    """Whether two test sets have the same rows, so that trials can be paired by image."""
+def same_images(a: TestSet | None, b: TestSet | None) -> bool:
+    """Whether two test sets have the same rows, so that trials can be paired by image; before there
+    are data they are taken to have."""
+    if a is None or b is None:
+        return True
     columns = ("labels", "subgroups", "units")
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in columns)
 
@@ -70,27 +84,50 @@ def same_images(a: TestSet, b: TestSet) -> bool:
 class Measured:
     """One classifier in the arms of one group; T trials.
 
-    values: ``(1 + R, T)`` by key, draw 0 observed. null: ``(P, T)``, subgroups permuted; NaN in
-    the trials of arms other than treatment and control. sound: ``(T,)``, not collapsed. last: N.
+    values: ``(1 + R, T)`` by key, draw 0 observed. sound: ``(T,)``, not collapsed. undefined:
+    ``(T, C)``, classes whose DI is not defined in a trial. last: N.
     """
 
     trials: tuple[Trial, ...]
     sound: Mask
     values: Mapping[Key, Floats]
-    null: Mapping[Key, Floats]
+    undefined: Mask
     last: int
 
     def contrast(
-        self, key: Key, estimand: str, arms: tuple[str, str], common: Sequence[str] = ()
+        self, key: Key, estimand: str, arms: Sequence[str], common: Sequence[str] = ()
     ) -> Contrast:
-        """``arms[0]`` minus ``arms[1]``; with ``common`` only where all those arms are usable."""
-        values = self.values[key]
-        usable = self.sound & ~np.isnan(values[0])
+        """``arms[0]``, minus ``arms[1]`` if given; with ``common`` only where all those arms are
+        usable."""
+        usable = self.usable(key)
         if common:
             usable &= usable_in_all(self.trials, usable, common)
+        values = self.values[key]
+        if estimand == SCATTER:
+            return scattered(self.trials, usable, arms, self.last, values)
         by_chain = weights(self.trials, usable, arms, self.last, estimand)
-        null = applied(by_chain, self.null[key]) if key in self.null else None
-        return Contrast(tuple(by_chain), applied(by_chain, values), null)
+        return Contrast(tuple(by_chain), applied(by_chain, values))
+
+    def by_run(self, key: Key, estimand: str, arms: Sequence[str]) -> dict[tuple[int, int], float]:
+        """The observed estimand of each run, (chain, classifier seed) -> value."""
+        found = run_weights(self.trials, self.usable(key), arms, self.last, estimand)
+        observed = np.nan_to_num(self.values[key][0])
+        return {run: float(w @ observed) for run, w in found.items()}
+
+    def usable(self, key: Key) -> Mask:
+        """The trials that enter a contrast of a reading: of accuracy all, else the sound ones."""
+        known: Mask = ~np.isnan(self.values[key][0])
+        return known if key[0] == "accuracy" else known & self.sound
+
+    def lost(self, arm: str) -> tuple[int, int]:
+        """(collapsed trials after generation 0, all trials after generation 0) of an arm."""
+        later = [i for i, t in enumerate(self.trials) if t.arm == arm and t.generation > 0]
+        return int((~self.sound[later]).sum()), len(later)
+
+    def di_undefined(self, arm: str) -> frozenset[int]:
+        """The classes whose DI is not defined in some sound trial of an arm."""
+        rows = [i for i, t in enumerate(self.trials) if t.arm == arm and self.sound[i]]
+        return frozenset(np.flatnonzero(self.undefined[rows].any(axis=0)).tolist())
 
 
 def _without_last(tally: Tally, plan: Plan) -> Iterator[tuple[Key, Floats]]:
@@ -109,22 +146,20 @@ def _without_last(tally: Tally, plan: Plan) -> Iterator[tuple[Key, Floats]]:
     yield ("di_per_class_without_last", ""), fairness.ratio(di, classes)
 
 
-def _read(tally: Tally, plan: Plan, observed: bool) -> dict[Key, Floats]:
-    """Readings over all classes by key; of permuted subgroups those that permuting changes."""
+def _read(tally: Tally, plan: Plan) -> dict[Key, Floats]:
+    """Readings over all classes by key."""
     if plan.test.groups < 2:
         accuracy = (r for r in rate_readings(tally, plan) if r.metric == "accuracy")
-        return {(r.metric, ""): r.values for r in accuracy} if observed else {}
-    found = all_readings(tally, plan) if observed else subgroup_readings(tally, plan, False)
+        return {(r.metric, ""): r.values for r in accuracy}
     read = {
         (r.metric, r.subgroup): np.ascontiguousarray(r.values)
-        for r in found
+        for r in all_readings(tally, plan)
         if not r.cls and not r.metric.startswith("tpr")
     }
-    if observed:
-        logits = cross_fitted(tally, plan, fairness.log_odds)
-        ranks = (np.ascontiguousarray(logits[..., k]) for k in range(plan.test.groups))
-        read |= {(LOG_ODDS_RANKS, f"rank {k + 1}"): values for k, values in enumerate(ranks)}
-    for metric in RANKED_METRICS if observed else RANKED_METRICS[:2]:
+    logits = cross_fitted(tally, plan, fairness.log_odds)
+    ranks = (np.ascontiguousarray(logits[..., k]) for k in range(plan.test.groups))
+    read |= {(LOG_ODDS_RANKS, f"rank {k + 1}"): values for k, values in enumerate(ranks)}
+    for metric in RANKED_METRICS:
         best, worst = read[metric, f"rank {plan.test.groups}"], read[metric, "rank 1"]
         read[metric, RANK_GAP], read[metric, RANK_MEAN] = best - worst, 0.5 * (best + worst)
     if plan.test.groups > 2:
@@ -145,15 +180,18 @@ def _chosen(classifier: str, arms: Mapping[str, Arm], last: int) -> Iterator[tup
                 yield name, outcome
 
 
-def _di_classes(correct: Mask, outcomes: list[Outcome], test: TestSet, seed: int) -> Mask:
-    """Classes whose DI is defined in every sound trial of a run, in all arms: ``(T, C)``."""
+def _di(correct: Mask, outcomes: list[Outcome], test: TestSet, seed: int) -> tuple[Mask, Mask]:
+    """Two masks ``(T, C)``: classes whose DI is defined in every sound trial of a run, in all arms;
+    and those whose DI is not defined in the trial itself."""
     tally = resampled(correct, test, 0, seed)
     pairs = sorted({(o.loop_seed, o.seed) for o in outcomes})
     runs = [
         -1 - t if o.collapsed else pairs.index((o.loop_seed, o.seed))
         for t, o in enumerate(outcomes)
     ]
-    return di_classes(tally.hits[0], tally.support, np.array(runs))
+    common = di_classes(tally.hits[0], tally.support, np.array(runs))
+    own = fairness.di(fairness.ratio(tally.hits[0], tally.support), ordered=False)
+    return common, np.isnan(own)
 
 
 def _bases(trials: Sequence[Trial], sound: Mask) -> Ids:
@@ -176,12 +214,12 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
     outcomes = [outcome for _, outcome in chosen]
     trials = tuple(Trial(arm, o.loop_seed, o.seed, o.generation) for arm, o in chosen)
     test = arms[TREATMENT].test
+    assert test is not None, "outcomes have a test set"
     test = test if test.groups else without_subgroups(test)
     correct: Mask = np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
-    classes = _di_classes(correct, outcomes, test, settings.seed)
+    classes, undefined = _di(correct, outcomes, test, settings.seed)
     sound: Mask = np.array([not o.collapsed for o in outcomes])
     values: list[_ArmReadings] = []
-    null: list[_ArmReadings] = []
     for arm in dict.fromkeys(trial.arm for trial in trials):
         rows = np.flatnonzero([trial.arm == arm for trial in trials])
         bases = _bases([trials[t] for t in rows], sound[rows])
@@ -189,17 +227,9 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
         tally = resampled(correct[rows], test, settings.resamples, settings.seed)
         reliance = reliance_readings([outcomes[t] for t in rows], plan, settings)
         removed = {(r.metric, ""): r.values for r in reliance}
-        values.append((rows, _read(tally, plan, observed=True) | removed))
-        if arm in PAIR:
-            tally = permuted(correct[rows], test, settings.permutations, settings.seed)
-            null.append((rows, _read(tally, plan, observed=False)))
-    return Measured(
-        trials,
-        sound,
-        _joined(values, (1 + settings.resamples, len(trials))),
-        _joined(null, (settings.permutations, len(trials))),
-        last,
-    )
+        values.append((rows, _read(tally, plan) | removed))
+    joined = _joined(values, (1 + settings.resamples, len(trials)))
+    return Measured(trials, sound, joined, undefined, last)
 
 
 _ArmReadings = tuple[Ids, Mapping[Key, Floats]]  # the arm's rows among the trials, its readings

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from ray_selfloop.evaluation.outcomes import Floats
 
@@ -218,32 +217,6 @@ def gap_variance_pooled_crossed(
     noise = np.where(units > 0, _crossed_noise(hits, support, spread), 0.0)
     raw = _rate_variance(ratio(hits.sum(axis=-2), support.sum(axis=-2)))
     return raw - ((units / units.sum()) ** 2 * noise).sum(axis=-1), raw
-
-
-def level_moved(hits: Floats, start: Floats, support: Floats) -> Floats:
-    """Rates of ``start`` moved to the class accuracies of ``hits``; all ``(..., C, G)``.
-
-    The add-half logits of every subgroup of a class move by one shift such that the class accuracy
-    ``sum_g n_g p_g / sum_g n_g`` (add-half) is that of ``hits``: what the gaps would be if only the
-    level had changed.
-    """
-    known = support > 0
-    n = np.where(known, support, 0.0)
-    weight = ratio(n, n.sum(axis=-1, keepdims=True))
-    smooth = np.where(known, (hits + 0.5) / (support + 1.0), 0.0)
-    target = (weight * smooth).sum(axis=-1, keepdims=True)
-    origin = logit((start + 0.5) / (support + 1.0))
-    low = logit(target) - np.where(known, origin, -np.inf).max(axis=-1, keepdims=True)
-    high = logit(target) - np.where(known, origin, np.inf).min(axis=-1, keepdims=True)
-    shift = 0.5 * (low + high)
-    for _ in range(12):  # Newton on a monotone function, kept inside the bracket
-        p = expit(origin + shift)
-        slope = np.maximum(_fold(np.add, weight * p * (1.0 - p)), 1e-12)[..., None]
-        error = _fold(np.add, weight * p)[..., None] - target
-        low, high = np.where(error < 0, shift, low), np.where(error > 0, shift, high)
-        step = shift - error / slope
-        shift = np.where((step < low) | (step > high), 0.5 * (low + high), step)
-    return np.where(known, expit(origin + shift), np.nan)
 
 
 def share_levels(shares: Floats) -> list[NDArray[np.bool_]] | None:

@@ -3,12 +3,10 @@
 Pure functions of labels, subgroups and features. Knows nothing of tables or of who judged.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import binom
 
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.frechet import (
@@ -19,19 +17,9 @@ from ray_selfloop.evaluation.frechet import (
     precision_and_coverage,
 )
 from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.variation import Sampler, Unbalance, total_variation, unbalance
 
 MEMORISED_QUANTILE = 0.01  # of the held-out images' distances to their nearest training image
-
-
-def wilson(hits: int, total: int, level: float) -> tuple[float, float, float]:
-    """A share with its Wilson score interval; all NaN without rows."""
-    if not total:
-        return float("nan"), float("nan"), float("nan")
-    z, p = float(ndtri(0.5 + level / 2)), hits / total
-    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
-    reach = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
-    low, high = float(centre - reach), float(centre + reach)
-    return p, low if hits else 0.0, high if hits < total else 1.0
 
 
 def share_counts(labels: Ids, subgroups: Ids, classes: int, groups: int) -> Floats:
@@ -41,63 +29,87 @@ def share_counts(labels: Ids, subgroups: Ids, classes: int, groups: int) -> Floa
     return counts.reshape(classes, groups + 1).astype(np.float64)
 
 
-def total_variation(counts: Floats, shares: Floats) -> Floats:
-    """``1/2 sum_g |k_g / n - p_g|`` per class, 0..1; ``(..., C, G + 1)`` and ``(C, G + 1)``.
-
-    NaN for a class without images. 'None clear' has share 0 in the original data.
-    """
-    measured = fairness.ratio(counts, counts.sum(axis=-1, keepdims=True))
-    return 0.5 * np.abs(measured - shares).sum(axis=-1)
-
-
-def sampling_floor(counts: Ids, shares: Floats) -> Floats:
-    """Expected total variation of a perfect multinomial sample, exact; ``(C,)``.
-
-    counts ``(C,)``: images per class. With K binomial(n, p) the mean absolute deviation is
-    ``E|K - np| = 2 v (1 - p) P(K = v)``, ``v = floor(np) + 1`` (De Moivre), so that the floor is
-    ``sum_g v (1 - p) P(K_g = v) / n``. NaN for a class without images.
-    """
-    n = counts[:, None].astype(np.float64)
-    v = np.floor(n * shares) + 1.0
-    deviation = v * (1.0 - shares) * binom.pmf(v, n, shares)
-    return fairness.ratio(deviation.sum(axis=-1), counts.astype(np.float64))
-
-
 @dataclass(frozen=True)
 class ShareChange:
-    """Unbalanced generation, observed (draw 0) and resampled; ``(1 + R, C)``.
+    """Unbalanced generation among readable images; draw 0 observed, the others resampled.
 
-    variation: total variation. floor: ``(C,)``, its expectation for a perfect generator.
-    null: ``(R, C)``, total variation of perfect samples. signed: change of the majority's share,
-    NaN for a class whose original data have no majority.
+    u: bias-corrected total variation. variation: plain, ``(1 + R, C)``. null: ``(R, C)``, of
+    perfect samples; None where shares are designed. signed: ``(1 + R, C)``, change of the
+    majority's share, NaN for a class whose original data have no majority. NaN for a class without
+    readable images.
     """
 
+    u: Unbalance
     variation: Floats
-    floor: Floats
-    null: Floats
+    null: Floats | None
     signed: Floats
 
 
-def share_change(
-    counts: Floats, shares: Floats, resamples: int, rng: np.random.Generator
-) -> ShareChange:
-    """counts ``(C, G + 1)`` of generated images; shares ``(C, G)`` of the original, rows sum to 1.
-
-    Draws are multinomial with each class's observed shares, the null's with the original ones.
-    """
-    shares = np.concatenate([shares, np.zeros((len(shares), 1))], axis=1)
+def sampler(counts: Floats, rng: np.random.Generator) -> Sampler:
+    """Multinomial samples of as many images as ``counts (C, G)`` has in each class, 1 or more."""
     n = counts.sum(axis=1).astype(np.int64)
-    measured = fairness.ratio(counts, n[:, None].astype(np.float64))
-    safe = np.where(np.isnan(measured), shares, measured)
-    draws = np.stack([rng.multinomial(m, p, size=resamples) for m, p in zip(n, safe, strict=True)])
-    null = np.stack([rng.multinomial(m, p, size=resamples) for m, p in zip(n, shares, strict=True)])
-    every = np.concatenate([counts[None], np.swapaxes(draws, 0, 1)])
-    drawn = fairness.ratio(every, every.sum(axis=-1, keepdims=True))
+
+    def draw(shares: Floats, samples: int) -> Floats:
+        return np.asarray(rng.multinomial(n, shares, size=(samples, len(n))) / n[:, None])
+
+    return draw
+
+
+def sampling_noise(counts: Floats) -> Floats:
+    """Expected squared deviation that sampling gives, ``(1 - sum_g p_g^2) / (n - 1)``, ``(C,)``.
+
+    Unbiased: p are the shares found. counts ``(C, G)``.
+    """
+    n = counts.sum(axis=1, keepdims=True)
+    spread = 1.0 - (fairness.ratio(counts, n) ** 2).sum(axis=1)
+    return np.asarray(spread / np.maximum(n[:, 0] - 1.0, 1.0))
+
+
+def share_change(
+    counts: Floats, shares: Floats, resamples: int, level: float, rng: np.random.Generator
+) -> ShareChange:
+    """counts ``(C, G)`` of readable generated images; shares ``(C, G)`` of the original, rows sum
+    to 1. Draws are multinomial with each class's observed shares, the null's with the original."""
+    have = counts.sum(axis=1) > 0
+    if not have.any():
+        return designed_change(counts, shares)
+    drawer, found = sampler(counts[have], rng), fairness.ratio(counts, counts.sum(1, keepdims=True))
+    u = unbalance(shares[have], found[have], sampling_noise(counts[have]), drawer, resamples, level)
+    drawn = np.concatenate([found[have][None], drawer(found[have], resamples)])
+    return share_changes(u, drawn, drawer(shares[have], resamples), shares, have)
+
+
+def share_changes(
+    u: Unbalance, drawn: Floats, null: Floats, shares: Floats, have: NDArray[np.bool_]
+) -> ShareChange:
+    """Of shares drawn ``(1 + R, H, G)`` and perfect ones ``(R, H, G)``, H the classes ``have``."""
+    every = [_all_classes(part, have) for part in (drawn, null)]
     return ShareChange(
-        variation=total_variation(every, shares),
-        floor=sampling_floor(n, shares),
-        null=total_variation(np.swapaxes(null, 0, 1), shares),
-        signed=majority_change(drawn, shares),
+        u=replace(u, classes=_all_classes(u.classes[:, None][None], have)[0, :, 0]),
+        variation=total_variation(every[0], shares),
+        null=total_variation(every[1], shares),
+        signed=majority_change(every[0], shares),
+    )
+
+
+def _all_classes(part: Floats, have: NDArray[np.bool_]) -> Floats:
+    """``(R, H, G) -> (R, C, G)``, NaN for a class that is not there."""
+    found = np.full((len(part), len(have), part.shape[-1]), np.nan)
+    found[:, have] = part
+    return found
+
+
+def designed_change(counts: Floats, shares: Floats) -> ShareChange:
+    """Of shares that are fixed by design: nothing is sampled, u is the plain total variation and
+    its interval that value. counts ``(C, G)``."""
+    found = fairness.ratio(counts, counts.sum(axis=1, keepdims=True))[None]
+    variation = total_variation(found, shares)
+    value = float(fairness.mean_defined(variation)[0])
+    return ShareChange(
+        Unbalance(variation[0], (value, value, value), np.empty(0)),
+        np.concatenate([variation, variation]),
+        None,
+        np.repeat(majority_change(found, shares), 2, axis=0),
     )
 
 

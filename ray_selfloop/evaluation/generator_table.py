@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fidelity
-from ray_selfloop.evaluation.fairness import mean_defined
+from ray_selfloop.evaluation.fairness import mean_defined, ratio
 from ray_selfloop.evaluation.frechet import (
     Moments,
     frechet_between,
@@ -26,10 +26,10 @@ from ray_selfloop.evaluation.frechet import (
     prdc,
     radii,
 )
-from ray_selfloop.evaluation.intervals import band, reverse_percentile
 from ray_selfloop.evaluation.outcomes import Floats, Ids
 from ray_selfloop.evaluation.probe_correction import probed_change
 from ray_selfloop.evaluation.rows import Rows, Where, typed
+from ray_selfloop.inference.images import band, reverse_percentile, wilson
 
 Ends = tuple[float, float, float]  # value, low, high
 
@@ -79,6 +79,7 @@ class Generated:
     subgroups: int64 ``(n,)``, 0..G-1, and G where none is clear; None without subgroups.
     confusion: float ``(C, G, G)``, how often real images of subgroup i (rows) were read as j, where
         a probe read the subgroups; None where pixels tell them.
+    designed: the subgroup shares were set (`queue.tilt`), so that no sampling stands behind them.
     """
 
     features: Mapping[str, NDArray[np.floating]]
@@ -86,6 +87,7 @@ class Generated:
     judged: Ids | None
     subgroups: Ids | None
     confusion: Floats | None = None
+    designed: bool = False
 
 
 def real_features(
@@ -194,7 +196,7 @@ def _fidelity_rows(
     parts |= {name: data.labels == c for c, name in enumerate(reference.class_names)}
     for name, mask in parts.items():
         hits, total = fidelity.agreement(data.labels, data.judged, mask)
-        rows.add("label_fidelity", fidelity.wilson(hits, total, settings.level), where, (name, ""))
+        rows.add("label_fidelity", wilson(hits, total, settings.level), where, (name, ""))
 
 
 def judge_rows(
@@ -206,7 +208,7 @@ def judge_rows(
         counts = {"": reference.judged.sum(axis=0)}
         counts |= dict(zip(reference.class_names, reference.judged, strict=True))
         for name, (hits, total) in counts.items():
-            ends = fidelity.wilson(int(hits), int(total), settings.level)
+            ends = wilson(int(hits), int(total), settings.level)
             rows.add("judge_accuracy", ends, where, (name, ""))
     return rows.frame()
 
@@ -221,7 +223,7 @@ def cas_rows(
 ) -> pd.DataFrame:
     """`cas` and `cas_relative`; counted: held-out real images classified correctly, and all."""
     rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
-    ends = fidelity.wilson(*counted, settings.level)
+    ends = wilson(*counted, settings.level)
     rows.add("cas", ends, where)
     if reference.judged is not None and reference.judged[:, 0].sum():
         hits, total = reference.judged.sum(axis=0)
@@ -237,28 +239,48 @@ def _share_rows(
     classes, groups = reference.shares.shape
     counts = fidelity.share_counts(data.labels, data.subgroups, classes, groups)
     shares = reference.shares / reference.shares.sum(axis=1, keepdims=True)
-    stream = seeding.rng(settings.seed, "shares")
-    if data.confusion is None:
-        change = fidelity.share_change(counts, shares, settings.resamples, stream)
-        found = _counted_shares(counts[:, :groups], counts.sum(axis=1), settings.level)
-    else:
-        probed = probed_change(
-            counts[:, :groups], shares, data.confusion, settings.resamples, stream
-        )
-        change, found = probed.change, _corrected_shares(probed.shares, settings.level)
+    change, found = _changes(counts, shares, data, settings)
     _variation_rows(rows, where, change, reference.class_names, settings.level)
     for c, name in enumerate(reference.class_names):
         for g, subgroup in enumerate(reference.subgroup_names):
             rows.add("subgroup_share", found[c][g], where, (name, subgroup))
     if data.confusion is None:  # a probe always names a subgroup
-        ends = fidelity.wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
+        ends = wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
         rows.add("none_clear", ends, where)
+
+
+def _changes(
+    counts: Floats, shares: Floats, data: Generated, settings: Evaluation
+) -> tuple[fidelity.ShareChange, list[list[Ends]]]:
+    """What became of the shares, and every class x subgroup's share; counts ``(C, G + 1)``.
+
+    Shares are among readable images. Those that a tilt set were set as they were read: the probe
+    is not corrected for there.
+    """
+    readable, stream = counts[:, :-1], seeding.rng(settings.seed, "shares")
+    totals = readable.sum(axis=1)
+    if data.designed:
+        exact = fidelity.designed_change(readable, shares)
+        return exact, _set_shares(readable, totals)
+    if data.confusion is None:
+        change = fidelity.share_change(readable, shares, settings.resamples, settings.level, stream)
+        return change, _counted_shares(readable, totals, settings.level)
+    probed = probed_change(
+        readable, shares, data.confusion, settings.resamples, settings.level, stream
+    )
+    return probed.change, _corrected_shares(probed.shares, settings.level)
+
+
+def _set_shares(counts: Floats, totals: Floats) -> list[list[Ends]]:
+    """Shares without sampling, their interval themselves; ``(C, G)``, ``(C,)``."""
+    found = ratio(counts, totals[:, None])
+    return [[(float(v), float(v), float(v)) for v in row] for row in found]
 
 
 def _counted_shares(counts: Floats, totals: Floats, level: float) -> list[list[Ends]]:
     """Wilson's interval of each ``counts`` ``(C, G)`` out of ``totals`` ``(C,)``."""
     return [
-        [fidelity.wilson(int(hits), int(total), level) for hits in row]
+        [wilson(int(hits), int(total), level) for hits in row]
         for row, total in zip(counts, totals, strict=True)
     ]
 
@@ -275,23 +297,24 @@ def _variation_rows(
     rows: Rows, where: Where, change: fidelity.ShareChange, names: tuple[str, ...], level: float
 ) -> None:
     """u and its like: mean over classes with intervals and floors, then the classes' values."""
-    excess, null = change.variation - change.floor, change.null - change.floor
-    # the floor has taken the bias off already: the draws shall scatter around the estimate
-    excess[1:] -= excess[1:].mean(axis=0) - excess[0]
-    measures = {
-        "u": (excess, null),
-        "u_total_variation": (change.variation, change.null),
-        "u_signed": (change.signed, None),
-    }
-    for metric, (draws, floor) in measures.items():
+    rows.add("u", change.u.mean, where)
+    _of_classes(rows, where, "u", change.u.classes, names)
+    for metric, draws in (("u_total_variation", change.variation), ("u_signed", change.signed)):
         mean = mean_defined(draws)
         low, high = reverse_percentile(mean, level)
         rows.add(metric, (float(mean[0]), float(low), float(high)), where)
-        for c, name in enumerate(names):
-            rows.add(metric, [float(draws[0, c])], where, (name, ""))
-        if floor is not None:
-            ends = tuple(float(end) for end in band(mean_defined(floor), level))
-            rows.add(f"{metric}_floor", ends, where)
+        _of_classes(rows, where, metric, draws[0], names)
+    if change.null is not None:
+        floors = {"u": change.u.null, "u_total_variation": mean_defined(change.null)}
+        for metric, null in floors.items():
+            rows.add(f"{metric}_floor", tuple(float(end) for end in band(null, level)), where)
+
+
+def _of_classes(
+    rows: Rows, where: Where, metric: str, values: Floats, names: tuple[str, ...]
+) -> None:
+    for name, value in zip(names, values, strict=True):
+        rows.add(metric, [float(value)], where, (name, ""))
 
 
 def kept_rows(
@@ -313,12 +336,12 @@ def kept_rows(
     masks = {name: drawn.labels == c for c, name in enumerate(reference.class_names)}
     everything = np.ones(len(kept), np.bool_)
     for name, inside in {"": everything, **masks}.items():
-        ends = fidelity.wilson(int((kept & inside).sum()), int(inside.sum()), settings.level)
+        ends = wilson(int((kept & inside).sum()), int(inside.sum()), settings.level)
         rows.add("kept_fraction", ends[:1], where, (name, ""))
         if drawn.subgroups is None:
             continue
         for g, subgroup in enumerate(reference.subgroup_names):
             of = inside & (drawn.subgroups == g)
-            ends = fidelity.wilson(int((kept & of).sum()), int(of.sum()), settings.level)
+            ends = wilson(int((kept & of).sum()), int(of.sum()), settings.level)
             rows.add("kept_fraction", ends, where, (name, subgroup))
     return rows.frame()

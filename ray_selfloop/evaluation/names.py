@@ -7,7 +7,9 @@ reading: ``pooled`` (rates over all classes together) or ``per_class`` (within e
     mean over classes); without a reading: the one that applies to the dataset. ``by_share_rank``:
     subgroups of all classes pooled by the rank of their training share (rotated colours).
 change: ``change`` (since generation 0, within chain, seed and image), ``change_level`` (the part
-    that the accuracy of each class explains; of ``ablation_drop`` the part that clean accuracy
+    that the accuracy of each class explains, see `split`: every image's logit of a class moved
+    alike, on the scale of ``difficulty``; with the noise of the test images, of which there is more
+    or less at another accuracy; of ``ablation_drop`` the part that clean accuracy
     explains: the change at generation 0's relative drop) and ``change_distribution`` (the rest).
 floor: the same number with subgroup labels permuted: value = mean, low and high = band.
 
@@ -19,28 +21,40 @@ as one generation keeps, so that a filling queue moves none of them. ``samples``
 their difference.
 
 Rows with an empty ``seed`` are means over seeds, then over chains. Their interval covers chains and
-test images where there are several chains. **With one chain it covers the test images alone: it
-holds for this chain only.**
+test images where there are several chains. **With one chain it covers the test images of these
+classifiers alone: neither chains nor classifier seeds, however many of these there are.** An
+interval over test images alone is left out (low and high missing) where a cell has fewer of them
+than `Metric.least`.
+
+Means of ``accuracy`` and of its change take all trials (intention to treat); of fairness those that
+did not collapse.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
 
 READINGS = ("pooled", "per_class", "by_share_rank")
 CHANGES = ("change_level", "change_distribution", "change")
+FEWEST = 20  # test images in a cell: see `Metric.least`
 GAP = "best minus worst"  # subgroup of the last rank less the first
 
 
 @dataclass(frozen=True)
 class Metric:
-    """unit: of the value; ideal: best value, None where none is better; range: closed bounds."""
+    """unit: of the value; ideal: best value, None where none is better; range: closed bounds.
+
+    least: fewest test images in the smallest cell behind the number (of a subgroup and class; of a
+    subgroup where pooled) at which an interval over test images alone, of one trial or one chain,
+    covers what it says (benchmarks/interval_coverage.py); with fewer it is left out.
+    """
 
     unit: str
     ideal: float | None
     range: tuple[float, float]
     definition: str
+    least: int = 0
 
 
 def _rate(ideal: float | None, definition: str) -> Metric:
@@ -48,7 +62,11 @@ def _rate(ideal: float | None, definition: str) -> Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": _rate(1.0, "share of test rows classified correctly (eq. 1)"),
+    "accuracy": _rate(
+        1.0,
+        "share of test rows classified correctly (eq. 1); means are over all trials, collapsed or "
+        "not; with one chain the interval covers the test images of these classifiers alone",
+    ),
     "accuracy_reweighted": _rate(
         1.0, "sum over classes of class share x sum over subgroups of training share x TPR"
     ),
@@ -58,7 +76,11 @@ METRICS: dict[str, Metric] = {
         "fraction", 1.0, (-1.0, 1.0), "1 - mean over subgroup pairs of |TPR_i - TPR_j| (eq. 2)"
     ),
     "di": Metric(
-        "ratio", 1.0, (-inf, 1.0), "1 - mean over ordered pairs of |TPR_i / TPR_j - 1| (eq. 3)"
+        "ratio",
+        1.0,
+        (-inf, 1.0),
+        "1 - mean over ordered pairs of |TPR_i / TPR_j - 1| (eq. 3)",
+        least=FEWEST,
     ),
     "di_min_max": Metric("ratio", 1.0, (0.0, 1.0), "smallest over largest subgroup TPR"),
     "di_undefined": Metric(
@@ -77,9 +99,10 @@ METRICS: dict[str, Metric] = {
         "fraction per generation",
         None,
         (-1.0, 1.0),
-        "least-squares slope of ranked_cross_fitted over generations, within chain and seed",
+        "least-squares slope of ranked_cross_fitted over generations, within chain and seed; a run "
+        "that lacks a generation (collapsed there) is left out",
     ),
-    "worst_subgroup": _rate(1.0, "smallest subgroup TPR"),
+    "worst_subgroup": replace(_rate(1.0, "smallest subgroup TPR"), least=FEWEST),
     "log_odds_gap": Metric(
         "logit", 0.0, (0.0, inf), "largest minus smallest subgroup log((s + 1/2)/(n - s + 1/2))"
     ),
@@ -87,7 +110,11 @@ METRICS: dict[str, Metric] = {
         "logit", 0.0, (0.0, inf), "mean over subgroup pairs of the difference of those log odds"
     ),
     "gap_variance": Metric(
-        "fraction^2", 0.0, (-1.0, 1.0), "unbiased estimate of gap_rms squared; may be negative"
+        "fraction^2",
+        0.0,
+        (-1.0, 1.0),
+        "unbiased estimate of gap_rms squared; may be negative",
+        least=FEWEST,
     ),
     "gap_rms": Metric(
         "fraction",
@@ -95,6 +122,7 @@ METRICS: dict[str, Metric] = {
         (0.0, 1.0),
         "standard deviation of the true subgroup TPR within a class, "
         "by variance components; root of the mean variance",
+        least=FEWEST,
     ),
     "ablation_accuracy": _rate(
         None, "accuracy with the object taken out of the test images, over those where it can be"
@@ -126,7 +154,23 @@ METRICS: dict[str, Metric] = {
     "flips_gained": _rate(None, "share of test rows wrong at generation 0 and correct now"),
     "mcnemar_p": Metric("probability", None, (0.0, 1.0), "exact McNemar test of lost = gained"),
     "collapsed": _rate(0.0, "1 where the classifier is at chance; in means: share collapsed"),
-    "trials": Metric("trials", None, (0.0, inf), "trials behind a mean (not collapsed)"),
+    "trials": Metric(
+        "trials", None, (0.0, inf), "trials behind a mean of fairness (not collapsed)"
+    ),
+    "trials_accuracy": Metric(
+        "trials", None, (0.0, inf), "trials behind a mean of accuracy (collapsed or not)"
+    ),
+    "chains": Metric(
+        "chains", None, (0.0, inf), "chains with a trial behind a mean of fairness (not collapsed)"
+    ),
+    "difficulty": Metric(
+        "logit",
+        None,
+        (0.0, inf),
+        "standard deviation of the test images' own logits, from generation 0: the scale on which "
+        "the level part of a change is taken; missing where nothing shows it (one trial, each "
+        "image shown once), and then 0 is used",
+    ),
     "samples": Metric("images", None, (0.0, inf), "generated images behind a generator metric"),
     "fid": Metric(
         "distance", 0.0, (0.0, inf), "Frechet distance on Inception-V3, published weights (eq. 1)"
@@ -165,20 +209,26 @@ METRICS: dict[str, Metric] = {
         "ratio", 1.0, (0.0, inf), "median distance to the nearest training image, over held-out's"
     ),
     "subgroup_share": _rate(None, "share of a subgroup within a class of generated images"),
-    "none_clear": _rate(0.0, "share of generated images with no clear subgroup"),
+    "none_clear": _rate(
+        0.0, "share of generated images with no clear subgroup; they are left out of all shares"
+    ),
     "u": Metric(
         "total variation",
         0.0,
         (-1.0, 1.0),
-        "mean over classes of TV(generated, original "
-        "within-class subgroup shares) minus its expectation for a perfect generator",
+        "mean over classes of the total variation (TV) between within-class subgroup shares of "
+        "readable generated images and of the original data, less what sampling adds to it at the "
+        "true TV; 0 on average for a perfect generator, and negative as often as positive. Shares "
+        "that are set by design (queue.tilt) have no sampling: plain TV, no interval",
     ),
-    "u_total_variation": _rate(0.0, "the same without subtracting the sampling floor"),
+    "u_total_variation": _rate(0.0, "TV as it is counted, sampling included"),
     "u_signed": Metric(
         "fraction", 0.0, (-1.0, 1.0), "change of the majority subgroup's share, mean over classes"
     ),
     "q": _rate(
-        1.0, "F1 of precision and coverage, each relative to held-out real images, cut at 1"
+        1.0,
+        "F1 of precision and coverage, each relative to held-out real images, cut at 1; a perfect "
+        "generator reads .97 +- .03, so that 1 - q of .03 is noise",
     ),
     "kept_fraction": _rate(None, "share of generated images that the filter kept"),
     "A": Metric(
@@ -187,6 +237,9 @@ METRICS: dict[str, Metric] = {
         (0.0, inf),
         "bias amplification of eq. 6: B(t+1)/B(t) at generation t; "
         "without generation its geometric mean",
+    ),
+    "A_ratio": Metric(
+        "ratio", None, (0.0, inf), "A over that of the arm no_synthetic, by chain; 1: no difference"
     ),
     "A_filled": Metric(
         "ratio", None, (0.0, inf), "A over the steps whose queue is filled: the dose stays the same"
@@ -211,5 +264,6 @@ def describe(key: str) -> Metric:
     metric = METRICS[base(key)]
     if any(f"_{change}" in key for change in CHANGES):
         low, high = metric.range
-        return Metric(metric.unit, None, (low - high, high - low), f"change: {metric.definition}")
+        spread = (low - high, high - low)
+        return replace(metric, ideal=None, range=spread, definition=f"change: {metric.definition}")
     return metric

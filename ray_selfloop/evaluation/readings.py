@@ -5,16 +5,20 @@ or rows: a reading is an array over draws and trials, reduced elsewhere.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.evaluation import fairness
+from ray_selfloop.evaluation import difficulty, fairness, noise, split
 from ray_selfloop.evaluation.outcomes import Floats, Ids, TestSet
 from ray_selfloop.evaluation.tallies import Tally
 
 Mask = NDArray[np.bool_]
+
+
+LEAST_RESPONSE = 0.5  # nearer to no true gap at all the floor is the thing to look at
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Reading:
     changes: has a change since generation 0. floored: means something under permuted subgroups.
     root: the table also gets ``gap_rms``, the root of the (averaged) value.
     rows: of a rate: the independent test rows behind it; else 0.
+    response: ``(T,)``, of a gap: by how much it grows with the true one; None: by as much.
     """
 
     metric: str
@@ -34,6 +39,21 @@ class Reading:
     floored: bool = True
     root: bool = False
     rows: float = 0.0
+    response: Floats | None = None
+
+    @property
+    def corrected(self) -> Floats:
+        """``(B, T)``: draws that scatter as the value less its bias does.
+
+        Bias is the larger the smaller the true gap is taken for: a value that noise has raised is
+        corrected by too little, and the error of what comes out is the value's over `response`.
+        """
+        if self.response is None or len(self.values) == 1:
+            return self.values
+        mean = self.values[1:].mean(axis=0)  # NaN where a draw is: then nothing is stretched
+        apart = (self.values[1:] - mean) / np.maximum(self.response, LEAST_RESPONSE)
+        drawn = np.where(np.isnan(mean), self.values[1:], mean + apart)
+        return np.concatenate([self.values[:1], drawn])
 
 
 @dataclass(frozen=True)
@@ -43,12 +63,23 @@ class Plan:
     base: ``(T,)``, the trial of generation 0 with the same chain and seed, or -1.
     di_classes: ``(T, C)``, the classes over which DI is averaged: those where it is defined in
         every generation of the chain and seed, so that generations are comparable.
+    pool: ``(T,)``, trials with the same number have gaps of one size as far as is known (one
+        generation's); left out: each trial alone, and those of generation 0 together.
     """
 
     test: TestSet
     ordered: bool
     base: Ids
     di_classes: Mask
+    pool: Ids = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def pools(self) -> Ids:
+        """``(T,)``."""
+        if len(self.pool):
+            return self.pool
+        alone = np.arange(len(self.base))
+        return np.where(self.base == alone, -1, alone)
 
 
 def di_classes(hits: Floats, support: Floats, runs: Ids) -> Mask:
@@ -78,52 +109,14 @@ def _over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
     return fairness.ratio(total, plan.di_classes.sum(axis=-1).astype(np.float64))
 
 
-def _shrinkage(tally: Tally, rates: Floats) -> Floats:
-    """``(T, C, G)``: how far the observed rates stand out from their class by noise alone.
-
-    ``(1 - s) (p_cg - mean_g p_cg)`` with ``s^2`` the share of the variance of the rates, mean over
-    classes, that is no sampling noise (0..1).
-    """
-    (true, _), (raw, _) = _variances(replace(tally, hits=tally.hits[:1], spread=_first(tally)))
-    signal = np.sqrt(np.clip(np.nan_to_num(fairness.ratio(true[0], raw[0])), 0.0, 1.0))
-    apart = rates[0] - fairness.mean_defined(rates[0])[..., None]
-    return (1.0 - signal)[:, None, None] * apart
-
-
-def _first(tally: Tally) -> Floats | None:
-    return None if tally.spread is None else tally.spread[:1]
-
-
-def _without_noise_twice(metric: str, values: Floats, rates: Floats, noise: Floats, plan: Plan
-                         ) -> Floats:  # fmt: skip
-    """Bootstrap draws of a gap's mean over classes, around rates that scatter as the true ones do.
-
-    A resample of observed rates adds noise to rates that hold it already. Drawn around rates from
-    which the noise's share is taken (`_shrinkage`), errors are those of the estimate itself.
-    Nominal 95 % intervals of `md_per_class` at CIFAR's test counts, true 0.06 / 0.20 / 0.40:
-    cover 93 / 95 / 89 %, a plain bootstrap 54 / 95 / 89 %. At a true gap of 0 they cover 61 (0) %:
-    that is what the floor is for.
-    """
-    gap = {"md": fairness.md, "meo": lambda r: fairness.meo(r, plan.ordered)}.get(metric)
-    if gap is None or len(values) == 1:
-        return values
-    centre = fairness.mean_defined(gap(rates[0] - noise))
-    drawn = fairness.mean_defined(gap(rates[1:] - noise))
-    return np.concatenate([values[:1], values[:1] + drawn - centre])
-
-
-def _gaps(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
+def _gaps(tally: Tally, plan: Plan) -> Iterator[Reading]:
     test = plan.test
     rates, logits = (
         fairness.ratio(tally.hits, tally.support),
         fairness.log_odds(tally.hits, tally.support),
     )
-    noise = _shrinkage(tally, rates) if bootstrap else None
     for metric, values in _scalars(rates, logits, plan.ordered):
-        mean = _over_classes(metric, values, plan)
-        if noise is not None:
-            mean = _without_noise_twice(metric, mean, rates, noise, plan)
-        yield Reading(f"{metric}_per_class", mean)
+        yield Reading(f"{metric}_per_class", _over_classes(metric, values, plan))
         for label, name in enumerate(test.class_names):
             yield Reading(metric, values[..., label], cls=name, changes=False)
     hits, support = tally.hits.sum(axis=-2), tally.support.sum(axis=-2)
@@ -172,9 +165,13 @@ def cross_fitted(tally: Tally, plan: Plan, scale: Callable[[Floats, Floats], Flo
 
 def _ranks(tally: Tally, plan: Plan) -> Iterator[Reading]:
     in_sample = fairness.ranked(fairness.ratio(tally.hits, tally.support))
-    crossed = cross_fitted(tally, plan, fairness.ratio)
     for k in range(plan.test.groups):
         yield Reading("ranked_accuracy", in_sample[..., k], subgroup=f"rank {k + 1}")
+
+
+def _cross_fitted(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    crossed = cross_fitted(tally, plan, fairness.ratio)
+    for k in range(plan.test.groups):
         yield Reading("ranked_cross_fitted", crossed[..., k], subgroup=f"rank {k + 1}")
 
 
@@ -206,42 +203,44 @@ def _variances(tally: Tally) -> tuple[tuple[Floats, Floats], tuple[Floats, Float
     return (corrected, pooled[0]), (raw, pooled[1])
 
 
-def _level_parts(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
-    """The change of MEO, MD and gap variance since generation 0 in two parts that add up to it."""
-    if (plan.base == np.arange(len(plan.base))).all():
-        return  # nothing is later than generation 0
-    start = tally.hits[:, plan.base]
-    n = np.where(tally.support > 0, tally.support, 0.0)
-    now = fairness.ratio(tally.hits, tally.support)
-    before = fairness.ratio(start, tally.support)
-    moved = fairness.level_moved(tally.hits, start, tally.support)
-    origin = np.where(tally.support > 0, (start + 0.5) / (tally.support + 1.0), np.nan)
+def _later(plan: Plan) -> bool:
+    """Whether any trial is later than generation 0."""
+    return bool((plan.base != np.arange(len(plan.base))).any())
+
+
+def _level_gaps(plan: Plan, support: Floats) -> Iterator[tuple[str, split.Gap]]:
+    """Metric key -> the gap of rates ``(..., C, G)`` whose change is split."""
+    n = np.where(support > 0, support, 0.0)
 
     def pool(rates: Floats) -> Floats:
         return fairness.ratio(np.where(n > 0, n * rates, 0.0).sum(axis=-2), n.sum(axis=-2))
 
-    for metric in ("meo", "md"):
-        for reading in ("pooled", "per_class"):
+    def meo(rates: Floats) -> Floats:
+        return fairness.meo(rates, plan.ordered)
 
-            def gap(rates: Floats, metric: str = metric, reading: str = reading) -> Floats:
-                r = pool(rates) if reading == "pooled" else rates
-                g = fairness.md(r) if metric == "md" else fairness.meo(r, plan.ordered)
-                return g if reading == "pooled" else fairness.mean_defined(g)
-
-            level = gap(moved) - gap(origin)
-            rest = gap(now) - gap(before) - level
-            yield from _split(f"{metric}_{reading}", level, rest, plan)
-    # B^2 itself is unbiased, its plug-in is not: the level part scales it as it scales the plug-in
-    squared = gap_variances(tally, bootstrap)[0]
-    scale = fairness.ratio(_plug_in_variance(moved), _plug_in_variance(origin))
-    level = squared[:, plan.base] * (np.nan_to_num(scale, nan=1.0) - 1.0)
-    rest = squared - squared[:, plan.base] - level
-    yield from _split("gap_variance_per_class", level, rest, plan)
+    for metric, gap in (("meo", meo), ("md", fairness.md)):
+        yield f"{metric}_pooled", lambda rates, gap=gap: gap(pool(rates))  # type: ignore[misc]
+        yield f"{metric}_per_class", lambda rates, gap=gap: fairness.mean_defined(gap(rates))  # type: ignore[misc]
 
 
-def _split(name: str, level: Floats, rest: Floats, plan: Plan) -> Iterator[Reading]:
+def _level_parts(found: dict[str, Floats], world: split.Mechanical, tally: Tally, plan: Plan
+                 ) -> Iterator[Reading]:  # fmt: skip
+    """The change of MEO, MD and gap variance since generation 0 in two parts that add up to it.
+
+    found: the readings' values ``(B, T)`` by metric key.
+    """
+    for metric, gap in _level_gaps(plan, tally.support):
+        change = found[metric] - found[metric][:, plan.base]
+        drawn, expected = world.changes(gap), world.expected(gap, metric.endswith("pooled"))
+        yield from _split(metric, change, expected + drawn - drawn[:1], plan)
+    metric = READ_VARIANCES[0]  # unbiased at generation 0, so that its multiple is
+    start = found[metric][:, plan.base]
+    yield from _split(metric, found[metric] - start, start * (world.drawn_scale - 1.0), plan)
+
+
+def _split(name: str, change: Floats, level: Floats, plan: Plan) -> Iterator[Reading]:
     """The two parts of a change; NaN for a trial without a generation 0."""
-    for part, values in (("level", level), ("distribution", rest)):
+    for part, values in (("level", level), ("distribution", change - level)):
         defined = np.where(plan.base >= 0, values, np.nan)
         yield Reading(f"{name}_change_{part}", defined, changes=False)
 
@@ -252,18 +251,88 @@ def _plug_in_variance(rates: Floats) -> Floats:
     return fairness.mean_defined(fairness.mean_defined(centred**2))
 
 
+def _plug_ins(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    """Functions of the rates alone."""
+    yield from _gaps(tally, plan)
+    yield from _ranks(tally, plan)
+    yield from _by_share_rank(tally, plan)
+
+
+def _around(seen: Iterator[Reading], drawn: Iterator[Reading]) -> Iterator[Reading]:
+    """Observed values with errors around the truth: draw r is ``v + drawn_r - drawn_0``."""
+    for one, other in zip(seen, drawn, strict=True):
+        values = np.concatenate([one.values, one.values + other.values[1:] - other.values[:1]])
+        yield replace(one, values=values)
+
+
+def _first(tally: Tally) -> Tally:
+    """The observed counts alone."""
+    spread = None if tally.spread is None else tally.spread[:1]
+    return replace(
+        tally,
+        hits=tally.hits[:1],
+        half_hits=tally.half_hits[:1],
+        half_support=tally.half_support[:1],
+        spread=spread,
+    )
+
+
+def _drawn_readings(tally: Tally, plan: Plan, shrunk: noise.Shrinkage) -> Iterator[Reading]:
+    """Readings of resamples laid around rates without the noise's share.
+
+    A resample of observed rates adds noise to rates that hold it already. Drawn around rates from
+    which the noise's share is taken, errors are those of the estimate itself, and so is the bias
+    that intervals take off.
+    """
+    truth = shrunk(fairness.ratio(tally.hits[0], tally.support))
+    first, whole = _first(tally), noise.around(tally, truth)
+    halves = noise.halves_around(tally, truth)
+    plug_ins = _around(_plug_ins(first, plan), _plug_ins(whole, plan))
+    crossed = _around(_cross_fitted(first, plan), _cross_fitted(halves, plan))
+    for reading in chain(plug_ins, crossed):
+        of_pooled = "_pooled" in reading.metric or "_by_share_rank" in reading.metric
+        response = shrunk.pooled_response if of_pooled else shrunk.response
+        yield reading if reading.rows else replace(reading, response=response)
+    (classes, pooled), _ = _variances(first)
+    _, raws = _variances(whole)
+    for name, seen, raw in zip(READ_VARIANCES, (classes, pooled), raws, strict=True):
+        values = np.concatenate([seen, seen + raw[1:] - raw[1:].mean(axis=0)])
+        yield Reading(name, values, root=True)
+
+
+READ_VARIANCES = ("gap_variance_per_class", "gap_variance_pooled")
+
+
+def _null_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
+    yield from _plug_ins(tally, plan)
+    yield from _cross_fitted(tally, plan)
+    for name, values in zip(READ_VARIANCES, gap_variances(tally, False), strict=True):
+        yield Reading(name, values, root=True)
+
+
 def subgroup_readings(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Reading]:
     """What permuting subgroups changes: these readings have a floor.
 
     bootstrap: draws are resamples of the observed rows, not permutations.
     """
-    yield from _gaps(tally, plan, bootstrap)
-    yield from _ranks(tally, plan)
-    yield from _by_share_rank(tally, plan)
-    yield from _level_parts(tally, plan, bootstrap)
-    per_class, pooled = gap_variances(tally, bootstrap)
-    yield Reading("gap_variance_per_class", per_class, root=True)
-    yield Reading("gap_variance_pooled", pooled, root=True)
+    resampled = bootstrap and len(tally.hits) > 1
+    shrunk = noise.shrinkage(tally, plan.pools) if resampled else None
+    readings = _drawn_readings(tally, plan, shrunk) if shrunk else _null_readings(tally, plan)
+    found = {}
+    for reading in readings:
+        if not reading.cls:
+            found[reading.metric] = reading.values
+        yield reading
+    if _later(plan):
+        yield from _level_parts(found, _mechanical(tally, plan, shrunk), tally, plan)
+
+
+def _mechanical(tally: Tally, plan: Plan, shrunk: noise.Shrinkage | None) -> split.Mechanical:
+    """Of resamples (shrunk given) or of permutations."""
+    sd = float(np.nan_to_num(difficulty.estimated(tally, plan.base)))
+    if shrunk is None:
+        return split.permuted_mechanical(tally, plan.base, plan.pools, sd)
+    return split.mechanical(tally, shrunk, plan.base, plan.pools, sd)
 
 
 def rate_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:

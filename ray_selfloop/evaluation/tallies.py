@@ -25,6 +25,8 @@ class Tally:
     spread: ``(B, T, C)``, sum over units of sum_g (x_ug - mean_g x_ug)^2 with x the correctness of
         unit u shown in subgroup g; None where units are not crossed with subgroups.
     units: ``(C,)`` resampling units of each class.
+    together: ``(T, T, C, G)``, observed rows that two trials both have right, whatever the draws.
+    subgroup_names: name the random streams that are not of test rows.
     """
 
     hits: Floats
@@ -33,6 +35,8 @@ class Tally:
     half_support: Floats
     spread: Floats | None
     units: Floats
+    together: Floats
+    subgroup_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -114,20 +118,38 @@ def _count(
     )
 
 
-def _spread(correct: Singles, groups: int) -> Singles:
+def _spread(correct: Singles, groups: int) -> Floats:
     """``(units, T)``: within-unit sum of squares around the unit's mean; correct ``(n, T)``."""
-    total = correct.reshape(-1, groups, correct.shape[1]).sum(axis=1)
+    total = correct.reshape(-1, groups, correct.shape[1]).sum(axis=1, dtype=np.float64)
     return total - total**2 / groups  # x^2 = x for a 0/1 value
 
 
-def _tally(test: TestSet, parts: list[tuple[Floats, Floats, Floats]], spread: Floats | None,
-           units: list[int]) -> Tally:  # fmt: skip
+def _together(correct: Singles, subgroups: Ids, groups: int) -> Floats:
+    """``(T, T, G)`` of one class; correct ``(n, T)``."""
+    members = [correct[subgroups == g] for g in range(groups)]
+    return np.stack([x.T @ x for x in members], axis=-1).astype(np.float64)
+
+
+def _tally(
+    test: TestSet,
+    parts: list[tuple[Floats, Floats, Floats]],
+    spread: Floats | None,
+    units: list[int],
+    together: list[Floats],
+) -> Tally:
     hits, halves, supports = (np.stack(column, axis=-2) for column in zip(*parts, strict=True))
     cells = test.labels * test.groups + test.subgroups
     support = np.bincount(cells, minlength=test.classes * test.groups).astype(np.float64)
     shape = (test.classes, test.groups)
     return Tally(
-        hits, support.reshape(shape), halves, supports, spread, np.asarray(units, np.float64)
+        hits=hits,
+        support=support.reshape(shape),
+        half_hits=halves,
+        half_support=supports,
+        spread=spread,
+        units=np.asarray(units, np.float64),
+        together=np.stack(together, axis=-2),
+        subgroup_names=test.subgroup_names,
     )
 
 
@@ -138,15 +160,17 @@ def resampled(correct: NDArray[np.bool_], test: TestSet, resamples: int, seed: i
     subgroup; so the support of every cell is the same in every draw.
     """
     step = test.groups if test.crossed else 1
-    parts, spreads, units = [], [], []
+    parts, spreads, units, together = [], [], [], []
     for part in _by_class(test, seed):
         x = correct[:, part.rows].T.astype(np.float32)
         weights = _resample_weights(part, step, resamples, seed)
         parts.append(_count(weights, part.subgroups[None], part, x, test.groups))
         units.append(len(part.rows) // step)
+        together.append(_together(x, part.subgroups, test.groups))
         if test.crossed:
-            spreads.append((weights[:, ::step] @ _spread(x, step)).astype(np.float64))
-    return _tally(test, parts, np.stack(spreads, axis=-1) if spreads else None, units)
+            spreads.append(weights[:, ::step].astype(np.float64) @ _spread(x, step))
+    spread = np.stack(spreads, axis=-1) if spreads else None
+    return _tally(test, parts, spread, units, together)
 
 
 def permuted(correct: NDArray[np.bool_], test: TestSet, draws: int, seed: int) -> Tally:
@@ -156,13 +180,15 @@ def permuted(correct: NDArray[np.bool_], test: TestSet, draws: int, seed: int) -
     """
     step = test.groups if test.crossed else 1
     ones = np.ones((1, 1), np.float32)
-    parts, spreads, units = [], [], []
+    parts, spreads, units, together = [], [], [], []
     for part in _by_class(test, seed):
         x = correct[:, part.rows].T.astype(np.float32)
         labels = _permuted_subgroups(part, test.crossed, draws, seed, test.groups)
         parts.append(_count(ones, labels, part, x, test.groups))
         units.append(len(part.rows) // step)
+        together.append(_together(x, part.subgroups, test.groups))
         if test.crossed:
-            total = _spread(x, step).astype(np.float64).sum(axis=0)  # a permutation leaves it
+            total = _spread(x, step).sum(axis=0)  # a permutation leaves it
             spreads.append(np.broadcast_to(total, (draws, len(total))))
-    return _tally(test, parts, np.stack(spreads, axis=-1) if spreads else None, units)
+    spread = np.stack(spreads, axis=-1) if spreads else None
+    return _tally(test, parts, spread, units, together)

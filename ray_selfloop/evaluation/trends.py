@@ -9,9 +9,13 @@ from ray_selfloop.evaluation.outcomes import Floats
 
 def slope_weights(times: Sequence[int], last: int) -> Floats | None:
     """Weights ``(n,)`` of ordinary least squares per generation, ``(t - mean t) / sum (t - mean
-    t)^2``; None with fewer than two of the generations, or than half of 0..``last``."""
+    t)^2``; None unless all of 0..``last`` are there, two or more.
+
+    A slope over a part of the generations is another quantity, with a larger error, and runs with
+    gaps are those that collapsed: such a run is left out and not given a full one's weight.
+    """
     t = np.asarray(times, np.float64)
-    if len(t) < max(2, (last + 1) / 2):
+    if last < 1 or sorted(times) != list(range(last + 1)):
         return None
     centred = t - t.mean()
     return np.asarray(centred / (centred**2).sum())

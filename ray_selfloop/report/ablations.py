@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ray_selfloop.report import cells, style
+from ray_selfloop.report import behind, cells, style
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import STYLE, Inks
 from ray_selfloop.report.view import ScenarioView
@@ -100,7 +100,9 @@ def _lines(
     for label, suffix, generation in asked:
         write = cells.signed if suffix else cells.at
         curves = (table.mean(scenario, classifier, _with(key, suffix)) for key in keys)
-        yield {"label": label, "cells": [write(curve, generation) for curve in curves]}
+        shown = [write(curve, generation) for curve in curves]
+        counted = "" if suffix else behind.cell(table, scenario, classifier, generation)
+        yield {"label": label, "cells": shown, "behind": counted}
 
 
 def _with(key: str, suffix: str) -> str:

@@ -1,24 +1,52 @@
-"""What the page answers first: one sentence made of the verdicts, and how many of each there are.
+"""What the page answers first: one sentence made of the primary statements' verdicts.
 
-Counts verdicts that were reached elsewhere; must not decide one.
+Words verdicts that were reached elsewhere; must not reach one. Says nothing that its verdict does
+not: what is undecided is no absence, and without a control there is no answer.
 """
 
-import re
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from ray_selfloop.arms import CONTROL, TREATMENT
+from ray_selfloop.dynamics.statements import HYPOTHESIS
+from ray_selfloop.inference.verdicts import (
+    ACCURACY,
+    CONTRADICTED,
+    DOWN,
+    EXPLORATORY,
+    NOT_TESTED,
+    RULED_OUT,
+    SUPPORTED,
+    UNDECIDED,
+    WORDS,
+)
+from ray_selfloop.report import numbers
 from ray_selfloop.report.groups import groups
 from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
-SUPPORTED, CONTRADICTED, BY_ACCURACY = "supported", "contradicted", "explained by accuracy"
-UNDECIDED, NOT_TESTED = "undecided", "not tested"
-VERDICTS = (SUPPORTED, CONTRADICTED, BY_ACCURACY, UNDECIDED, NOT_TESTED)
-GROWS, SHRINKS = "A > 1", "A < 1"
-MOST_REASONS, MOST_PLACES = 2, 3
-CUES = "hard-spurious-"  # ids of the claims that a picture without its object loses more
-OPPOSITE = {SUPPORTED: CONTRADICTED, CONTRADICTED: SUPPORTED}
+VERDICTS = tuple(WORDS)
+GROWS, SHRINKS = "A > control", "A < control"
+TITLES = {
+    "md": "MD", "meo": "MEO", "worst_subgroup": "worst subgroup's accuracy",
+    "ablation_drop/object_gray": "drop without the object",
+}  # fmt: skip
+KINDS = {
+    SUPPORTED: "supported", CONTRADICTED: "contradicted", RULED_OUT: "mitigates",
+    ACCURACY: "accuracy", NOT_TESTED: "untested", EXPLORATORY: "untested",
+    GROWS: "amplifies", SHRINKS: "mitigates",
+}  # fmt: skip
+LEADS: Mapping[frozenset[str], tuple[str, str]] = {
+    frozenset({SUPPORTED}): ("Yes", "amplifies"),
+    frozenset({CONTRADICTED}): ("No", "mitigates"),
+    frozenset({RULED_OUT}): ("No", "mitigates"),
+    frozenset({CONTRADICTED, RULED_OUT}): ("No", "mitigates"),
+    frozenset({ACCURACY}): ("As accuracy explains", "accuracy"),
+    frozenset({UNDECIDED}): ("Undecided", "undecided"),
+    frozenset({EXPLORATORY}): ("Exploratory", "undecided"),
+}
+"""Verdicts that occur -> first words and badge; any other mixture depends on the setting."""
 
 
 @dataclass(frozen=True)
@@ -37,55 +65,26 @@ class Answer:
 
 def verdict_kind(text: str) -> str:
     """A verdict's badge class: its first words, whatever reason follows."""
-    known = {SUPPORTED: "supported", CONTRADICTED: "contradicted", BY_ACCURACY: "accuracy"}
-    known |= {GROWS: "amplifies", SHRINKS: "mitigates", NOT_TESTED: "untested"}
-    head = text.split(":")[0].strip()
-    if "generator not converged" in text:
+    if "too poor to ask" in text:
         return "unconverged"
-    return known.get(head, "undecided")
+    return KINDS.get(text.split(":")[0].strip(), "undecided")
 
 
 def hypothesis(claims: Iterable[Claim]) -> list[Claim]:
-    """The claims that state the introduction's hypothesis: bias amplifies."""
-    return [c for c in claims if re.search("hypothesis|introduction", f"{c.family} {c.section}")]
+    """The introduction's hypothesis about each setting, primary ones first."""
+    found = [c for c in claims if c.id == HYPOTHESIS]
+    return sorted(found, key=lambda c: not c.primary)
 
 
-def without_subgroups(view: ReportView) -> frozenset[str]:
-    """Groups whose dataset has no subgroups; one that failed to load is not known to have none."""
-    mains = ((group.name, group.main) for group in groups(view.scenarios))
-    return frozenset(n for n, main in mains if main.class_names and not main.subgroup_names)
-
-
-def asked(view: ReportView) -> list[Claim]:
-    """The hypothesis' claims about groups that have subgroups: elsewhere it has no meaning."""
-    without = without_subgroups(view)
-    return [c for c in hypothesis(view.claims) if c.scenario_group not in without]
-
-
-def of_cues(view: ReportView) -> list[Claim]:
-    """The claims that reliance on spurious cues falls: bias, where there are no subgroups."""
-    without = without_subgroups(view)
-    return [c for c in view.claims if c.id.startswith(CUES) and c.scenario_group in without]
-
-
-def of_classifier(view: ReportView, group: str, classifier: str) -> list[Claim]:
-    """The hypothesis' claims about one classifier of one group, those about all included."""
-    return [
-        c
-        for c in hypothesis(view.claims)
-        if c.scenario_group == group and c.classifier in ("", classifier)
-    ]
+def of_setting(view: ReportView, group: str) -> Claim | None:
+    """The hypothesis about one setting."""
+    return next((c for c in hypothesis(view.claims) if c.scenario_group == group), None)
 
 
 def counts(claims: Iterable[Claim]) -> list[tuple[str, int]]:
     """``(verdict, how many)`` in the page's order; verdicts that no claim has are left out."""
-    found = Counter(_head(claim.verdict) for claim in claims)
+    found = Counter(claim.verdict for claim in claims)
     return [(verdict, found[verdict]) for verdict in VERDICTS if found[verdict]]
-
-
-def _head(verdict: str) -> str:
-    head = verdict.split(":")[0].strip()
-    return head if head in VERDICTS else UNDECIDED
 
 
 def of_treatment(view: ReportView) -> list[Verdict]:
@@ -96,118 +95,102 @@ def of_treatment(view: ReportView) -> list[Verdict]:
 
 def answer(view: ReportView) -> Answer:
     """'Does generated data amplify bias here?' in one sentence."""
-    claims, laws, cues = asked(view), of_treatment(view), _tested(of_cues(view))
-    tested = _tested(claims)
-    if not (tested or cues or laws):
-        return Answer("No answer yet", _untested(view, claims), "undecided")
-    # that reliance on cues falls speaks against the hypothesis
-    told = [*tested, *(replace(c, verdict=OPPOSITE.get(c.verdict, c.verdict)) for c in cues)]
-    deciding = [] if told else laws  # eq. 6 has no control in it: claims come first
-    lead, kind = _lead(told, deciding)
-    parts = [
-        *_where(view, told, deciding),
-        f"over {chains(view.scenarios)}",
-        _of_hypothesis(claims),
-        cue_sentence(view),
-        _of_laws(view, laws),
-        _open(told, laws),
-    ]
-    return Answer(lead, "; ".join(filter(None, parts)), kind)
-
-
-def _tested(claims: Iterable[Claim]) -> list[Claim]:
-    return [c for c in claims if _head(c.verdict) != NOT_TESTED]
-
-
-def _of_hypothesis(claims: Sequence[Claim]) -> str:
-    """In how many tests the hypothesis holds, or why it was not tested; "" without claims."""
-    tested = _tested(claims)
+    asked = hypothesis(view.claims)
+    tested = [c for c in asked if c.verdict != NOT_TESTED]
     if not tested:
-        why = _common(c.reason for c in claims)
-        return f"the hypothesis was not tested: {why}" if claims else ""
-    held = _heads(tested)
-    says = f"the hypothesis is supported in {held[SUPPORTED]} of {len(tested)} tests"
-    return ", ".join([says, *(f"{held[v]} {v}" for v in VERDICTS[1:3] if held[v])])
+        return _unasked(view, asked)
+    answering = [c for c in tested if c.primary] or tested
+    lead, kind = _lead({c.verdict for c in answering})
+    parts = [_said(view, claim, len(answering) > 1) for claim in answering]
+    return Answer(lead, "; ".join([*parts, *_law(view)]), kind)
 
 
-def cue_sentence(view: ReportView) -> str:
-    """The verdicts on spurious cues in one sentence; "" where no dataset is asked about them."""
-    claims = of_cues(view)
-    if not claims:
-        return ""
-    held = _heads(claims)
-    says = f"reliance on spurious cues, claimed to fall: {held[SUPPORTED]} of {len(claims)} claims "
-    told = ", ".join(["supported", *(f"{held[v]} {v}" for v in VERDICTS[1:] if held[v])])
-    lacking = [c.reason for c in claims if _head(c.verdict) == NOT_TESTED]
-    return f"{says}{told}{f' ({_common(lacking)})' if lacking else ''}"
+def _lead(verdicts: set[str]) -> tuple[str, str]:
+    """The first words; where some settings are undecided and the others agree, 'in part'."""
+    whole = LEADS.get(frozenset(verdicts))
+    if whole:
+        return whole
+    decided = LEADS.get(frozenset(verdicts - {UNDECIDED}))
+    return ("In part", decided[1]) if decided else ("It depends", "accuracy")
 
 
-def _of_laws(view: ReportView, laws: Sequence[Verdict]) -> str:
-    if not laws:
-        return ""
-    masked = {s.name for s in view.scenarios if s.dataset == "hard_imagenet"}
-    cued = all(v.scenario in masked for v in laws)
-    law = "eq. 6, with accuracy without the object as bias," if cued else "eq. 6"
-    texts = Counter(v.text for v in laws)
-    return (
-        f"{law} finds A > 1 in {texts[GROWS]} and A < 1 in {texts[SHRINKS]} of {len(laws)} "
-        f"cases (classifier in a scenario){_in_controls(view)}"
-    )
+def _unasked(view: ReportView, asked: Sequence[Claim]) -> Answer:
+    """Why there is no answer."""
+    controlled = any(s.arm == CONTROL for s in view.scenarios)
+    if asked and not controlled:
+        rest = (
+            f"no control: this sweep has no arm {CONTROL}, and without it nothing tells what "
+            f"generated data did from what longer training did (axes.loop.arm=[{TREATMENT},"
+            f"{CONTROL}] adds it)"
+        )
+        return Answer("Undecided", rest, "undecided")
+    reasons = "; ".join(dict.fromkeys(c.reason for c in asked if c.reason))
+    return Answer("No answer yet", reasons or "nothing was measured", "undecided")
 
 
-def _untested(view: ReportView, claims: Sequence[Claim]) -> str:
-    """Why there is no answer, and what the other claims say, where any of them was tested."""
-    why = _common(c.reason for c in claims)
-    others = [(n, verdict) for verdict, n in counts(view.claims) if verdict != NOT_TESTED]
-    unanswered = "the hypothesis was not tested" if claims else "no claim on bias was tested"
-    what = unanswered if others else "no claim was tested"
-    told = ", ".join(f"{n} {verdict}" for n, verdict in others)
-    cues = cue_sentence(view)
-    rest = f"{what}{f' ({why})' if why else ''} and no fit was made{f'; {cues}' if cues else ''}"
-    return f"{rest}; of the paper's other claims {told}" if others else rest
+def _said(view: ReportView, claim: Claim, named: bool) -> str:
+    """One primary statement in words: what happened to bias, with its numbers."""
+    titles = {group.name: group.title for group in groups(view.scenarios)}
+    setting = f"{titles.get(claim.scenario_group, claim.scenario_group)}: " if named else ""
+    return f"{setting}{_happened(claim)} ({', '.join(_numbers(claim))})"
 
 
-def _in_controls(view: ReportView) -> str:
-    """What eq. 6 finds in the arms `no_synthetic`: what of it is no effect of generated data."""
-    controls = {s.name for s in view.scenarios if s.arm == CONTROL}
-    found = Counter(v.text for v in view.verdicts if v.scenario in controls)
-    if not found:
-        return ""
-    return f", without generated data in {found[GROWS]} and {found[SHRINKS]} of {found.total()}"
+def _happened(claim: Claim) -> str:
+    grew, shrank = "bias grew", "bias shrank"
+    rises = (claim.value < 0) == (claim.direction == DOWN)
+    moved = grew if rises else shrank
+    margin = numbers.number(claim.margin)
+    return {
+        SUPPORTED: grew,
+        CONTRADICTED: shrank,
+        RULED_OUT: f"bias did not grow by {margin} or more",
+        ACCURACY: f"{moved}, as follows from the accuracy of each class alone",
+        UNDECIDED: f"whether bias grew is not decided: {claim.reason}",
+        EXPLORATORY: f"no verdict: {claim.reason}",
+    }[claim.verdict]
 
 
-def _where(view: ReportView, claims: Sequence[Claim], laws: Sequence[Verdict]) -> list[str]:
-    """Who amplifies where, named up to MOST_PLACES."""
-    of_group = {group.name: group.title for group in groups(view.scenarios)}
-    of_scenario = {s.name: g.title for g in groups(view.scenarios) for s in g.scenarios}
-    places = [(c.classifier or "all classifiers", of_group.get(c.scenario_group, c.scenario_group))
-              for c in claims if _head(c.verdict) == SUPPORTED]  # fmt: skip
-    places += [(v.classifier, of_scenario.get(v.scenario, v.scenario))
-               for v in laws if v.text == GROWS]  # fmt: skip
-    named = [f"{classifier} ({where})" for classifier, where in dict.fromkeys(places)]
-    more = f" and {len(named) - MOST_PLACES} more" if len(named) > MOST_PLACES else ""
-    return [f"bias grows for {', '.join(named[:MOST_PLACES])}{more}"] if named else []
+def _numbers(claim: Claim) -> Iterator[str]:
+    """The effect and what is behind it."""
+    title = TITLES.get(claim.metric, claim.metric)
+    if not math.isnan(claim.value):
+        ends = numbers.small_interval(claim.low, claim.high)
+        yield f"{title} {numbers.signed(claim.value)} {ends} against the control".replace("  ", " ")
+    few = len(claim.networks) > 1
+    if few:
+        yield f"mean over {len(claim.networks)} networks"
+    yield behind(claim)
+    if claim.verdict == UNDECIDED and not math.isnan(claim.mde):
+        yield f"a change of {numbers.number(claim.mde)} would be found in 4 of 5 repetitions"
+    if few:
+        values = [network.value for network in claim.networks]
+        ends = " to ".join(numbers.signed(v) for v in (min(values), max(values)))
+        yield f"by network {ends}"
 
 
-def _heads(claims: Iterable[Claim]) -> Counter[str]:
-    return Counter(_head(claim.verdict) for claim in claims)
+def behind(claim: Claim) -> str:
+    """``3 chains, 36 trials``, and what collapsed."""
+    chains = f"{claim.chains} chain{'s' if claim.chains != 1 else ''}"
+    lost = f", {claim.lost}" if claim.lost else ""
+    return f"{chains}, {claim.trials} trials{lost}"
 
 
-def _lead(claims: Sequence[Claim], laws: Sequence[Verdict]) -> tuple[str, str]:
-    heads, texts = _heads(claims), Counter(v.text for v in laws)
-    more, less = heads[SUPPORTED] + texts[GROWS], heads[CONTRADICTED] + texts[SHRINKS]
-    decided = more + less + heads[BY_ACCURACY]
-    if not decided:
-        return "Undecided", "undecided"
-    if more and less:
-        return "It depends", "accuracy"
-    if more:
-        whole = more == len(claims) + len(laws)
-        return ("Yes" if whole else "In part"), "amplifies"
-    if less:
-        whole = decided == len(claims) + len(laws)
-        return ("No" if whole else "No sign of it"), "mitigates"
-    return "Accuracy alone explains what changed", "accuracy"
+def _law(view: ReportView) -> list[str]:
+    """In how many cases eq. 6 finds bias to grow faster than in the control, if there is one."""
+    judged = [v for v in of_treatment(view) if not math.isnan(v.ratio)]
+    if not judged:
+        return []
+    texts = Counter(v.text for v in judged)
+    return [
+        f"eq. 6 finds A above that of the control in {texts[GROWS]} and below it in "
+        f"{texts[SHRINKS]} of {len(judged)} cases (classifier in a setting)"
+    ]
+
+
+def words(claims: Iterable[Claim]) -> list[tuple[str, str]]:
+    """The verdict words that these claims use, with their definitions."""
+    used = {claim.verdict for claim in claims}
+    return [(word, meaning) for word, meaning in WORDS.items() if word in used]
 
 
 def chains(scenarios: Sequence[ScenarioView]) -> str:
@@ -215,24 +198,3 @@ def chains(scenarios: Sequence[ScenarioView]) -> str:
     found = sorted({len(s.loop_seeds) for s in scenarios}) or [0]
     number = " to ".join(dict.fromkeys((str(found[0]), str(found[-1]))))
     return f"{number} chain{'s' if number != '1' else ''} per scenario"
-
-
-def _open(claims: Sequence[Claim], laws: Sequence[Verdict]) -> str:
-    reasons = [c.reason for c in claims if _head(c.verdict) == UNDECIDED]
-    of_laws = [v.text.partition(":")[2] for v in laws if v.text not in (GROWS, SHRINKS)]
-    reasons += [why or "A's interval holds 1 or is open" for why in of_laws]
-    if not reasons:
-        return "nothing remains undecided"
-    verb = "verdict remains" if len(reasons) == 1 else "verdicts remain"
-    return f"{len(reasons)} {verb} undecided, mostly because: {_common(reasons)}"
-
-
-def _common(reasons: Iterable[str]) -> str:
-    """The most common reasons with their counts."""
-    counted = Counter(map(_reason, reasons))
-    return ", ".join(f"{why} ({n})" for why, n in counted.most_common(MOST_REASONS))
-
-
-def _reason(text: str) -> str:
-    """A reason without its numbers, so that alike ones count as one."""
-    return re.split(r"[:;,(\[]|\s[-+]?\d+\.\d", text.strip())[0].strip() or "no reason given"

@@ -1,11 +1,13 @@
 """What a reader must know before believing a number: failures, collapses, too few chains."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from ray_selfloop.arms import CONTROL, TREATMENT
+from ray_selfloop.dynamics.noise import NOT_EXPECTED
 from ray_selfloop.report.groups import FINE_TUNED
 from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
 
@@ -32,6 +34,7 @@ def notices(view: ReportView) -> list[Notice]:
     """All of them, the worst first."""
     return [
         *_failures(view),
+        *_intervals(view),
         *_collapsed(view),
         *_generators(view),
         *_warnings(view),
@@ -39,6 +42,20 @@ def notices(view: ReportView) -> list[Notice]:
         *_few_chains(view),
         *_other_weights(view),
     ]
+
+
+def _intervals(view: ReportView) -> Iterator[Notice]:
+    """Where the arm `a_a` shows that the intervals are wrong."""
+    bad = [n for n in view.null if n.verdict == NOT_EXPECTED]
+    if bad:
+        places = tuple(f"{n.scenario_group}, {n.classifier}, {n.metric}" for n in bad)
+        yield Notice(
+            "failed",
+            "Intervals not to be believed",
+            f"in the arm a_a nothing but seeds changes, yet {len(bad)} of {len(view.null)} changes "
+            "have an interval that excludes zero",
+            places,
+        )
 
 
 def place(failure: Failure) -> str:
@@ -82,8 +99,9 @@ def _collapsed(view: ReportView) -> Iterator[Notice]:
     yield Notice(
         "warning",
         "Collapsed classifiers",
-        f"{len(flagged)} of {len(rows)} trials do no better than chance and are left out of every "
-        f"fairness mean ({text})",
+        f"{len(flagged)} of {len(rows)} trials do no better than chance ({text}). They stay in "
+        "every mean of accuracy, and are left out of every mean of fairness: where arms lost "
+        "different numbers of trials, fairness among the survivors is no evidence",
         places,
     )
 
@@ -102,7 +120,8 @@ def _generators(view: ReportView) -> Iterator[Notice]:
             places[outcome] += [f"{scenario.name}, {_run(run)}" for run in bad]
     for outcome, parts in counts.items():
         text = f"{_MEANING.get(outcome, outcome)}: {'; '.join(parts)}"
-        yield Notice("warning", "Generator not converged", text, tuple(places[outcome]))
+        title = _ENDED.get(outcome, f"Generator ended as {outcome}")
+        yield Notice("warning", title, text, tuple(places[outcome]))
 
 
 def _run(run: GeneratorOutcome) -> str:
@@ -128,10 +147,15 @@ def _warnings(view: ReportView) -> Iterator[Notice]:
             yield Notice("warning", "Sweep", f"{', '.join(where)}: {text}" if where else text)
 
 
+_ENDED = {
+    "budget": "Generator stopped by its budget",
+    "diverged": "Generator diverged",
+    "collapsed": "Generator collapsed",
+}
 _MEANING = {
-    "budget": "stopped by its budget while still improving",
-    "diverged": "training diverged",
-    "collapsed": "the generator shows too few kinds of images (mode collapse)",
+    "budget": "Training ended while still improving",
+    "diverged": "Training diverged",
+    "collapsed": "The generator shows too few kinds of images (mode collapse)",
 }
 
 
@@ -205,14 +229,26 @@ _OTHER_BASE = (
 
 
 def _few_chains(view: ReportView) -> Iterator[Notice]:
-    single = [scenario.name for scenario in view.scenarios if len(scenario.loop_seeds) == 1]
-    if single:
-        whole = len(single) == len(view.scenarios) > MOST_NAMES
-        where = f"all {len(single)} scenarios" if whole else ", ".join(single)
-        yield Notice(
-            "note",
-            "One chain only",
-            f"{where}: intervals hold for this chain only; how much another run of the "
-            "whole loop would differ is not known, so no claim gets a verdict. "
-            "More chains: loop.loop_seeds=[0,1,2]",
-        )
+    """One chain: what is missing for a verdict, the control arm included where it lacks."""
+    single = [scenario for scenario in view.scenarios if len(scenario.loop_seeds) == 1]
+    if not single:
+        return
+    whole = len(single) == len(view.scenarios) > MOST_NAMES
+    where = f"all {len(single)} scenarios" if whole else ", ".join(s.name for s in single)
+    yield Notice(
+        "note",
+        "One chain only",
+        f"{where}: intervals hold for this chain only; how much another run of the whole loop "
+        f"would differ is not known, so no statement gets a verdict. {_missing(view, single)}",
+    )
+
+
+def _missing(view: ReportView, single: Sequence[ScenarioView]) -> str:
+    """What to add, as settings."""
+    controlled = {s.group or s.name for s in view.scenarios if s.arm == CONTROL}
+    lacking = any((s.group or s.name) not in controlled for s in single)
+    chains = "more chains (loop.loop_seeds=[0,1,2])"
+    if not lacking:
+        return f"Missing: {chains}"
+    arms = f"axes.loop.arm=[{TREATMENT},{CONTROL}]"
+    return f"Missing: {chains} and the control arm ({arms}); chains without it give no answer"

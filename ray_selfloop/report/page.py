@@ -17,12 +17,14 @@ from ray_selfloop.report import (
     ablations,
     answer,
     audit,
+    behind,
     cells,
     comparisons,
     definitions,
     figures,
     grids,
     numbers,
+    primary,
     quality,
     slopes,
     style,
@@ -36,6 +38,11 @@ from ray_selfloop.report.view import ReportView, Samples, ScenarioView, StageUse
 
 TEMPLATE = "page.html.jinja"
 TITLES = {"accuracy": "Accuracy", "meo": "MEO", "di": "DI", "md": "MD"}
+SHARED = (
+    "All chains share the original data, the split and the test images with their colours: "
+    "intervals are about new runs of the loop on this training set and new test images of the "
+    "same kind."
+)
 KEY_METRICS = tuple(TITLES)  # of a dataset without subgroups the first alone
 
 
@@ -78,18 +85,24 @@ def _content(view: ReportView) -> dict[str, Any]:
     names = group_titles(view.scenarios)
     return {
         "view": view,
-        "level": f"{100 * view.level:g}\u00a0% interval"
-        if view.level == view.level
-        else "interval",
+        "level": _level(view.level),
         "trials": _trial_count(view),
         "chains": answer.chains(view.scenarios),
         "generations": table.generations,
         "answer": answer.answer(view),
-        "counts": answer.counts(view.claims),
-        "hypothesis": verdicts.hypothesis(view, titles),
-        "readings": verdicts.readings(view.readings),
+        "alpha": f"{100 * (1 - view.level):g} %" if view.level == view.level else "a few percent",
+        "counts": primary.counts(view),
+        "words": primary.defined(view),
+        "frozen": primary.declaration(view.declared),
+        "primary": primary.rows(view, table),
+        "networks": primary.networks(view, titles),
+        "nothing": primary.nothing(view, titles),
+        "shared": SHARED,
+        "one_number": primary.one_number(view),
+        "readings": verdicts.readings(primary.readings(view)),
         "names": names,
         "sections": verdicts.sections(view, titles),
+        "untested": verdicts.untested(view, titles),
         "verdicts": verdicts.equation_6(view),
         "laws": [law for law in view.laws if law.held_out_error == law.held_out_error],
         "no_laws": verdicts.without_prediction(view.laws),
@@ -97,7 +110,6 @@ def _content(view: ReportView) -> dict[str, Any]:
         "notices": notices(view),
         "groups": [_group(table, view, group, inks) for group in found],
         "law_of_cues": verdicts.of_cues(view),
-        "cues": answer.cue_sentence(view),
         "quality": _quality(table, view, found),
         "stages": _stages(view.stages),
         "total": sum(use.core_seconds for use in view.stages),
@@ -144,7 +156,9 @@ def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> di
             | {"labels": labels(scenario), "grids": _grids(scenario, most)}
             for scenario in controls
         ],
-        "about": [(s.arm, DESCRIPTIONS.get(s.arm, "")) for s in group.scenarios],
+        "about": [
+            (s.arm, DESCRIPTIONS.get(s.arm, ""), behind.sentence(table, s)) for s in group.scenarios
+        ],
         "arms": _drawing(comparisons.arms(table, group, inks)) if _has_arms(table, group) else "",
         "compared": [title for _, title, _ in comparisons.compared(table, main)],
         "parts": verdicts.parts(parts),
@@ -161,6 +175,7 @@ def _scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> dict[st
     kinds = ablations.kinds(table, scenario)
     return {
         "of": scenario,
+        "behind": behind.sentence(table, scenario),
         "overall": _drawing(figures.overall(table, scenario, inks)),
         "ranked": _drawing(figures.ranked(table, scenario))
         if table.subgroups(scenario.name, "ranked_accuracy")
@@ -198,6 +213,9 @@ def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
                 {
                     "label": label,
                     "quiet": suffix.endswith("_floor"),
+                    "behind": ""
+                    if suffix
+                    else behind.cell(table, scenario.name, classifier, generation),
                     "cells": [
                         cells.at(table.mean(scenario.name, classifier, metric + suffix), generation)
                         for metric in _key_metrics(scenario)

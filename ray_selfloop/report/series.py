@@ -49,9 +49,10 @@ class Table:
         self._rows = results
         of_chain, of_seed = results["loop_seed"].notna(), results["seed"].notna()
         named = results["classifier"] != ""
-        standing = ~_collapsed(results)
+        of_trial, standing = named & of_chain & of_seed, ~_collapsed(results)
         self._means = _parts(results, np.flatnonzero(named & ~of_chain & ~of_seed))
-        self._trials = _parts(results, np.flatnonzero(named & of_chain & of_seed & standing))
+        of_accuracy = results["metric"] == "accuracy"
+        self._trials = _parts(results, np.flatnonzero(of_trial & (standing | of_accuracy)))
         self._generator = _parts(results, np.flatnonzero(~of_seed & (of_chain | ~named)))
         self.generations = sorted(int(n) for n in results["generation"].dropna().unique())
 
@@ -78,7 +79,10 @@ class Table:
         return float(self._columns["value"][part[0]]) if len(part) else float("nan")
 
     def trials(self, scenario: str, classifier: str, metric: str) -> pd.DataFrame:
-        """One row per trial that did not collapse: generation, loop_seed, seed, value."""
+        """One row per trial behind a mean: generation, loop_seed, seed, value.
+
+        Collapsed trials stay in accuracy and are left out of any other metric.
+        """
         columns = ["generation", "loop_seed", "seed", "value"]
         part = self._trials.get((scenario, classifier, metric, "", "", "test"))
         return self._rows.iloc[NOBODY if part is None else part][columns]

@@ -18,25 +18,45 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ray_selfloop.report import ablations, answer
+from ray_selfloop.inference.verdicts import (
+    ACCURACY,
+    CONTRADICTED,
+    NOT_TESTED,
+    RULED_OUT,
+    SUPPORTED,
+    WORDS,
+)
+from ray_selfloop.report import ablations, answer, behind, primary
 from ray_selfloop.report.groups import Group as PaperGroup
 from ray_selfloop.report.groups import groups
 from ray_selfloop.report.notices import Notice, notices
-from ray_selfloop.report.numbers import NO_RESULT, NOT_DEFINED, interval, number, seconds, signed
+from ray_selfloop.report.numbers import (
+    NO_RESULT,
+    NOT_DEFINED,
+    interval,
+    number,
+    seconds,
+    signed,
+    small,
+    small_interval,
+)
 from ray_selfloop.report.series import Curve, Table
 from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
 METRICS = (("accuracy", "accuracy"), ("meo", "MEO"), ("md", "MD"))
+IN_OVERVIEW = ("accuracy", "md")  # of a dataset without subgroups accuracy and the first drop
+FLOORED = "md"  # stands beside its noise floor
 DROPS = {"object_gray": "drop, gray object", "box_gray": "drop, gray box",
          "box_neighbour": "drop, neighbour"}  # fmt: skip
-GENERATIONS_PER_BLOCK = 6  # 6 columns of a mean and a spread fit in 100 characters
+GENERATIONS_PER_BLOCK = 4  # 4 columns of a mean and a spread fit in 80 characters
 COLOUR_OF = {"failed": "red", "warning": "yellow", "note": "blue"}
 COLOUR_OF_VERDICT = {
-    "A > 1": "bold red",
-    "A < 1": "bold green",
-    "supported": "bold blue",
-    "contradicted": "bold red",
-    "explained by accuracy": "yellow",
+    answer.GROWS: "bold red",
+    answer.SHRINKS: "bold green",
+    SUPPORTED: "bold blue",
+    CONTRADICTED: "bold red",
+    RULED_OUT: "bold green",
+    ACCURACY: "yellow",
 }
 MOST_DETAILED = 2  # scenarios whose tables show every generation
 
@@ -137,6 +157,8 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
     """
     table = Table(view.results)
     console.print()
+    _print_answer(console, view)
+    console.print()
     if len(view.scenarios) <= MOST_DETAILED:
         for scenario in view.scenarios:
             _print_scenario(console, table, scenario, view)
@@ -144,7 +166,6 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
         for part in _alike(table, view):
             console.print(_overview(table, view, part))
             console.print()
-    _print_answer(console, view)
     for line_of_fidelity in _fidelity(table, view):
         console.print(line_of_fidelity)
     console.print()
@@ -154,15 +175,49 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
     _print_paths(console, paths)
 
 
+def _print_answer(console: Console, view: ReportView) -> None:
+    """The answer, what its words mean, the statement on each setting, how many others are what."""
+    found = answer.answer(view)
+    console.print(Text.assemble((found.lead, "bold"), f": {found.rest}."))
+    used = set(primary.of_answer(view))
+    for word, meaning in ((w, m) for w, m in WORDS.items() if w in used):
+        console.print(Text(f"{word}: {meaning}", "dim"))
+    frozen = primary.declaration(view.declared)
+    console.print(Text(frozen.text, "bold yellow" if frozen.late else "dim"))
+    titles = {group.name: group.title for group in groups(view.scenarios)}
+    for claim in answer.hypothesis(view.claims):
+        if claim.verdict != NOT_TESTED:  # why others are not stands in the answer
+            console.print(_claim(claim, titles.get(claim.scenario_group, claim.scenario_group)))
+    counted = primary.counts(view)
+    if counted.tested or counted.untested:
+        console.print(Text.assemble(("claims   ", "dim"), _counted(counted)))
+    null = primary.nothing(view, titles)
+    if null:
+        console.print(Text.assemble(("a_a      ", "dim"), (null.text, "bold red" * null.wrong)))
+
+
+def _counted(found: primary.Counts) -> str:
+    """Of the paper's other statements, how many have which verdict."""
+    told = ", ".join(f"{n} {verdict}" for verdict, n in found.verdicts) or "none tested"
+    rest = f"; {found.untested} others cannot be tested here" if found.untested else ""
+    return f"the paper's other statements: {told}{rest}"
+
+
+def _claim(claim: Claim, setting: str) -> Text:
+    """The hypothesis about one setting: effect, margin, what is behind it, verdict."""
+    title = answer.TITLES.get(claim.metric, ablations.title(claim.metric))
+    kind = "primary  " if claim.primary else "claim    "
+    ends = f"{signed(claim.value)} {small_interval(claim.low, claim.high)}".strip()
+    text = Text.assemble((kind, "dim"), (setting, "bold"), f": {title} {ends}")
+    text.append(f", margin {small(claim.margin)}; {answer.behind(claim)}  ", "dim")
+    return text.append(claim.verdict, COLOUR_OF_VERDICT.get(claim.verdict, ""))
+
+
 def _print_scenario(
     console: Console, table: Table, scenario: ScenarioView, view: ReportView
 ) -> None:
     console.rule(f"[bold]{escape(scenario.title)}", align="left", style="dim")
     console.print(_curves(table, scenario))
-    tested = (c for c in answer.hypothesis(view.claims) if c.verdict != answer.NOT_TESTED)
-    for claim in tested:  # why others are not stands in the answer
-        if claim.scenario_group in (scenario.name, scenario.group):
-            console.print(_claim(claim))
     for verdict in view.verdicts:
         if verdict.scenario == scenario.name:
             console.print(_verdict(verdict))
@@ -186,67 +241,57 @@ def _alike(table: Table, view: ReportView) -> list[list[PaperGroup]]:
 
 
 def _overview(table: Table, view: ReportView, part: Sequence[PaperGroup]) -> RenderableType:
-    """One line per classifier of every group's treatment: first -> last generation, verdicts.
-
-    The hypothesis speaks of subgroups: where there are none, its column is left out.
-    """
-    shown = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    shown.add_column("setting, classifier")
-    measured = metrics(table, part[0].main)
-    hypothesis = ["bias amplifies"] if part[0].main.subgroup_names else []
-    for title in (*(title for _, title in measured), "eq. 6", *hypothesis):
-        shown.add_column(title, justify="right")
+    """One line per classifier of every group's treatment: first -> last generation, eq. 6."""
+    measured = _in_overview(metrics(table, part[0].main))
     ends = table.generations[:1] + table.generations[1:][-1:]
     laws = {(v.scenario, v.classifier): v for v in view.verdicts}
+    blocks: list[RenderableType] = []
     for group in part:
-        shown.add_row(Text(group.title, "bold"))
+        shown = _columns(measured)
         for name in group.main.classifiers:
-            curves = [table.mean(group.main.name, name, metric) for metric, _ in measured]
-            claims = answer.of_classifier(view, group.name, name)
+            of = group.main.name, name
             shown.add_row(
                 f"  {name}",
-                *(_first_to_last(curve, ends) for curve in curves),
-                _law(laws.get((group.main.name, name))),
-                *([_held(claims)] if hypothesis else []),
+                *(text for metric, _ in measured for text in _ends(table, of, metric, ends)),
+                behind.cell(table, *of, ends[-1]) if ends else NO_RESULT,
+                _law(laws.get(of)),
             )
+        blocks += [Text(group.title, "bold"), shown]
     span = f"generation {' → '.join(map(str, ends))}; control arms and reasons: see the report"
-    return Group(shown, Text(span, "dim"))
+    return Group(*blocks, Text(span, "dim"))
 
 
-def _first_to_last(curve: Curve, ends: Sequence[int]) -> str:
-    known = [number(curve.at(n)[0]) if n in curve.generations else NO_RESULT for n in ends]
-    return " → ".join(known)
+def _columns(measured: Sequence[tuple[str, str]]) -> RichTable:
+    """An empty table, as wide whatever is in it, of at most 80 characters."""
+    shown = RichTable(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    shown.add_column("", min_width=20)
+    for metric, title in measured:
+        shown.add_column(title, justify="right", min_width=13)
+        if metric == FLOORED:
+            shown.add_column("floor", justify="right")
+    shown.add_column("chains·trials", justify="right", min_width=13)
+    shown.add_column("eq. 6", justify="right", min_width=11)
+    return shown
+
+
+def _ends(table: Table, of: tuple[str, str], metric: str, ends: Sequence[int]) -> Iterator[str]:
+    """``0.110 → 0.105``, and the noise floor of the last where the metric stands beside it."""
+    curve = table.mean(*of, metric)
+    yield " → ".join(_level(curve, n) for n in ends)
+    if metric == FLOORED:
+        floor = table.mean(*of, f"{metric}_floor")
+        yield _short(floor.at(ends[-1])[0]) if ends and len(floor) else NO_RESULT
+
+
+def _in_overview(measured: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The metrics that fit beside each other in 80 characters."""
+    known = [(metric, title) for metric, title in measured if metric in IN_OVERVIEW]
+    return known if len(known) > 1 else list(measured[:2])
 
 
 def _law(verdict: Verdict | None) -> Text:
     head = verdict.text.split(":")[0] if verdict else NO_RESULT
     return Text(head, COLOUR_OF_VERDICT.get(head, ""))
-
-
-def _held(claims: Sequence[Claim]) -> Text:
-    """The hypothesis' verdict; where its tests differ, in how many it is supported."""
-    told = answer.counts(claims)
-    if len(told) > 1:
-        supported = dict(told).get(answer.SUPPORTED, 0)
-        return Text(f"in {supported} of {len(claims)}", "bold blue" if supported else "")
-    verdict = told[0][0] if told else NO_RESULT
-    return Text(verdict, COLOUR_OF_VERDICT.get(verdict, ""))
-
-
-def _print_answer(console: Console, view: ReportView) -> None:
-    """The answer, and how many claims have which verdict."""
-    found = answer.answer(view)
-    console.print(Text.assemble((found.lead, "bold"), f": {found.rest}."))
-    if view.claims:
-        told = ", ".join(f"{n} {verdict}" for verdict, n in answer.counts(view.claims))
-        console.print(Text.assemble(("claims  ", "dim"), told))
-
-
-def _claim(claim: Claim) -> Text:
-    text = Text.assemble(("claim  ", "dim"), (claim.classifier or "all", "bold"))
-    ends = f"{signed(claim.value)} {interval(claim.low, claim.high)}".strip()
-    text.append(f"  {claim.text}: {ends}  ")
-    return text.append(claim.verdict, COLOUR_OF_VERDICT.get(claim.verdict, ""))
 
 
 def _fidelity(table: Table, view: ReportView) -> Iterator[Text]:
@@ -277,9 +322,28 @@ def _curves(table: Table, scenario: ScenarioView) -> RenderableType:
             for classifier in scenario.classifiers:
                 cells = _cells(table, scenario.name, classifier, metric, shown)
                 block.add_row(f"  {classifier}", *cells)
+                floor = table.mean(scenario.name, classifier, f"{metric}_floor")
+                if metric == FLOORED and len(floor):
+                    ends = (_level(floor, generation) for generation in shown)
+                    block.add_row("    noise floor", *ends, style="dim")
+        _add_behind(block, table, scenario, shown)
         blocks.append(block)
     blocks.append(Text("mean over trials ± their standard deviation", "dim"))
     return Group(*blocks)
+
+
+def _level(curve: Curve, generation: int) -> str:
+    return number(curve.at(generation)[0]) if generation in curve.generations else NO_RESULT
+
+
+def _add_behind(
+    block: RichTable, table: Table, scenario: ScenarioView, shown: Sequence[int]
+) -> None:
+    """Chains and trials behind the means; collapsed ones are lost to all but accuracy."""
+    block.add_row(Text("chains · trials", "bold"))
+    for name in scenario.classifiers:
+        counts = (behind.cell(table, scenario.name, name, generation) for generation in shown)
+        block.add_row(f"  {name}", *counts)
 
 
 def _cells(
@@ -304,14 +368,23 @@ def _with_spread(value: float, spread: float) -> str:
         return NOT_DEFINED
     if math.isnan(spread):
         return number(value)
-    return f"{number(value)} ±{f'{spread:.3f}'.removeprefix('0')}"
+    return f"{number(value)} ±{_short(spread)}"
+
+
+def _short(value: float) -> str:
+    """``.012``"""
+    return f"{value:.3f}".removeprefix("0")
 
 
 def _verdict(verdict: Verdict) -> Text:
+    """A, and A over the control's, on which the verdict is."""
     text = Text("eq. 6  ", "dim")
     text.append(f"{verdict.classifier}  ", "bold")
     if not math.isnan(verdict.a):
         text.append(f"A = {number(verdict.a)} {interval(verdict.low, verdict.high)}  ")
+    if not math.isnan(verdict.ratio):
+        ends = interval(verdict.ratio_low, verdict.ratio_high)
+        text.append(f"A/control = {number(verdict.ratio)} {ends}  ")
     text.append(verdict.text, COLOUR_OF_VERDICT.get(verdict.text, ""))
     if verdict.note:
         text.append(f"  ({verdict.note})", "dim")

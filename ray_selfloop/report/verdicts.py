@@ -2,22 +2,32 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ray_selfloop.arms import TREATMENT
+from ray_selfloop.dynamics.contrasts import LAST_MINUS_FIRST, LEVEL, SCATTER, SLOPE
+from ray_selfloop.dynamics.statements import HYPOTHESIS
+from ray_selfloop.inference.verdicts import NOT_TESTED, UNDECIDED
 from ray_selfloop.report import answer, groups, numbers
 from ray_selfloop.report.cells import Axis, around_zero
 from ray_selfloop.report.view import Claim, Law, Part, ReadingRow, ReportView, Verdict
 
-ALL_OPEN = 60  # with more claims than this only the hypothesis' section is unfolded
-ESTIMANDS = {"slope": "slope per generation", "last_minus_first": "last minus first generation"}
+ALL_OPEN = 60  # with more tested claims than this the sections are folded
+ESTIMANDS = {
+    SLOPE: "slope per generation",
+    LAST_MINUS_FIRST: "last minus first generation",
+    LEVEL: "mean over generations",
+    SCATTER: "scatter around a line over generations",
+}
 
 
 def equation_6(view: ReportView) -> dict[str, list[dict[str, Any]]]:
-    """One row per verdict, all on one scale: ``main`` where the question is put, ``controls``."""
-    ends = [e for v in view.verdicts for e in (v.low, v.high, v.a) if not math.isnan(e)]
-    axis = Axis(max(0.0, min([*ends, 0.9]) - 0.05), min(4.0, max([*ends, 1.1]) + 0.05))
+    """One row per case, all on one scale: ``main`` where the question is put, ``controls``."""
+    ends = (e for v in view.verdicts for e in (v.ratio, v.ratio_low, v.ratio_high))
+    known = [e for e in ends if not math.isnan(e)]
+    axis = Axis(max(0.0, min([*known, 0.9]) - 0.05), min(4.0, max([*known, 1.1]) + 0.05))
     titles, asked = groups.titles(view.scenarios), answer.of_treatment(view)
     rows = [(v, _row(v, axis, titles.get(v.scenario, v.scenario))) for v in view.verdicts]
     return {
@@ -32,8 +42,10 @@ def _row(verdict: Verdict, axis: Axis, title: str) -> dict[str, Any]:
         "of": verdict,
         "a": numbers.number(verdict.a),
         "interval": numbers.interval(verdict.low, verdict.high),
+        "ratio": numbers.number(verdict.ratio) if verdict.ratio == verdict.ratio else "–",
+        "ratio_interval": numbers.interval(verdict.ratio_low, verdict.ratio_high),
         "kind": answer.verdict_kind(verdict.text),
-        "mark": axis.mark(verdict.a, verdict.low, verdict.high),
+        "mark": axis.mark(verdict.ratio, verdict.ratio_low, verdict.ratio_high),
         "one": axis.x(1.0),
     }
 
@@ -42,34 +54,6 @@ def of_cues(view: ReportView) -> bool:
     """Whether an A of eq. 6 is about reliance on spurious cues and not about subgroups."""
     cued = {s.name for s in view.scenarios if s.dataset == "hard_imagenet"}
     return any(v.scenario in cued and not math.isnan(v.a) for v in view.verdicts)
-
-
-def hypothesis(view: ReportView, titles: Mapping[str, str]) -> dict[str, Any]:
-    """The hypothesis' claims: rows = setting and classifier, columns = metric and estimand.
-
-    Settings without subgroups have no row.
-    """
-    found = answer.asked(view)
-    columns = list(dict.fromkeys((c.metric, c.estimand) for c in found))
-    rows: dict[tuple[str, str], dict[tuple[str, str], Claim]] = defaultdict(dict)
-    for c in found:
-        rows[titles.get(c.scenario_group, c.scenario_group), c.classifier][c.metric, c.estimand] = c
-    return {
-        "columns": [(metric, ESTIMANDS.get(what, what)) for metric, what in columns],
-        "rows": [
-            {
-                "where": where or "any",
-                "classifier": classifier or "all",
-                "cells": [_judged(of.get(column)) for column in columns],
-            }
-            for (where, classifier), of in rows.items()
-        ],
-    }
-
-
-def _judged(claim: Claim | None) -> dict[str, Any] | None:
-    kind = answer.verdict_kind(_with_reason(claim)) if claim else ""
-    return {"of": claim, "kind": kind} if claim else None
 
 
 def readings(found: Sequence[ReadingRow]) -> dict[str, Any]:
@@ -86,27 +70,37 @@ def readings(found: Sequence[ReadingRow]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Section:
-    """The claims of one section of the paper. rows: tested, with their family; untested: folded."""
+    """The tested claims of one section of the paper, judged together. together: how many."""
 
     title: str
     counts: list[tuple[str, int]]
     rows: list[dict[str, Any]]
-    untested: list[dict[str, Any]]
+    together: int
     open: bool
 
 
 def sections(view: ReportView, titles: Mapping[str, str]) -> list[Section]:
-    """Claims by section, the hypothesis first; titles: scenario group -> its title."""
-    first = answer.hypothesis(view.claims)
+    """The claims beside the primary ones, by section; titles: scenario group -> its title."""
+    tested = [c for c in beside(view.claims) if c.verdict != NOT_TESTED]
     found: dict[str, list[Claim]] = defaultdict(list)
-    for claim in [*first, *(c for c in view.claims if c not in first)]:
+    for claim in tested:
         found[claim.section].append(claim)
-    few = len(view.claims) <= ALL_OPEN
-    own = {claim.section for claim in first}
+    few = len(tested) <= ALL_OPEN
+    return [_section(name, claims, titles, few) for name, claims in found.items()]
+
+
+def untested(view: ReportView, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The claims beside the primary ones that this sweep cannot test, each with why."""
+    lacking = (c for c in beside(view.claims) if c.verdict == NOT_TESTED)
     return [
-        _section(section, claims, titles, few or section in own)
-        for section, claims in found.items()
+        {"of": c, "section": _heading(c.section), "where": titles.get(c.scenario_group, "")}
+        for c in lacking
     ]
+
+
+def beside(claims: Iterable[Claim]) -> list[Claim]:
+    """The paper's statements: all but the hypothesis about each setting, which is the answer."""
+    return [claim for claim in claims if claim.id != HYPOTHESIS]
 
 
 def _section(
@@ -115,40 +109,42 @@ def _section(
     axes: dict[tuple[str, str], list[float]] = defaultdict(list)
     for c in claims:
         axes[c.metric, c.estimand] += [c.value, c.low, c.high, c.margin]
-    rows = [
-        _claim(c, around_zero(axes[c.metric, c.estimand]), titles)
-        for c in sorted(claims, key=_family([c.family for c in claims]))
-    ]
-    tested = [row for row in rows if row["kind"] != "untested"]
-    untested = [row for row in rows if row["kind"] == "untested"]
-    heading = f"Section {title}" if title[:1].isdigit() else title[:1].upper() + title[1:]
-    return Section(heading, answer.counts(claims), tested, untested, unfolded and bool(tested))
+    rows = [row(c, around_zero(axes[c.metric, c.estimand]), titles) for c in claims]
+    together = max(c.together for c in claims)
+    return Section(_heading(title), answer.counts(claims), rows, together, unfolded)
 
 
-def _family(order: Sequence[str]) -> Any:
-    rank = {family: i for i, family in reversed(list(enumerate(order)))}
-    return lambda claim: rank[claim.family]
+def _heading(section: str) -> str:
+    return f"Section {section}" if section[:1].isdigit() else section[:1].upper() + section[1:]
 
 
-def _claim(claim: Claim, axis: Axis, titles: Mapping[str, str]) -> dict[str, Any]:
-    place = titles.get(claim.scenario_group, claim.scenario_group)
+def row(claim: Claim, axis: Axis, titles: Mapping[str, str]) -> dict[str, Any]:
+    """One claim as tables show it."""
     margin = 0.0 if math.isnan(claim.margin) else claim.margin
-    subject = f"{claim.metric}, {claim.subgroup}" if claim.subgroup else claim.metric
-    what = ESTIMANDS.get(claim.estimand, claim.estimand)
     return {
         "of": claim,
-        "where": place,
-        "what": f"{subject}: {what}, minus {claim.control}" if claim.control else what,
-        "value": numbers.signed(claim.value),
+        "where": titles.get(claim.scenario_group, claim.scenario_group),
+        "what": _what(claim),
+        "value": numbers.signed(claim.value) if claim.value == claim.value else "–",
         "interval": numbers.small_interval(claim.low, claim.high),
         "kind": answer.verdict_kind(_with_reason(claim)),
         "mark": axis.mark(claim.value, claim.low, claim.high),
         "margin": (axis.x(-margin), axis.x(margin)),
+        "level": numbers.small_interval(claim.level_low, claim.level_high),
+        "rest": numbers.small_interval(claim.rest_low, claim.rest_high),
     }
 
 
+def _what(claim: Claim) -> str:
+    """``md, fine 3: last minus first generation, treatment minus no_synthetic``."""
+    subject = f"{claim.metric}, {claim.subgroup}" if claim.subgroup else claim.metric
+    estimand = ESTIMANDS.get(claim.estimand, claim.estimand.replace("_", " "))
+    against = f", {TREATMENT} minus {claim.control}" if claim.control else ""
+    return f"{subject}: {estimand}{against}"
+
+
 def _with_reason(claim: Claim) -> str:
-    whole = claim.verdict == answer.UNDECIDED
+    whole = claim.verdict == UNDECIDED
     return f"{claim.verdict}: {claim.reason}" if whole else claim.verdict
 
 

@@ -13,11 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ray_selfloop.dynamics.claims import Alternative as ReadingRow
+from ray_selfloop.dynamics.claims import Network
 from ray_selfloop.dynamics.claims import Verdict as Claim
 from ray_selfloop.dynamics.decomposition import Part
 from ray_selfloop.dynamics.equation import Number as FitNumber
+from ray_selfloop.dynamics.noise import Null
 
-__all__ = ["Claim", "FitNumber", "Part", "ReadingRow"]  # rows that other rooms define
+# rows that other rooms define
+__all__ = ["Claim", "FitNumber", "Network", "Null", "Part", "ReadingRow"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class Verdict:
     """Eq. 6 for one classifier and scenario.
 
     a, low, high: geometric mean of A_t and its interval; NaN = not identified or not defined.
-    text: ``A > 1``, ``A < 1`` or ``undecided: WHY``.
+    ratio, ratio_low, ratio_high: A over the A of the control arm, chain by chain; NaN without one.
+    p_holm: of the ratio's verdict, adjusted over all cases of the sweep. chains: behind it.
+    text: ``A > control``, ``A < control``, ``undecided: WHY``; ``control`` in the control arms.
     note: a further sentence (what is identified, 'descriptive only' in a shared chain); may be "".
     """
 
@@ -36,6 +41,22 @@ class Verdict:
     high: float
     text: str
     note: str = ""
+    ratio: float = float("nan")
+    ratio_low: float = float("nan")
+    ratio_high: float = float("nan")
+    p_holm: float = float("nan")
+    chains: int = 0
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What was frozen. hash: of its content. at: ISO 8601, "" where it never was. before: whether
+    that was before the data. primary: its primary statements, a sentence each."""
+
+    hash: str
+    at: str
+    before: bool
+    primary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +209,9 @@ class ReportView:
     wall_seconds: this run of the command, NaN if unknown.
     level: coverage of the intervals, such as 0.95; NaN if unknown.
     fit: what else of eq. 6 is identified, in the order of the page.
-    laws, claims, decomposition, readings: in the order of the page; empty where none was made.
+    laws, claims, decomposition, readings, null: in the order of the page; empty where none was
+        made. null: what arm `a_a` shows, in which nothing but seeds changes.
+    declared: None where nothing was declared.
     fid_absent: why there is no FID, one sentence; "" where there is one.
     """
 
@@ -211,3 +234,5 @@ class ReportView:
     decomposition: tuple[Part, ...] = ()
     readings: tuple[ReadingRow, ...] = ()
     fid_absent: str = ""
+    null: tuple[Null, ...] = ()
+    declared: Declared | None = None

@@ -10,7 +10,7 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.claims import claims as judge
 from ray_selfloop.dynamics.factors import not_converged
 from ray_selfloop.dynamics.paired import Arm
-from ray_selfloop.dynamics.statements import KIN
+from ray_selfloop.dynamics.statements import BALANCE, KIN, POORNESS
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs, save_json
@@ -18,11 +18,12 @@ from ray_selfloop.stages.measures import metric_rows, outcome, test_set
 
 
 def claims(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Verdicts, decomposition and other readings; also written as ``claims.json``."""
+    """Verdicts, decomposition, other readings, what `a_a` shows and the scatter; also written as
+    ``claims.json``."""
     settings = Evaluation.model_validate(stage.config["evaluation"])
     bound = settings.dynamics.least_fidelity
     arms = [_arm(scenario, inputs, bound) for scenario in stage.config["scenarios"]]
-    summary = judge(arms, settings).summary()
+    summary = judge(arms, settings, stage.config["declared"]).summary()
     save_json(folder, "claims", summary)
     return summary
 
@@ -37,6 +38,7 @@ def _arm(scenario: Mapping[str, Any], inputs: Inputs, bound: float) -> Arm:
         ignore_index=True,
     )
     trials = [key for key in inputs.keys if key.startswith(f"{name}/trial/")]
+    test = test_set(inputs, f"{name}/dataset")
     return Arm(
         scenario=name,
         group=scenario["group"],
@@ -44,22 +46,31 @@ def _arm(scenario: Mapping[str, Any], inputs: Inputs, bound: float) -> Arm:
         dataset=scenario["dataset"],
         initialization=scenario["initialization"],
         pretrained=scenario["pretrained"],
+        classifiers=tuple(of),
+        generations=scenario["generations"],
+        subgroups=test.groups,
+        pooled=test.pooled,
+        regime=scenario["regime"],
         outcomes=[
             o
             for o in (outcome(inputs, key, scenario.get("compat", "paper")) for key in trials)
             if o.classifier in of
         ],
-        test=test_set(inputs, f"{name}/dataset"),
+        test=test,
         quality=_quality(rows),
         not_converged=not_converged(rows, name, bound),
     )
 
 
 def _quality(rows: pd.DataFrame) -> dict[str, dict[tuple[str, int, int], float]]:
-    """Distances of what each generator drew, before the filter."""
+    """What each generator drew, before the filter: distances, the change of the majority's share,
+    1 - q."""
     found: dict[str, dict[tuple[str, int, int], float]] = {}
     whole = (rows["split"] == "generated") & (rows["class"] == "") & (rows["subgroup"] == "")
-    for row in rows[whole & rows["metric"].str.startswith(KIN)].to_dict("records"):
+    wanted = rows["metric"].str.startswith(KIN) | rows["metric"].isin([BALANCE, "q"])
+    for row in rows[whole & wanted & rows["value"].notna()].to_dict("records"):
         place = (row["classifier"], int(row["loop_seed"]), int(row["generation"]))
-        found.setdefault(row["metric"], {})[place] = float(row["value"])
+        poor = row["metric"] == "q"
+        name, value = (POORNESS, 1.0 - row["value"]) if poor else (row["metric"], row["value"])
+        found.setdefault(name, {})[place] = float(value)
     return found

@@ -22,9 +22,9 @@ from ray_selfloop.dynamics.factors import (
     bias_series,
     filled_from,
     not_converged,
-    steps,
 )
 from ray_selfloop.dynamics.fit import fit
+from ray_selfloop.dynamics.steps import steps
 from ray_selfloop.evaluation import features as named_features
 from ray_selfloop.evaluation import inception
 from ray_selfloop.evaluation.frechet import Moments
@@ -187,7 +187,7 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
     functions = _of_dataset(stage, settings, weights, device) | _of_judge(settings, judge)
     read, errors = subgroups.reader(inputs, device), subgroups.confusion(inputs)
 
-    def described(images: ImageSource, labels: Ids, most: int) -> Generated:
+    def described(images: ImageSource, labels: Ids, most: int, designed: bool = False) -> Generated:
         rows = _rows_of(images, most, settings.seed)
         return Generated(
             features=_measured(functions, join([(images, rows)])) if most else {},
@@ -195,6 +195,7 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
             judged=judge.labels(images) if most else None,
             subgroups=read(images, np.asarray(labels)) if subgroups.known(inputs) else None,
             confusion=errors,
+            designed=designed,
         )
 
     queued = inputs.named("kept")
@@ -205,8 +206,10 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
     size = min(settings.samples, *(len(inputs.array(n, "labels")) for n in ["kept", *queued]))
     splits = {
         "generated": described(*fresh, settings.samples),
-        "kept": described(inputs.images("kept"), inputs.array("kept", "labels"), size),
-        "queue": described(images, labels, size),
+        "kept": described(
+            inputs.images("kept"), inputs.array("kept", "labels"), size, _designed(inputs, "kept")
+        ),
+        "queue": described(images, labels, size, all(_designed(inputs, n) for n in queued)),
     }
     drawn = read_samples(inputs)
     stays = _stays(inputs, drawn)
@@ -223,6 +226,11 @@ def generator_metrics(stage: Stage, inputs: Inputs, folder: Path, device: str) -
     rows.to_parquet(folder / ROWS, index=False)
     reason = inception.absence(weights)
     return {"fid_absent": reason} if reason else {}
+
+
+def _designed(inputs: Inputs, kept: str) -> bool:
+    """Whether a tilt set the subgroup shares of this kept set."""
+    return "tilt" in inputs.record(kept).config
 
 
 def _rows_of(images: ImageSource, most: int, seed: int) -> Ids:
@@ -326,10 +334,14 @@ def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping
         datasets=stage.config.get("datasets", {}),
         models=stage.config.get("models", {}),
         experts=stage.config["experts"],
+        arms=stage.config.get("arms", {}),
+        groups=stage.config.get("groups", {}),
         filled={scenario: filled_from(content) for scenario, content in contents.items()},
         gated={scenario: not_converged(table, scenario, bound) for scenario in contents},
+        declared=stage.config.get("declared", True),
     )
-    found = fit(series, steps(table, contents, settings.dynamics), settings, labels)
+    acting = steps(table, contents, settings.dynamics, settings.level)
+    found = fit(series, acting, settings, labels)
     found.rows().to_parquet(folder / ROWS, index=False)
     return found.summary()
 

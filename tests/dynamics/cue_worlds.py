@@ -78,6 +78,10 @@ def arms(seed, steps, *, chains=3, generations=3, clean=0.9, bias=0.6, classifie
             dataset="hard_imagenet",
             initialization="",
             pretrained=True,
+            classifiers=tuple(dict.fromkeys(name for _, name in start)),
+            generations=generations,
+            subgroups=0,
+            pooled=False,
             outcomes=[
                 *start.values(),
                 *(

@@ -5,25 +5,23 @@ from dataclasses import replace
 import arm_worlds
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
 
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics import contrasts
 from ray_selfloop.dynamics.contrasts import (
-    ESTIMANDS,
+    AFTER,
     LAST_MINUS_FIRST,
+    LEVEL,
+    RISE,
     SLOPE,
     Contrast,
-    Effect,
     Trial,
-    detectable,
-    effect,
-    effect_of_chains,
-    holm,
 )
 from ray_selfloop.dynamics.paired import measure
+from ray_selfloop.inference.chains import effect
 
 PAIR = ("treatment", "no_synthetic")
+ESTIMANDS = (SLOPE, LAST_MINUS_FIRST)
 SETTINGS = Evaluation(resamples=100, permutations=20)
 
 
@@ -42,10 +40,9 @@ def trials(chains=2, seeds=2, generations=4):
 
 def test_a_slope_is_that_of_least_squares():
     rng = np.random.default_rng(0)
-    for times in (range(11), (0, 1, 4, 5, 9, 10)):
-        y = rng.standard_normal(len(times))
-        w = contrasts.time_weights(list(times), 10, SLOPE)
-        assert w @ y == pytest.approx(np.polyfit(list(times), y, 1)[0])
+    y = rng.standard_normal(11)
+    w = contrasts.time_weights(list(range(11)), 10, SLOPE)
+    assert w @ y == pytest.approx(np.polyfit(range(11), y, 1)[0])
 
 
 def test_generations_that_do_not_carry_an_estimand_give_none():
@@ -65,7 +62,7 @@ def by_hand(values, usable, estimand, last):
             pairs = [[Trial(arm, chain, seed, t) for arm in PAIR] for t in range(last + 1)]
             times = [t for t, pair in enumerate(pairs) if all(usable[trial] for trial in pair)]
             d = [values[pairs[t][0]] - values[pairs[t][1]] for t in times]
-            if estimand == SLOPE and len(times) >= 3:
+            if estimand == SLOPE and len(times) == last + 1:
                 runs.append(np.polyfit(times, d, 1)[0])
             if estimand == LAST_MINUS_FIRST and {0, last} <= set(times):
                 runs.append(d[-1] - d[0])
@@ -107,76 +104,39 @@ def test_common_runs_are_usable_in_every_arm():
 
 
 def test_contrasts_are_combined_by_chain():
-    a = Contrast((0, 1, 2), np.arange(6.0).reshape(2, 3), np.ones((4, 3)))
+    a = Contrast((0, 1, 2), np.arange(6.0).reshape(2, 3))
     b = Contrast((2, 0), np.array([[10.0, 20.0], [30.0, 40.0]]))
     difference = contrasts.minus(a, b)
     assert difference.chains == (0, 2)
-    assert difference.null is None
     np.testing.assert_array_equal(difference.draws, [[0 - 20, 2 - 10], [3 - 40, 5 - 30]])
     np.testing.assert_array_equal(contrasts.mean_of([a, b]).draws, [[10, 6], [21.5, 17.5]])
-    np.testing.assert_array_equal(contrasts.minus(a, a).null, np.zeros((4, 3)))
 
 
-# --- how sure ------------------------------------------------------------------------------------
+def test_spans_levels_and_one_arm_alone():
+    assert contrasts.span(RISE, 4) == (0, 2)
+    assert contrasts.span(AFTER, 4) == (2, 4)
+    assert contrasts.span(SLOPE, 4) is None
+    np.testing.assert_array_equal(contrasts.time_weights([0, 1, 2, 3], 3, AFTER), [0, 0, -1, 1])
+    assert contrasts.time_weights([0, 1, 2], 2, AFTER) is None  # nothing comes after 2
+    np.testing.assert_allclose(contrasts.time_weights([0, 1, 2], 2, LEVEL), [0, 0.5, 0.5])
+    assert contrasts.time_weights([0, 2], 2, LEVEL) is None
+    some = trials(chains=1, seeds=1, generations=2)
+    (w,) = contrasts.weights(some, np.ones(6, bool), PAIR[:1], 2, LAST_MINUS_FIRST).values()
+    assert w.tolist() == [-1, 0, 1, 0, 0, 0]
 
 
-def test_holm_is_the_hand_computation():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([0.2]) == pytest.approx([0.2])
-    assert holm([]) == []
-
-
-def test_one_number_for_each_chain_is_a_t_test():
-    values = np.array([0.3, 0.1, 0.25, 0.4])
-    found, known = effect_of_chains(values, 0.9), ttest_1samp(values, 0.0)
-    interval = known.confidence_interval(0.9)
-    assert found.p_change() == pytest.approx(known.pvalue)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-
-
-def test_p_values_and_intervals_agree():
-    rng = np.random.default_rng(2)
-    decided = 0
-    for _ in range(300):
-        found = effect_of_chains(rng.normal(rng.choice([0, 1.5]), rng.uniform(0.1, 1), 4), 0.95)
-        low, high = found.interval(0.9)
-        assert (found.p_change() <= 0.05) == (found.low >= 0 or found.high <= 0)
-        assert (found.p_inside(1.0) <= 0.05) == (low >= -1 and high <= 1)
-        assert (found.p_outside(1.0) <= 0.05) == (found.low >= 1 or found.high <= -1)
-        decided += found.p_inside(1.0) <= 0.05
-    assert 0 < decided < 300
-
-
-def test_one_chain_has_an_image_interval_and_no_test():
-    draws = np.random.default_rng(3).standard_normal((101, 1))
-    draws[0] = 0.0
-    found = effect(draws, 0.95)
-    assert found.low < found.value < found.high
-    assert np.isnan([found.error, found.freedom]).all()
-    assert effect(np.empty((101, 0)), 0.95).chains == 0
-
-
-def test_arms_that_agree_exactly_do_not_differ():
-    found = effect(np.zeros((101, 3)), 0.95)
-    assert (found.value, found.low, found.high, found.p_change()) == (0, 0, 0, 1)
-    assert found.p_inside(0.01) == 0
-    assert found.p_outside(0.01) == 1
-
-
-def test_a_metric_undefined_in_most_resamples_has_no_test():
-    draws = np.random.default_rng(4).standard_normal((101, 3))
-    draws[1:80] = np.nan
-    assert np.isnan(effect(draws, 0.95).error)
-
-
-@pytest.mark.parametrize("freedom", [2, 4, 9])
-def test_an_effect_of_the_minimum_detectable_size_is_found_at_its_power(freedom):
-    rng, m = np.random.default_rng(5), freedom + 1
-    size = detectable(1.0, freedom, 0.05, 0.8)
-    chains = rng.normal(size, m**0.5, (3000, m))
-    found = [effect_of_chains(values, 0.95).p_change() <= 0.05 for values in chains]
-    assert 0.75 <= np.mean(found) <= 0.85
+def test_scatter_is_what_a_line_leaves():
+    some = trials(chains=2, seeds=1, generations=4)
+    rng = np.random.default_rng(0)
+    values = np.array([[3.0 + 0.5 * t.generation for t in some]] * 2)
+    moved = values + np.array([t.arm == PAIR[0] for t in some]) * rng.standard_normal(len(some))
+    flat = contrasts.scattered(some, np.ones(len(some), bool), PAIR, 4, values)
+    np.testing.assert_allclose(flat.draws, 0, atol=1e-12)
+    found = contrasts.scattered(some, np.ones(len(some), bool), PAIR, 4, moved)
+    rest = np.polyfit(range(5), moved[0, :5], 1, full=True)[1][0]
+    assert found.draws[0, 0] == pytest.approx((rest / 3) ** 0.5)
+    few = trials(chains=2, seeds=1, generations=2)
+    assert contrasts.scattered(few, np.ones(len(few), bool), PAIR, 2, values[:, :12]).chains == ()
 
 
 # --- simulated experiments -----------------------------------------------------------------------
@@ -212,7 +172,7 @@ def test_equivalence_is_rarely_declared_where_the_effect_is_the_margin(null_expe
     found = [found for found, _ in null_experiments["accuracy", ""]]
     shifted = [replace(f, value=f.value + 0.1) for f in found]
     assert np.mean([f.p_inside(0.1) <= 0.05 for f in shifted]) <= 0.10
-    assert np.mean([f.p_inside(0.1) <= 0.05 for f in found]) >= 0.3  # no effect: it is often shown
+    assert np.mean([f.p_inside(0.1) <= 0.05 for f in found]) >= 0.15  # no effect: it is often shown
 
 
 def test_pairing_removes_what_the_images_share():
@@ -230,5 +190,5 @@ def test_a_common_image_part_counts_once_however_many_chains():
     rng = np.random.default_rng(7)
     draws = 0.05 * rng.standard_normal((2001, 1)) + np.zeros((1, 20))
     draws[0] = 1e-4 * rng.standard_normal(20)
-    found: Effect = effect(draws, 0.95)
+    found = effect(draws, 0.95)
     assert found.error == pytest.approx(0.05, rel=0.1)

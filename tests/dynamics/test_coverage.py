@@ -1,4 +1,5 @@
-"""A short run of benchmarks/eq6_coverage.py: intervals of A that hold too rarely are caught here.
+"""Short runs of benchmarks/eq6_coverage.py and seed_scatter.py: intervals of A, or of A over that
+of the control, that hold too rarely are caught here.
 
 At a true coverage of 90 % a setting fails by chance in 0.2 % of runs, at 75 % it passes in 6 %; the
 seeds are fixed, so that only a change of the code can move it.
@@ -11,17 +12,26 @@ from pathlib import Path
 import pytest
 from scipy.stats import binom
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "eq6_coverage.py"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 SIMULATIONS, LEAST = 120, 98
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def eq6():
-    spec = importlib.util.spec_from_file_location("eq6_coverage", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["eq6_coverage"] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded("eq6_coverage")
+
+
+@pytest.fixture(scope="module")
+def scatter(eq6):
+    return loaded("seed_scatter")
 
 
 def result(eq6, layout, a, times, count=SIMULATIONS, chains=3):
@@ -65,3 +75,30 @@ def test_a_simulation_follows_the_law(eq6):
     ]
     expected = (0.08 * 0.9 ** eq6.np.arange(5)) ** 2
     assert eq6.np.mean(found, axis=0) == pytest.approx(expected, rel=0.06)
+
+
+def intervals(scatter, *given):
+    """(value, low, high) of a small study's simulations, and the share that holds each truth."""
+    options = scatter.arguments([*given, "--layout", "cifar4", "--simulations", "60"])
+    ((setting, ratio),) = scatter.settings(options)
+    found = scatter.np.array(scatter.result(setting, ratio, options))
+    truth = setting.a if ratio is None else ratio
+    inside = ~scatter.np.isnan(found[:, 0]) & ~(found[:, 1] > truth) & ~(found[:, 2] < truth)
+    return found, inside
+
+
+def test_scatter_between_two_seeds_does_not_draw_a_towards_one(scatter):
+    """Mean over seeds instead of over pairs: the median is .93, and 40 of 60 hold A."""
+    found, inside = intervals(scatter, "a", "--seeds", "2", "--chains", "8", "--a", "0.9")
+    assert abs(scatter.np.nanmedian(found[:, 0]) - 0.9) < 0.015
+    assert inside.sum() >= 51  # 57 expected
+
+
+@pytest.mark.parametrize("ratio", ["1.0", "1.1"])
+def test_a_relative_to_the_control_is_found_and_covered(scatter, ratio):
+    given = "ratio", "--chains", "5", "--a", "1.0", "--ratio", ratio
+    found, inside = intervals(scatter, *given)
+    assert abs(scatter.np.nanmedian(found[:, 0]) - float(ratio)) < 0.02
+    assert inside.sum() >= 51
+    above = (found[:, 1] > 1).sum()
+    assert above <= 6 if ratio == "1.0" else above >= 30

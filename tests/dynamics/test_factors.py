@@ -12,9 +12,8 @@ from ray_selfloop.dynamics.factors import (
     bias_series,
     filled_from,
     not_converged,
-    over_queue,
-    steps,
 )
+from ray_selfloop.dynamics.steps import over_queue, steps
 from ray_selfloop.evaluation.rows import NAN, Rows, Where
 from ray_selfloop.evaluation.table import fairness_rows
 
@@ -22,7 +21,7 @@ SETTINGS = Evaluation(resamples=100, permutations=100)
 
 
 def test_b_agrees_with_the_results_table():
-    test, found = laws.outcomes(0.9, 0.08, 0, per_cell=30, steps=2, chains=2)
+    test, found = laws.outcomes(0.9, 0.08, 0, per_cell=30, steps=2, chains=2, seeds=1)
     (series,) = bias_series("s", found, test, SETTINGS)
     table = fairness_rows("s", found, test, SETTINGS)
     means = table[table["seed"].isna() & (table["class"] == "")].set_index(["metric", "generation"])
@@ -32,7 +31,7 @@ def test_b_agrees_with_the_results_table():
 
 
 def test_the_pooled_reading_is_selectable():
-    test, found = laws.outcomes(0.9, 0.08, 0, per_cell=30, steps=1, chains=1)
+    test, found = laws.outcomes(0.9, 0.08, 0, per_cell=30, steps=1, chains=1, seeds=1)
     pooled = SETTINGS.model_copy(update={"dynamics": Dynamics(bias="gap_rms_pooled")})
     (series,) = bias_series("s", found, test, pooled)
     table = fairness_rows("s", found, test, SETTINGS)
@@ -53,7 +52,7 @@ def test_training_variance_is_that_between_seeds_beyond_the_images():
     settings = Evaluation(resamples=200, permutations=20)
     test, alike = laws.outcomes(1.0, 0.1, 0, chains=3, steps=3)
     (series,) = bias_series("s", alike, test, settings)
-    assert series.training < 2e-7
+    assert series.training < 1.5e-6
     _, strong = laws.outcomes(1.0, 0.14, 1, chains=3, steps=3, seeds=1)
     mixed = [o for o in alike if o.seed == 0] + [
         type(o)(o.loop_seed, o.generation, "a", 1, o.predictions) for o in strong
@@ -178,12 +177,17 @@ def gate_table(fidelity, judge=0.5, split="generated"):
     return rows.frame()
 
 
-def test_the_gate_is_relative_to_the_judge_and_takes_the_worst_generation():
-    why = not_converged(gate_table([0.45, 0.30, 0.45]), "s", 0.8)
-    assert "generation 2: 0.30, 0.60 of the judge's own accuracy" in why
+def test_the_gate_is_relative_to_the_judge_and_looks_at_generation_1_alone():
+    why = not_converged(gate_table([0.30, 0.45, 0.45]), "s", 0.8)
+    assert "generated at generation 1: 0.30, 0.60 of the judge's own accuracy" in why
     assert "(0.50); the bound is 0.8" in why
-    assert not_converged(gate_table([0.45, 0.41, 0.45]), "s", 0.8) == ""
-    assert not_converged(gate_table([0.45, 0.30, 0.45]), "s", 0.5) == ""
+    assert not_converged(gate_table([0.41, 0.45, 0.45]), "s", 0.8) == ""
+    assert not_converged(gate_table([0.30, 0.45, 0.45]), "s", 0.5) == ""
+
+
+@pytest.mark.parametrize("later", [0.44, 0.1, 0.0])
+def test_a_generator_that_decays_later_gates_nothing(later):
+    assert not_converged(gate_table([0.45, later, later]), "s", 0.8) == ""
 
 
 def test_arms_without_a_generator_are_not_gated():

@@ -11,11 +11,12 @@ from scipy.stats import binom
 
 from ray_selfloop.config.evaluation import Dynamics, Evaluation
 from ray_selfloop.dynamics import cues
-from ray_selfloop.dynamics.amplification import NO_BIAS, _Images, amplification
+from ray_selfloop.dynamics.amplification import NO_BIAS, Images, amplification
 from ray_selfloop.dynamics.equation import NO_U, parameters
-from ray_selfloop.dynamics.factors import Labels, Step, bias_series
+from ray_selfloop.dynamics.factors import Labels, bias_series
 from ray_selfloop.dynamics.fit import CUES, fit
 from ray_selfloop.dynamics.laws import compare
+from ray_selfloop.dynamics.steps import Step
 from ray_selfloop.evaluation.outcomes import without_subgroups
 from ray_selfloop.evaluation.reliance import defined, removed
 from ray_selfloop.evaluation.table import fairness_rows
@@ -212,7 +213,7 @@ def test_the_images_part_is_that_of_new_test_images():
         )
         one = series_of(test, found, settings)
         values.append(one.squared[0, 0, 0])
-        images = _Images.of(one, np.ones(1, bool))
+        images = Images.of(one, np.ones(1, bool))
         parts.append(images.variance(np.ones((1, 1, 1)))[0])
     assert np.mean(parts) == pytest.approx(np.var(values), rel=0.3)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ray_selfloop.config.evaluation import Dynamics, Evaluation
-from ray_selfloop.dynamics.factors import Step
 from ray_selfloop.dynamics.laws import compare
+from ray_selfloop.dynamics.steps import Step
 
 SETTINGS = Evaluation(level=0.9)
 

@@ -162,25 +162,6 @@ def test_gap_variance_is_unbiased_for_crossed_units():
     np.testing.assert_allclose(pooled, corrected[:, 0])  # one class: the same thing
 
 
-def test_levels_moved_to_their_own_accuracy_do_not_move():
-    hits, support = RNG.integers(0, 30, size=(5, 3)).astype(float), np.full((5, 3), 30.0)
-    moved = fairness.level_moved(hits, hits, support)
-    np.testing.assert_allclose(moved, (hits + 0.5) / 31, atol=1e-10)
-
-
-def test_level_moves_keep_logit_gaps_and_reach_the_class_accuracy():
-    support = RNG.integers(5, 60, size=(40, 3)).astype(float)
-    start = np.floor(support * RNG.random((40, 3)))
-    now = np.floor(support * RNG.random((40, 3)))
-    moved = fairness.level_moved(now, start, support)
-    logits = np.log(moved / (1 - moved))
-    gaps = logits - fairness.log_odds(start, support)
-    np.testing.assert_allclose(gaps, np.broadcast_to(gaps[:, :1], gaps.shape), atol=1e-7)
-    weight = support / support.sum(axis=1, keepdims=True)
-    target = (weight * (now + 0.5) / (support + 1)).sum(axis=1)
-    np.testing.assert_allclose((weight * moved).sum(axis=1), target, atol=1e-9)
-
-
 def test_share_levels_name_majority_and_minority_or_nothing():
     rotated = np.stack([np.roll([0.7, 0.2, 0.1], c) for c in range(4)])
     majority, _, minority = fairness.share_levels(rotated)

@@ -1,70 +1,71 @@
-"""Fidelity of generated images: exact sampling floors, shares, copies and the quality q."""
-
-from itertools import product
-from math import factorial, prod
+"""Fidelity of generated images: shares, copies and the quality q."""
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from ray_selfloop.evaluation import fidelity
 from ray_selfloop.evaluation.frechet import frechet_distance, moments, radii
 
 RNG = np.random.default_rng(12)
-THIRDS = np.array([[1 / 3, 1 / 3, 1 / 3, 0.0]])
+THIRDS, UNEVEN = (1 / 3, 1 / 3, 1 / 3), (0.7, 0.2, 0.1)
 
 
-@pytest.mark.parametrize(("hits", "total"), [(0, 9), (4, 9), (9, 9), (480, 500)])
-def test_wilson_equals_scipy(hits, total):
-    expected = binomtest(hits, total).proportion_ci(0.9, method="wilson")
-    np.testing.assert_allclose(
-        fidelity.wilson(hits, total, 0.9), (hits / total, *expected), atol=1e-12
-    )
-    assert np.isnan(fidelity.wilson(0, 0, 0.9)).all()
+def change(counts, shares, resamples=200, seed=0):
+    rng = np.random.default_rng(seed)
+    return fidelity.share_change(np.array(counts, float), np.array(shares), resamples, 0.95, rng)
+
+
+def leaning(images, original, lean, classes=10):
+    """Exact counts of a generator that draws the first subgroup more often, by ``lean``."""
+    first = np.array(original)
+    rest = first[1:] * (1 - lean / first[1:].sum())
+    shares = np.array([first[0] + lean, *rest])
+    return np.tile(images * shares, (classes, 1)), np.tile(original, (classes, 1))
 
 
 @pytest.mark.parametrize(("n", "expected"), [(43, 0.086), (200, 0.040), (1800, 0.013)])
-def test_sampling_floor_of_three_equal_colours(n, expected):
-    assert fidelity.sampling_floor(np.array([n]), THIRDS)[0] == pytest.approx(expected, abs=6e-4)
+def test_what_sampling_adds_to_a_perfect_generator(n, expected):
+    found = change(*leaning(n, THIRDS, 0.0), resamples=2000)
+    assert found.null.mean() == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("shares", [(0.7, 0.2, 0.1, 0.0), (0.25, 0.25, 0.5, 0.0)])
-def test_sampling_floor_is_the_exact_expectation(shares):
-    n, expected = 7, 0.0
-    for counts in product(range(n + 1), repeat=3):
-        if sum(counts) == n:
-            chance = factorial(n) / prod(map(factorial, counts))
-            chance *= prod(p**k for p, k in zip(shares, counts, strict=False))
-            gaps = (abs(k / n - p) for p, k in zip(shares, counts, strict=False))
-            expected += chance * sum(gaps) / 2
-    found = fidelity.sampling_floor(np.array([n]), np.array([shares]))
-    assert found[0] == pytest.approx(expected)
+@pytest.mark.parametrize("images", [43, 150])
+def test_the_majority_alone_reads_what_it_is(images):
+    found = change([[images, 0, 0]] * 10, [UNEVEN] * 10)
+    assert found.u.mean == pytest.approx((0.3, 0.3, 0.3), abs=1e-6)
+    np.testing.assert_allclose(found.u.classes, 0.3, atol=1e-6)
 
 
-def change(counts, shares, resamples=400):
-    rng = np.random.default_rng(0)
-    return fidelity.share_change(np.array(counts, float), np.array(shares), resamples, rng)
-
-
-def test_a_perfect_generator_has_no_unbalance_on_average():
-    rng, shares = np.random.default_rng(1), np.array([0.7, 0.2, 0.1, 0.0])
-    counts = rng.multinomial(50, shares, size=4000).astype(float)
-    found = change(counts, np.tile(shares[:3], (4000, 1)), resamples=2)
-    assert (found.variation[0] - found.floor).mean() == pytest.approx(0.0, abs=2e-3)
+def test_one_class_alone_has_an_estimate_and_an_interval():
+    found = change([[90, 5, 5]], [UNEVEN])
+    value, low, high = found.u.mean
+    assert low < value < high
+    assert value == pytest.approx(0.2, abs=0.01)
+    assert found.u.classes[0] == pytest.approx(value, abs=0.01)
 
 
 def test_the_sign_says_whether_the_majority_grows():
-    found = change([[90, 5, 5, 0], [50, 30, 20, 0]], [[0.7, 0.2, 0.1]] * 2)
+    found = change([[90, 5, 5], [50, 30, 20]], [UNEVEN] * 2)
     np.testing.assert_allclose(found.signed[0], [0.2, -0.2])
     np.testing.assert_allclose(found.variation[0], [0.2, 0.2])
 
 
-def test_none_clear_counts_as_a_deviation_and_equal_shares_have_no_majority():
-    found = change([[30, 30, 30, 10], [0, 0, 0, 0]], [[1 / 3] * 3] * 2)
-    assert found.variation[0, 0] == pytest.approx(0.1)
+def test_equal_shares_have_no_majority_and_a_class_without_images_has_no_number():
+    found = change([[40, 30, 20], [0, 0, 0]], [THIRDS] * 2)
     assert np.isnan(found.signed[0]).all()
     assert np.isnan(found.variation[0, 1])
-    assert np.isnan(found.floor[1])
+    assert np.isnan(found.u.classes).tolist() == [False, True]
+    alone = change([[40, 30, 20]], [THIRDS])
+    assert found.u.mean == pytest.approx(alone.u.mean)
+    assert np.isnan(change([[0, 0, 0]], [THIRDS]).u.mean).all()
+
+
+def test_designed_shares_are_what_they_are():
+    found = fidelity.designed_change(np.array([[30.0, 9, 4]] * 10), np.array([UNEVEN] * 10))
+    assert found.u.mean == pytest.approx((9 / 43 - 0.2 + 4 / 43 - 0.1 + 0.0,) * 3, abs=0.01)
+    assert found.u.mean[0] == found.u.mean[1] == found.u.mean[2]
+    assert found.u.mean[0] < 0.01  # rounding of counts alone
+    assert found.null is None
 
 
 def test_share_counts_put_none_clear_last():

@@ -65,6 +65,8 @@ def test_rows_have_the_tables_columns_no_classifier_and_described_keys(table):
     for metric, rows in table.groupby("metric"):
         low, high = names.describe(metric).range
         assert rows["value"].dropna().between(low, high).all()
+    row = u_row(table)
+    assert row["low"] <= row["value"] <= row["high"]
 
 
 def test_the_first_features_have_plain_names_and_distances_always_carry_theirs(table):
@@ -88,19 +90,69 @@ def test_label_fidelity_and_shares_are_counts(world, table):
     assert value(table, "label_fidelity", cls="c1") == pytest.approx(
         right[drawn.labels == 1].mean()
     )
-    blue = (drawn.subgroups == 1)[drawn.labels == 0].mean()
+    blue = (drawn.subgroups == 1)[(drawn.labels == 0) & (drawn.subgroups < 3)].mean()
     assert value(table, "subgroup_share", cls="c0", subgroup="b") == pytest.approx(blue)
     assert value(table, "none_clear") == pytest.approx((drawn.subgroups == 3).mean())
 
 
-def test_u_is_the_mean_excess_over_the_floor_with_an_interval_around_it(table):
-    excess = value(table, "u_total_variation") - value(table, "u")
-    assert 0.02 < excess < 0.06  # the expectation of a perfect sample of 150 a class
-    (row,) = table[
-        (table["metric"] == "u") & (table["class"] == "") & (table["split"] == "generated")
-    ].to_dict("records")
-    assert row["low"] < row["value"] < row["high"]
-    assert row["low"] > 0  # a tenth of the images has no clear subgroup
+def u_row(table, split="generated"):
+    at = (table["metric"] == "u") & (table["class"] == "") & (table["split"] == split)
+    (row,) = table[at].to_dict("records")
+    return row
+
+
+def read(images, shares, seed=0, unreadable=0.0, classes=10):
+    """``images`` a class of a generator with these within-class shares, and the reference."""
+    rng, every = np.random.default_rng(seed), np.array([*shares, 0.0]) * (1 - unreadable)
+    every[3] = unreadable
+    labels = np.repeat(np.arange(classes), images)
+    original = Reference(
+        {}, np.array([[0.7, 0.2, 0.1]] * classes), tuple("abcdefghij"), tuple("rgb")
+    )
+    return Generated({}, labels, None, rng.choice(4, len(labels), p=every)), original
+
+
+def test_images_without_a_clear_subgroup_are_no_imbalance(table):
+    readable, reference = read(500, (0.7, 0.2, 0.1), unreadable=0.1)
+    found = generator_rows("s", 0, 1, {"kept": readable}, reference, SETTINGS)
+    row = u_row(found, "kept")
+    assert row["low"] <= 0.0 <= row["high"]
+    assert abs(row["value"]) < 0.025
+    assert value(found, "none_clear", "kept") == pytest.approx(0.1, abs=0.015)
+    shares = found[found["metric"] == "subgroup_share"]
+    assert shares.groupby("class")["value"].sum().to_numpy() == pytest.approx(np.ones(10))
+
+
+def test_u_does_not_depend_on_the_number_of_images():
+    """The same generator, one kept set and a queue of three."""
+    true, means = (0.85, 0.1, 0.05), []
+    for images in (43, 129):
+        values = []
+        for seed in range(12):
+            split, reference = read(images, true, seed)
+            values.append(
+                u_row(generator_rows("s", 0, 1, {"queue": split}, reference, SETTINGS), "queue")
+            )
+        means.append(np.mean([row["value"] for row in values]))
+        held = [row["low"] <= 0.15 <= row["high"] for row in values]
+        assert sum(held) >= 9
+    assert means == pytest.approx([0.15, 0.15], abs=0.02)
+
+
+def test_designed_shares_have_no_sampling():
+    split, reference = read(43, (0.7, 0.2, 0.1))
+    exact = np.concatenate([np.repeat([0, 1, 2], [30, 9, 4])] * 10)
+    tables = {
+        designed: generator_rows(
+            "s", 0, 1, {"kept": replace(split, subgroups=exact, designed=designed)}, reference,
+            SETTINGS,
+        )
+        for designed in (True, False)
+    }  # fmt: skip
+    row = u_row(tables[True], "kept")
+    assert row["low"] == row["value"] == row["high"] == pytest.approx(0.009, abs=1e-3)
+    assert "u_floor" not in set(tables[True]["metric"])
+    assert u_row(tables[False], "kept")["value"] < -0.03  # as if it had been drawn so evenly
 
 
 def test_numbers_are_the_same_every_time(world, table):

@@ -100,3 +100,31 @@ def test_halves_are_disjoint_and_about_equal(test_set):
     tally = resampled(correctness(test_set), test_set, DRAWS, 0)
     assert (np.abs(2 * tally.half_support[0] - tally.support) <= 1).all()
     assert (tally.half_hits <= tally.hits).all()
+
+
+def test_crossed_spreads_and_gap_variances_are_exact_beyond_single_precision():
+    test = worlds.crossed(np.random.default_rng(0), units=1200, classes=3)
+    correct = correctness(test)
+    tally = resampled(correct, test, 3, 0)
+    at = np.argsort(test.units * 3 + test.subgroups, kind="stable")
+    x = correct[:, at].reshape(len(correct), -1, 3).astype(np.float64)
+    labels = test.labels[at].reshape(-1, 3)[:, 0]
+    within = ((x - x.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+    expected = np.stack([within[:, labels == c].sum(axis=1) for c in range(3)], axis=-1)
+    np.testing.assert_allclose(tally.spread[0], expected, rtol=1e-12)
+    found = gap_variances(tally, bootstrap=False)[0][0]
+    rates = np.stack([x[:, labels == c].mean(axis=1) for c in range(3)], axis=1)
+    q = 2 * rates.var(axis=-1, ddof=1)
+    n = np.bincount(labels)
+    exact = (rates.var(axis=-1, ddof=1) - (expected / n - q) / ((n - 1) * 2)).mean(axis=-1)
+    np.testing.assert_allclose(found, exact, atol=1e-14)
+
+
+def test_what_two_trials_both_have_right_is_counted_by_cell(test_set):
+    correct = correctness(test_set)
+    for tally in (resampled(correct, test_set, 2, 0), permuted(correct, test_set, 2, 0)):
+        for c in range(test_set.classes):
+            for g in range(test_set.groups):
+                rows = (test_set.labels == c) & (test_set.subgroups == g)
+                both = (correct[0] & correct[1] & rows).sum()
+                assert tally.together[0, 1, c, g] == tally.together[1, 0, c, g] == both

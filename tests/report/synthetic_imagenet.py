@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import synthetic_sweep
-from synthetic_sweep import COLUMNS
+from synthetic_sweep import COLUMNS, counted
 
 from ray_selfloop.report.view import (
     FilterAudit,
@@ -128,6 +128,7 @@ def _results(of: ScenarioView) -> pd.DataFrame:
             rows.extend(_ranks(at, own, 0.03) if subgroups else _ablations(at, own, 0.03))
         mean = (of.name, pd.NA, n, classifier, pd.NA)
         rows.append(_row(mean, "", "", "accuracy", level, 0.018))
+        rows.extend(counted(mean, len(of.loop_seeds), 1, 0))
         if n:
             rows.append(_row(mean, "", "", "accuracy_change", level - start, 0.01))
         rows.extend(_ranks(mean, level, 0.022) if subgroups else _ablations(mean, level, 0.02))
@@ -187,7 +188,7 @@ def scenario(
 
 def view(*scenarios: ScenarioView) -> ReportView:
     """A sweep of these scenarios, at the paper's size by default."""
-    why = "undecided: A's interval holds 1"
+    why = "undecided: no control"
     return ReportView(
         name="imagenet",
         question="Does training on generated data amplify bias across generations?",

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ray_selfloop.evaluation import names
 from ray_selfloop.evaluation.rows import COLUMNS
-from ray_selfloop.report import definitions, grids, notices, numbers, page
+from ray_selfloop.report import behind, definitions, grids, notices, numbers, page, primary
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.view import Failure, Samples
 
@@ -106,6 +106,8 @@ def test_it_opens_with_the_question_then_the_verdicts_then_the_warnings(view, te
         assert verdict.text in text
         assert verdict.note in text
     assert "1.220 [1.050, 1.410]" in text
+    assert "1.180 [1.040, 1.330]" in text
+    assert "A alone is no answer, since the bias of a control" in text
 
 
 def test_warnings_name_scenario_generation_classifier_and_seed(text):
@@ -114,9 +116,12 @@ def test_warnings_name_scenario_generation_classifier_and_seed(text):
     assert where.format(3) in text
     assert "1 of 32 trials do no better than chance" in text
     assert "biased: mobilenet_v3_small 1 of 8" in text
-    assert "stopped by its budget while still improving: unbiased: 1 of 3; biased: 1 of 3" in text
+    assert "Generator stopped by its budget" in text
+    assert "Training ended while still improving: unbiased: 1 of 3; biased: 1 of 3" in text
     assert "unbiased, generation 3, loop seed 0 (step 900 of 900)" in text
     assert "One chain only" in text
+    assert "and the control arm (axes.loop.arm=[treatment,no_synthetic])" in text
+    assert "They stay in every mean of accuracy" in text
     assert "431 of 479 samples" in text
 
 
@@ -243,11 +248,40 @@ def test_every_registered_metric_has_a_definition_on_the_page():
     assert definitions.of("no_such_metric").meaning == "not in the registry"
 
 
-def test_curves_leave_collapsed_trials_out():
-    rows = synthetic_sweep.results()
-    trials = Table(rows).trials("biased", "mobilenet_v3_small", "accuracy")
+def test_curves_leave_collapsed_trials_out_of_all_but_accuracy():
+    table = Table(synthetic_sweep.results())
+    trials = table.trials("biased", "mobilenet_v3_small", "md")
     assert len(trials) == 4 * 2 - 1
     assert not ((trials["generation"] == 3) & (trials["seed"] == 1)).any()
+    assert len(table.trials("biased", "mobilenet_v3_small", "accuracy")) == 4 * 2
+
+
+def test_what_stands_behind_a_mean_stands_beside_it(view, text):
+    table, (even, lossy) = Table(view.results), view.scenarios
+    assert behind.sentence(table, even) == (
+        "Behind each mean: 1 chain, 2 trials, none lost to collapse."
+    )
+    said = (
+        "Behind each mean of accuracy: 2 trials; behind any other mean: 1 chain, 1 to 2 trials, "
+        "since 1 of 16 trials are lost to collapse."
+    )
+    assert behind.sentence(table, lossy) == said
+    assert text.count(said) == 2  # both figures
+    assert "1 · 1, 1 lost" in text
+    assert behind.cell(table, "biased", "lenet", 3) == "1 · 2"
+    assert behind.cell(table, "biased", "nobody", 3) == "–"
+
+
+def test_meo_and_md_are_called_one_number_once(view, text):
+    assert text.count("1 − MEO is 2/3 of MD") == 1
+    two = tuple(replace(s, subgroup_names=("red", "blue")) for s in view.scenarios)
+    assert "2 subgroups of" in primary.one_number(replace(view, scenarios=two))
+    five = tuple(replace(s, subgroup_names=tuple("abcde")) for s in view.scenarios)
+    assert primary.one_number(replace(view, scenarios=five)) == ""
+
+
+def test_what_the_intervals_are_about_is_said_once(text):
+    assert text.count("All chains share the original data") == 1
 
 
 def test_a_floor_covers_the_floors_of_all_classifiers():

@@ -11,7 +11,18 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from test_page import Reader
 
-from ray_selfloop.report import cells, comparisons, figures, grids, notices, numbers, page, style
+from ray_selfloop.inference.verdicts import WORDS
+from ray_selfloop.report import (
+    cells,
+    comparisons,
+    figures,
+    grids,
+    notices,
+    numbers,
+    page,
+    primary,
+    style,
+)
 from ray_selfloop.report.groups import groups, titles
 from ray_selfloop.report.series import Table
 
@@ -35,6 +46,13 @@ def inks():
 def html(view):
     """Of two treatments and one control arm: half the time to draw."""
     return page.html(replace(view, scenarios=tuple(view.scenarios[i] for i in (0, 2, 3))))
+
+
+@pytest.fixture(scope="module")
+def bare(view):
+    """Without figures: the answer, the claims and the notices."""
+    rows = view.results
+    return replace(view, scenarios=(), results=rows[rows["metric"] != "A"])
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +132,111 @@ def test_the_first_words_are_the_answer(html):
     assert shown.index("In part") < shown.index("supported") < shown.index("Eq. 6:")
 
 
-def test_claims_that_were_not_tested_are_folded(html):
-    folded = re.findall(r"<details><summary>(\d+) not tested</summary>", html)
-    untested = sum(c.verdict == "not tested" for c in synthetic_arms.claims())
-    assert sum(map(int, folded)) == untested > 0
+def test_every_verdict_word_is_defined_before_its_second_badge(html):
+    first = html.index("<main>")
+    for word in WORDS:
+        badges = [m.start() for m in re.finditer(rf">(?:<b>\d+</b>|\d+ )?{word}</span>", html)]
+        meaning = WORDS[word].replace("'", "&#39;")
+        if not badges:
+            assert meaning not in html, word
+            continue
+        (at,) = (m.start() for m in re.finditer(re.escape(f"<dd>{meaning}</dd>"), html))
+        beside = 1500 if at < first else 200  # in the header the counts come first
+        assert at - badges[0] < beside, word
+
+
+def test_the_page_words_nothing_undecided_as_absence(html, text):
+    assert "No sign" not in text
+    assert not re.search(r"shows? no (measurable )?bias", text)
+    assert "9 of 9 changes look like no effect" in text  # where the true effect is 0
+    before, of_a_a = html.split("<h3>What seeds alone do")
+    assert "no effect" not in before + of_a_a.split("</details>", 1)[1]
+
+
+def test_a_primary_statement_has_its_parts_its_losses_and_both_other_margins(html, text):
+    asked = html.split('<section id="answer">')[1].split("<h3>")[0]
+    shown = re.sub(r"\s+", " ", " ".join(Reader(asked).text))
+    assert "supported under half the margin: supported; under twice: ruled out" in shown
+    assert "+0.0010 [-0.0020, 0.0040] +0.0030 [-0.012, 0.018]" in shown
+    assert "lost to collapse: treatment 1 of 18" in shown
+    assert "the introduction's hypothesis" in shown
+    assert "exploratory: intervals without a verdict" in shown
+    assert shown.count("resnet50") == 2
+
+
+def test_a_declaration_in_time_is_named_with_its_hash(view, text):
+    frozen = view.declared
+    assert f"Declared {frozen.at}, before the first classifier of generation 1" in text
+    assert f"hash {frozen.hash}" in text
+    assert "Not declared before the data" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"before": False}, "after the first classifier of generation 1 had begun to train"),
+        ({"at": "", "before": False}, "never declared before the data"),
+    ],
+)
+def test_a_late_declaration_is_loud_and_makes_everything_exploratory(bare, changes, why):
+    view = bare
+    late = replace(
+        view,
+        claims=tuple(
+            replace(c, verdict="exploratory", reason="declared after the data", half="", twice="")
+            for c in view.claims
+        ),
+        declared=replace(view.declared, **changes),
+    )
+    html = page.html(late)
+    text = re.sub(r"\s+", " ", " ".join(Reader(html).text))
+    assert why in text
+    assert "every statement of this page is exploratory" in text
+    assert 'class="declared late"' in html
+    head = html.split("<main>")[0]
+    assert WORDS["exploratory"] in head
+    assert not re.search(r"badge supported", html)
+
+
+def test_intervals_that_a_a_refutes_are_loud(bare):
+    wrong = replace(bare, null=synthetic_arms.nulls(bad=2))
+    html = page.html(wrong)
+    assert 'class="loud"' in html
+    assert "only 7 of 9 changes look like no effect" in html
+    (first, *_) = notices.notices(wrong)
+    assert (first.level, len(first.details)) == ("failed", 2)
+
+
+def test_trials_that_one_arm_lost_stand_beside_the_statement(bare):
+    lost = (
+        "the arms lost different numbers of trials to collapse (treatment 3 of 18, no_synthetic 0)"
+    )
+    group = synthetic_arms.GROUPS["scratch"]
+    why = f"{lost}: fairness among the survivors is no evidence"
+    claim = synthetic_arms.hypothesis(group, "undecided", lost=lost, reason=why)
+    text = " ".join(Reader(page.html(replace(bare, claims=(claim,)))).text)
+    head, asked = text.split("Does bias grow from generation to generation?")
+    assert lost in head
+    assert asked.count(lost) == 2  # beside the trials, and as the reason
+
+
+def test_without_the_arm_a_a_nothing_is_said_of_it(view):
+    assert primary.nothing(replace(view, null=()), {}) is None
+
+
+def test_statements_that_cannot_be_tested_are_folded_at_the_end(view, html):
+    claims = html.split('<section id="claims">')[1].split("</section>")[0]
+    (n,) = re.findall(r'<details id="untested"><summary>(\d+) statements', claims)
+    assert int(n) == sum(c.verdict == "not tested" for c in view.claims) > 0
+    assert claims.rindex('<details class="claims"') < claims.index('id="untested"')
+    others = len(view.claims) - 2 - int(n)
+    assert f"of {others} statements; the {n} others that this sweep cannot test" in html
+
+
+def test_holm_is_explained_to_who_does_not_know_it(text):
+    assert "how often chance alone gives data this clear" in text
+    assert "at most a 5 % chance of any false verdict" in text
+    assert "6 statements judged together" in text
 
 
 def test_fid_is_absent_with_its_reason_or_present_without_it(view, text):

@@ -1,7 +1,6 @@
-"""The terminal: tables that fit in 100 columns, and plain lines where nobody looks."""
+"""The terminal: tables that fit in 80 columns, and plain lines where nobody looks."""
 
 import io
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import synthetic_arms
 import synthetic_sweep
 from rich.console import Console
 
+from ray_selfloop.inference.verdicts import WORDS
 from ray_selfloop.report import terminal
 from ray_selfloop.report.terminal import Paths, Progress
 
@@ -18,15 +18,15 @@ PATHS = Paths("/data/my results/results.parquet", "/data/report.html", "sqlite:/
 
 def shown(view, paths=PATHS) -> str:
     out = io.StringIO()
-    terminal.summary(Console(file=out, width=100), view, paths)
+    terminal.summary(Console(file=out, width=80), view, paths)
     return out.getvalue()
 
 
 @pytest.mark.parametrize("generations", [1, 4, 11])
-def test_tables_fit_in_100_columns_and_show_every_generation(generations):
+def test_tables_fit_in_80_columns_and_show_every_generation(generations):
     names = ("lenet", "alexnet", "mobilenet_v3_large")
     text = shown(synthetic_sweep.view(generations=generations, classifiers=names))
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
     heads = [line.split()[1:] for line in text.splitlines() if line.startswith("generation")]
     of_one_scenario = [n for head in heads[: len(heads) // 2] for n in head]
     assert of_one_scenario == [str(n) for n in range(generations)]
@@ -57,7 +57,10 @@ def test_undefined_and_missing_numbers_are_told_apart():
 
 def test_verdicts_paths_and_the_mlflow_command_are_whole_lines():
     text = shown(synthetic_sweep.view())
-    assert "eq. 6  lenet  A = 1.220 [1.050, 1.410]  A > 1" in text
+    words = " ".join(text.split())
+    assert (
+        "eq. 6 lenet A = 1.220 [1.050, 1.410] A/control = 1.180 [1.040, 1.330] A > control" in words
+    )
     assert "eq. 6  mobilenet_v3_small  undecided: no measurable bias" in text
     assert "/data/my results/results.parquet\n" in text
     assert "mlflow ui --backend-store-uri sqlite:////data/mlflow.db\n" in text
@@ -109,16 +112,34 @@ def test_in_a_terminal_the_table_is_redrawn_in_place(monkeypatch):
     assert "\x1b[" in out.getvalue()
 
 
-def test_a_sweep_with_arms_fits_on_one_screen():
+def test_md_stands_beside_its_floor_and_every_table_counts_its_trials():
+    text = shown(synthetic_sweep.view())
+    lines = text.split("Colorized digits, biased")[1].splitlines()
+    md = lines.index(next(line for line in lines if line.strip() == "MD"))
+    assert lines[md + 2].split() == ["noise", "floor", *["0.022"] * 4]
+    at = lines.index(next(line for line in lines if line.strip() == "chains · trials"))
+    assert lines[at + 2].split()[1:] == ["1", "·", "2"] * 3 + ["1", "·", "1,", "1", "lost"]
+
+
+def test_a_sweep_with_arms_begins_with_the_answer_and_is_short():
     view = synthetic_arms.view(chains=2, generations=3)
     text = shown(view)
     lines = text.splitlines()
-    assert len(lines) <= 45
-    assert max(map(len, lines)) <= 100
-    told = Counter(claim.verdict for claim in view.claims)
-    assert f"claims  {told['supported']} supported, {told['contradicted']} contradicted" in text
+    assert len(lines) <= 65
+    assert max(map(len, lines)) <= 80
+    assert text.strip().startswith("In part")
+    words = " ".join(text.split())
+    for word in ("supported", "undecided"):
+        assert f"{word}: {WORDS[word]}" in words
+    assert "other statements: 2 contradicted, 2 ruled out, 2 explained by accuracy" in words
+    assert "primary CIFAR-20/100, from scratch: MD +0.020 [0.0060, 0.034], margin 0.012" in words
     assert "CIFAR-20/100, ImageNet weights: label fidelity" in text
     (lenet, *_) = (line.split() for line in lines if line.startswith("  lenet"))
-    assert lenet[-4:] == ["A", ">", "1", "supported"]
+    assert lenet[-3:] == ["A", ">", "control"]
     for path in (PATHS.results, PATHS.report):
         assert path + "\n" in text
+
+
+def test_a_late_declaration_is_told_in_the_terminal():
+    words = " ".join(shown(synthetic_sweep.view()).split())
+    assert "every statement of this page is exploratory" in words

@@ -66,7 +66,7 @@ def test_a_poor_generator_gets_no_verdict_on_bias_and_the_page_says_why(ran: lis
     if of["label_fidelity"].mean() >= 0.8 * of["judge_accuracy"].mean():
         pytest.fail("the generator of this test is meant to be poor")
     page = (folder / "report.html").read_text()
-    assert "generator not converged" in page
+    assert "generator too poor to ask" in page
     assert "label fidelity of the generated images at generation 1" in page
 
 

@@ -68,8 +68,8 @@ def test_it_has_its_accuracy_in_the_table_and_no_fairness(
 def test_the_report_says_so(collapsed: tuple[list[str], str]) -> None:
     words, _ = collapsed
     page = (prepare(words).folder / "report.html").read_text()
-    assert "4 of 8 trials do no better than chance and are left out of every fairness mean" in page
-    assert "base: lenet 4 of 4" in page
+    assert "4 of 8 trials do no better than chance (base: lenet 4 of 4)" in page
+    assert "They stay in every mean of accuracy, and are left out of every mean of fairness" in page
     for generation in (0, 1):
         for seed in (0, 1):
             assert f"base, loop seed 0, generation {generation}, lenet, seed {seed}" in page

@@ -1,0 +1,153 @@
+"""What a sweep will judge, frozen before it can know: statements, estimands, margins, families.
+
+A declaration is a JSON value made of the settings alone, and its hash. The first run that has it
+writes it into the storage, with the time, before it trains anything; what is judged under it counts
+as declared before the data only if no classifier of generation 1 or later had begun to train then.
+Knows nothing of numbers.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ray_selfloop.blobs import Blobs
+from ray_selfloop.config.sweep import Scenario, Sweep
+from ray_selfloop.dynamics.cases import Case, cases_of, groups_of, quantified
+from ray_selfloop.dynamics.claims import margin_of
+from ray_selfloop.dynamics.paired import Arm
+from ray_selfloop.dynamics.statements import BALANCE, DISTANCE, POORNESS
+from ray_selfloop.errors import CorruptRecord
+from ray_selfloop.graph import Place, digest
+from ray_selfloop.loop import described
+from ray_selfloop.store import Record
+
+FOLDER = "declarations"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """content: what is declared, as JSON. declared: Unix time of its first writing; None before."""
+
+    content: Mapping[str, Any]
+    declared: float | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        """20 hex digits, the same for the same content."""
+        return digest(self.content)
+
+    def before(self, begun: float | None) -> bool:
+        """Whether it was written before the first classifier of generation 1 began; no such
+        classifier: whether it is written at all."""
+        return self.declared is not None and (begun is None or self.declared <= begun)
+
+
+def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
+    """What these settings declare."""
+    settings = sweep.evaluation
+    cases = _cases(sweep, scenarios)
+    tested = [case for case in cases if not case.lacks]
+    families = {case.family: None for case in tested if not case.primary and not case.exploratory}
+    return Declaration(
+        {
+            "level": settings.level,
+            "adjustment": "Holm over the primary statements, and over each family",
+            "looks": None,
+            "primary": [_said(c, sweep) for c in tested if c.primary],
+            "families": {
+                name: [_said(c, sweep) for c in tested if c.family == name and not c.exploratory]
+                for name in families
+            },
+            "exploratory": [_said(c, sweep) for c in tested if c.exploratory],
+        }
+    )
+
+
+def _cases(sweep: Sweep, scenarios: Sequence[Scenario]) -> list[Case]:
+    claims = sweep.evaluation.claims
+    arms = [_arm(described(scenario), sweep) for scenario in scenarios]
+    return cases_of(groups_of(arms), claims.primary, claims.most_primary)
+
+
+def _arm(about: Mapping[str, Any], sweep: Sweep) -> Arm:
+    """A scenario before there are data: no outcomes, and every metric of a generator."""
+    names = [BALANCE, POORNESS, DISTANCE if sweep.evaluation.inception else "frechet_distance/any"]
+    return Arm(
+        scenario=about["name"],
+        group=about["group"],
+        arm=about["arm"],
+        dataset=about["dataset"],
+        initialization=about["initialization"],
+        pretrained=about["pretrained"],
+        classifiers=tuple(about["classifiers"]),
+        generations=about["generations"],
+        subgroups=about["subgroups"],
+        pooled=about["initialization"] != "spurious",
+        quality={name: {("", 0, 0): float("nan")} for name in names},
+        regime=about["regime"],
+    )
+
+
+def _said(case: Case, sweep: Sweep) -> dict[str, Any]:
+    """One statement as it is frozen."""
+    statement, claims = case.statement, sweep.evaluation.claims
+    return {
+        "id": statement.id,
+        "setting": case.group,
+        "says": statement.text,
+        "metric": case.metric,
+        "subgroup": statement.subgroup,
+        "estimand": statement.estimand,
+        "generations": case.last,
+        "direction": statement.direction,
+        "of": " minus ".join(case.arms),
+        "networks": [member.label for member in case.members],
+        "holds": "" if case.about_generator else quantified(statement),
+        "margin": margin_of(case.metric, statement.subgroup, claims),
+    }
+
+
+def sentences(found: Declaration) -> Iterator[str]:
+    """The primary statements for a person; how many others stand beside them."""
+    content = found.content
+    for one in content["primary"]:
+        yield (
+            f"primary: {one['setting']}: {one['metric']} {one['direction']} ({one['estimand']}, "
+            f"{one['of']}, mean over {', '.join(one['networks'])}); margin {one['margin']:g}"
+        )
+    if not content["primary"]:
+        yield "primary: none: without the arm no_synthetic (loop.arm) nothing is answered"
+    others = {name: len(of) for name, of in content["families"].items()}
+    told = ", ".join(f"{n} of section {name}" for name, n in others.items())
+    yield f"judged beside them, section by section: {told or 'none'}; hash {found.hash}"
+
+
+def freeze(found: Declaration, sweep: str, blobs: Blobs) -> Declaration:
+    """Write it where nobody has; returns it with the time of its first writing."""
+    content = {"declared": time.time(), "hash": found.hash, "content": dict(found.content)}
+    text = json.dumps(content, indent=1, sort_keys=True)
+    blobs.create(_name(found, sweep), text.encode())
+    return read(found, sweep, blobs)
+
+
+def read(found: Declaration, sweep: str, blobs: Blobs) -> Declaration:
+    """It with the time of its first writing, if it was written."""
+    stored = blobs.read(_name(found, sweep))
+    if stored is None:
+        return found
+    try:
+        return Declaration(found.content, float(json.loads(stored)["declared"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptRecord(f"{blobs.place(_name(found, sweep))} is damaged; delete it") from error
+
+
+def _name(found: Declaration, sweep: str) -> str:
+    return f"{sweep}/{FOLDER}/{found.hash}.json"
+
+
+def begun(trials: Iterable[tuple[Place, Record]]) -> float | None:
+    """When the first classifier of generation 1 or later began to train; None before one has."""
+    return min((r.published - r.seconds for place, r in trials if place.generation), default=None)

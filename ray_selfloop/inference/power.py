@@ -1,0 +1,90 @@
+"""The smallest effect that a test over chains finds, and how often it finds one.
+
+Knows errors and levels, and nothing of what is measured. The error of a mean over m chains has two
+parts (see `chains`): what differs between chains, estimated with m - 1 freedom, and what all share.
+``share`` is the second's part of the whole variance, 0 in a contrast of arms on the same images but
+for a little.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtr
+from scipy.stats import chi2
+
+from ray_selfloop.inference.chains import critical
+
+Floats = NDArray[np.float64]
+POINTS = 400  # of the quadrature over the estimated variance
+
+
+@cache
+def _scatter(chains: int) -> Floats:
+    """Equally likely values of (estimated over true) variance between chains, ``(POINTS,)``."""
+    shares = (np.arange(POINTS) + 0.5) / POINTS
+    return np.asarray(chi2.ppf(shares, chains - 1) / (chains - 1))
+
+
+def _reach(chains: int, alpha: float, share: float) -> Floats:
+    """Half width of the interval, in true errors, for each of `_scatter`."""
+    between = (1.0 - share) * np.maximum(_scatter(chains), 1e-12)
+    ratio = share / np.maximum(between, 1e-12)
+    return np.asarray(critical(1 - alpha, chains, ratio) * np.sqrt(between + share))
+
+
+def power_of(effect: float, error: float, chains: int, alpha: float, share: float = 0.0) -> float:
+    """Probability that the test at two-sided ``alpha`` finds a true ``effect`` on its own side.
+
+    error: the mean's true standard error. 0 with one chain.
+    """
+    if chains < 2:
+        return 0.0
+    if error == 0:
+        return float(effect != 0)
+    return float(np.mean(ndtr(abs(effect) / error - _reach(chains, alpha, share))))
+
+
+def detectable(error: float, chains: int, alpha: float, power: float, share: float = 0.0) -> float:
+    """Smallest true effect that is found with this power where the error is known; inf with one
+    chain. alpha: the level that a verdict needs, after multiplicity."""
+    if chains < 2:
+        return float("inf")
+    return _in_errors(chains, alpha, power, round(share, 2)) * error
+
+
+@cache
+def _in_errors(chains: int, alpha: float, power: float, share: float) -> float:
+    reach = _reach(chains, alpha, share)
+    return _solved(lambda size: float(np.mean(ndtr(size - reach))) - power)
+
+
+def detectable_from(
+    error: float, chains: int, alpha: float, power: float, share: float = 0.0
+) -> float:
+    """The same from an *estimated* error.
+
+    A multiple of the error such that, over the error's own scatter, a repetition of the experiment
+    finds an effect of that size with this power: with 3 chains the error alone may be half or twice
+    the true one. inf with one chain.
+    """
+    if chains < 2:
+        return float("inf")
+    return _in_estimated_errors(chains, alpha, power, round(share, 2)) * error
+
+
+@cache
+def _in_estimated_errors(chains: int, alpha: float, power: float, share: float) -> float:
+    reach = _reach(chains, alpha, share)
+    found = np.sqrt((1.0 - share) * _scatter(chains) + share)[:, None]  # estimated, in true errors
+    return _solved(lambda size: float(np.mean(ndtr(size * found - reach))) - power)
+
+
+def _solved(lacks: Callable[[float], float]) -> float:
+    """The root of a rising function."""
+    high = 1.0
+    while lacks(high) < 0:
+        high *= 2.0
+    return float(brentq(lacks, 0.0, high, xtol=1e-6))

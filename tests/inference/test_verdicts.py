@@ -1,0 +1,86 @@
+"""Which word an effect deserves: sides, margins, and several networks."""
+
+import pytest
+
+from ray_selfloop.inference.chains import Effect
+from ray_selfloop.inference.verdicts import (
+    CONTRADICTED,
+    DIFFERS,
+    DOWN,
+    NOT_DOWN,
+    NOT_UP,
+    RULED_OUT,
+    SAME,
+    SUPPORTED,
+    UNDECIDED,
+    UP,
+    WORDS,
+    Evidence,
+    adjusted,
+    evidence,
+    together,
+    word,
+)
+
+MARGIN = 0.02
+
+
+def of(value, error=0.002):
+    return Effect(value, 0, 0, error**2, 0.0, 6)
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "expected"),
+    [
+        (UP, 0.03, SUPPORTED), (UP, -0.03, CONTRADICTED), (UP, 0.0, RULED_OUT),
+        (UP, 0.005, RULED_OUT), (UP, 0.018, SUPPORTED),
+        (DOWN, -0.03, SUPPORTED), (DOWN, 0.03, CONTRADICTED), (DOWN, 0.0, RULED_OUT),
+        (SAME, 0.0, SUPPORTED), (SAME, 0.03, CONTRADICTED), (SAME, -0.03, CONTRADICTED),
+        (SAME, 0.02, UNDECIDED),
+        (NOT_UP, -0.05, SUPPORTED), (NOT_UP, 0.0, SUPPORTED), (NOT_UP, 0.05, CONTRADICTED),
+        (NOT_DOWN, 0.05, SUPPORTED), (NOT_DOWN, -0.05, CONTRADICTED), (NOT_DOWN, -0.02, UNDECIDED),
+        (DIFFERS, 0.03, SUPPORTED), (DIFFERS, 0.0, RULED_OUT),
+    ],
+)  # fmt: skip
+def test_where_the_interval_lies_decides(direction, value, expected):
+    assert word(evidence(of(value), direction, MARGIN), 0.05) == expected
+
+
+@pytest.mark.parametrize("direction", [UP, DOWN, SAME, NOT_UP, NOT_DOWN, DIFFERS])
+def test_what_is_not_known_well_enough_is_undecided(direction):
+    assert word(evidence(of(0.001, error=0.05), direction, MARGIN), 0.05) == UNDECIDED
+
+
+def test_an_improvement_does_not_contradict_that_nothing_gets_worse():
+    assert word(evidence(of(-0.3), NOT_UP, MARGIN), 0.05) == SUPPORTED
+    assert word(evidence(of(0.3), NOT_DOWN, MARGIN), 0.05) == SUPPORTED
+
+
+def test_a_statement_about_networks_counts_them():
+    rises, falls, still = (evidence(of(v), UP, MARGIN) for v in (0.05, -0.05, 0.0))
+    assert word(together([rises] * 3, "all"), 0.05) == SUPPORTED
+    assert word(together([rises, rises, falls], "all"), 0.05) == CONTRADICTED
+    assert word(together([rises, rises, falls], "most"), 0.05) == SUPPORTED
+    assert word(together([rises, falls, falls], "most"), 0.05) == CONTRADICTED
+    assert word(together([rises, falls, falls], "some"), 0.05) == SUPPORTED
+    assert word(together([still, still, still], "some"), 0.05) == RULED_OUT
+    assert word(together([], "all"), 0.05) == UNDECIDED
+
+
+def test_more_statements_need_more():
+    weak = evidence(of(0.007), UP, 0.001)
+    assert word(weak, 0.05) == SUPPORTED
+    family = [weak, *[Evidence(0.9, 0.9, 0.9)] * 11]
+    assert word(adjusted(family)[0], 0.05) == UNDECIDED
+
+
+def test_adjustment_leaves_what_is_not_known():
+    nan = float("nan")
+    first, second = adjusted([Evidence(0.01, 0.5, nan), Evidence(nan, nan, nan)])
+    assert (first.holds, first.opposite) == (0.01, 0.5)
+    assert second.holds != second.holds
+
+
+def test_every_word_is_defined_in_a_sentence():
+    assert all(len(meaning) > 40 for meaning in WORDS.values())
+    assert "no evidence that nothing happens" in WORDS[UNDECIDED]

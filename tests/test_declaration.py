@@ -1,0 +1,108 @@
+"""What is judged is frozen before the data: what is in it, when it counts, that it stays."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from ray_selfloop import blobs, declaration
+from ray_selfloop.config import load
+from ray_selfloop.declaration import Declaration, declared
+from ray_selfloop.errors import CorruptRecord
+from ray_selfloop.graph import Place
+
+CONTROLLED = ("regimes_small",)
+
+
+def of(*words):
+    return declared(*load.load(words[0], list(words[1:])))
+
+
+def test_it_holds_statement_estimand_margin_and_networks():
+    content = of(*CONTROLLED).content
+    (primary,) = content["primary"]
+    assert primary["metric"] == "md"
+    assert primary["estimand"] == "last_minus_first"
+    assert primary["of"] == "treatment minus no_synthetic"
+    assert (primary["margin"], primary["networks"]) == (0.02, ["lenet"])
+    assert (content["level"], content["looks"]) == (0.95, None)
+    assert {one["id"] for one in content["families"]["1"]} >= {"amplifies-worst_subgroup"}
+    assert json.loads(json.dumps(content)) == content
+
+
+def test_without_a_control_nothing_is_primary():
+    found = of("quickstart")
+    assert found.content["primary"] == []
+    assert "without the arm no_synthetic" in " ".join(declaration.sentences(found))
+
+
+def test_families_are_told_by_section():
+    said = list(declaration.sentences(of(*CONTROLLED)))
+    assert said[0].startswith("primary: ")
+    assert "of section 1" in said[-1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "evaluation.claims.gap_margin=0.03", "evaluation.level=0.9", "loop.generations=3",
+        "evaluation.claims.primary=meo", "classifiers=[lenet,mobilenet_v3_small]",
+    ],
+)  # fmt: skip
+def test_what_is_judged_is_in_the_hash(change):
+    assert of(*CONTROLLED, change).hash != of(*CONTROLLED).hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "loop.loop_seeds=[0,1,2,3,4]", "evaluation.claims.chain_sd=0.5", "name=other",
+        "evaluation.resamples=50",
+    ],
+)  # fmt: skip
+def test_what_is_not_judged_is_not(change):
+    """A sweep that grows by chains keeps its declaration."""
+    assert of(*CONTROLLED, change).hash == of(*CONTROLLED).hash
+
+
+def test_it_is_written_once(tmp_path):
+    stored = blobs.at(tmp_path)
+    first = declaration.freeze(Declaration({"a": 1}), "s", stored)
+    assert first.declared is not None
+    again = declaration.freeze(Declaration({"a": 1}), "s", stored)
+    assert again == first
+    assert declaration.read(Declaration({"a": 1}), "s", stored) == first
+    assert declaration.read(Declaration({"a": 2}), "s", stored).declared is None
+    (path,) = (tmp_path / "s" / "declarations").iterdir()
+    assert json.loads(path.read_text())["content"] == {"a": 1}
+
+
+def test_a_damaged_one_is_named(tmp_path):
+    stored = blobs.at(tmp_path)
+    declaration.freeze(Declaration({"a": 1}), "s", stored)
+    (path,) = (tmp_path / "s" / "declarations").iterdir()
+    path.write_text("{")
+    with pytest.raises(CorruptRecord, match="is damaged"):
+        declaration.read(Declaration({"a": 1}), "s", stored)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is read of a record."""
+
+    published: float
+    seconds: float
+
+
+def test_it_counts_if_nothing_of_generation_1_had_begun():
+    trials = [
+        (Place("s", 0, 0, "lenet", 0), Finished(10.0, 5.0)),
+        (Place("s", 0, 1, "lenet", 0), Finished(30.0, 8.0)),
+        (Place("s", 1, 1, "lenet", 0), Finished(40.0, 20.0)),
+    ]
+    begun = declaration.begun(trials)
+    assert begun == 20.0
+    assert Declaration({}, 15.0).before(begun)
+    assert not Declaration({}, 25.0).before(begun)
+    assert not Declaration({}, None).before(begun)
+    assert Declaration({}, 25.0).before(declaration.begun(trials[:1]))
