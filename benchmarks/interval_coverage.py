@@ -171,22 +171,21 @@ def coverage(design: Design, studies: int, resamples: int = 150) -> dict[str, tu
 
 
 def main() -> None:
-    """Print one table: a line for each metric, a column for each design."""
+    """Print a table for each design."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--studies", type=int, default=300)
     parser.add_argument("--resamples", type=int, default=150)
     parser.add_argument("--designs", nargs="*", default=list(DESIGNS))
     asked, started = parser.parse_args(), time.monotonic()
-    found = {}
+    print(f"{asked.studies} studies a design, nominal {LEVEL:.0%}, percent +- error")
     for name in asked.designs:
-        found[name] = coverage(DESIGNS[name], asked.studies, asked.resamples)
-        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-    print(f"\n{asked.studies} studies a design, nominal {LEVEL:.0%}, percent +- error\n")
-    print("| metric | " + " | ".join(found) + " |")
-    print("|---|" + "---|" * len(found))
-    for metric in dict.fromkeys(name for shares in found.values() for name in shares):
-        shares = [found[name].get(metric, (np.nan, np.nan)) for name in found]
-        print(f"| {metric} | " + " | ".join(_cell(*share) for share in shares) + " |")
+        found = coverage(DESIGNS[name], asked.studies, asked.resamples)
+        print(f"\n{name} ({time.monotonic() - started:.0f} s)\n", flush=True)
+        print("| metric | mean over chains | change | one trial | change |\n|---|---|---|---|---|")
+        for metric in (m for m in found if "_change" not in m and not m.startswith("trial: ")):
+            places = [metric, changed(metric), f"trial: {metric}", f"trial: {changed(metric)}"]
+            cells = [_cell(*found[place]) if place in found else "" for place in places]
+            print(f"| {metric} | " + " | ".join(cells) + " |", flush=True)
 
 
 def _cell(share: float, error: float) -> str:
