@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop.evaluation import fairness
-from ray_selfloop.evaluation.intervals import band
 from ray_selfloop.evaluation.outcomes import TestSet
 from ray_selfloop.evaluation.tallies import permuted, resampled
+from ray_selfloop.inference.images import band
 
 Floats = NDArray[np.float64]
 SEEDS = 3
