@@ -29,7 +29,7 @@ from ray_selfloop.simulator import Layout, Step, World
 
 GENERATIONS, MARGIN = 3, 0.02
 BASE = World(Layout.crossed_digits(200), level=3.0, gap=(0.5, -0.1, -0.4), chain=0.1, seed=0.1,
-             slope=0.03, common=0.05, wobble=0.03)  # fmt: skip
+             slope=0.03, common=0.05, wobble=0.03, about={"dataset": "colorized_digits"})  # fmt: skip
 GREW, SHRANK, SMALL, BY_ACCURACY = "grew", "shrank", "small", "by accuracy"
 LEADS = {"Yes": GREW, "As accuracy explains": BY_ACCURACY}
 

@@ -28,6 +28,7 @@ WITHOUT_GENERATION = (CONTROL, "a_a")
 CONTROL_ARM, EXPLORATORY = "control", "exploratory"
 LATE = f"{EXPLORATORY}: declared after the data"
 TOO_POOR = "undecided: generator too poor to ask"
+UNEVEN = "undecided: the arms lost different numbers of trials"
 CUES = "B: accuracy without the object over clean accuracy; no subgroups, so no u term"
 SEEDS = (
     "one classifier seed: B holds the scatter between seeds, which draws A towards 1; two or more "
@@ -215,8 +216,14 @@ def _case(
     ratio = None if control is None else relative(one, control, settings.level, limit)
     gate, note = labels.gated.get(one.scenario, ""), _note(one, found, ratio, labels)
     note = "; ".join(part for part in (gate, note) if part)
-    filled, text = _filled(one, labels, settings), _without_test(ratio, gate)
+    filled = _filled(one, labels, settings)
+    text = _without_test(ratio, gate) or ("" if _even(one, control) else UNEVEN)
     return ModelVerdict(one.scenario, one.classifier, found, text, note, ratio, filled=filled)
+
+
+def _even(one: BiasSeries, control: BiasSeries | None) -> bool:
+    """Whether both arms have as many sound trials; what only survivors show is no verdict."""
+    return control is None or int(one.seeds.sum()) == int(control.seeds.sum())
 
 
 def _without_test(ratio: Relative | None, gate: str) -> str:

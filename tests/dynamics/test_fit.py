@@ -148,3 +148,14 @@ def test_one_chain_has_a_ratio_and_no_p():
     assert found["ratio"] == pytest.approx(1.2, abs=0.1)
     assert found["p_holm"] is None
     assert found["chains"] == 1
+
+
+def test_arms_that_lost_different_numbers_of_trials_have_a_ratio_and_no_verdict():
+    treated, control = pair(0, 1.3)
+    fewer = treated.seeds.copy()
+    fewer[0, -1] -= 1
+    plain = verdicts([treated, control], labels())["s0"]
+    found = verdicts([replace(treated, seeds=fewer), control], labels())["s0"]
+    assert plain["text"] == "A > control"
+    assert found["text"] == "undecided: the arms lost different numbers of trials"
+    assert found["ratio"] == plain["ratio"]
