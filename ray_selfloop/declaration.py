@@ -74,7 +74,8 @@ def _cases(sweep: Sweep, scenarios: Sequence[Scenario]) -> list[Case]:
 
 def _arm(about: Mapping[str, Any], sweep: Sweep) -> Arm:
     """A scenario before there are data: no outcomes, and every metric of a generator."""
-    names = [BALANCE, POORNESS, DISTANCE if sweep.evaluation.inception else "frechet_distance/any"]
+    names = [POORNESS, DISTANCE if sweep.evaluation.inception else "frechet_distance/any"]
+    names += [BALANCE] if about["initialization"] in ("biased", "spurious") else []  # a majority
     return Arm(
         scenario=about["name"],
         group=about["group"],

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from ray_selfloop.dynamics.contrasts import FEWEST, LEVEL, SCATTER, span
 from ray_selfloop.dynamics.paired import CONTROL, TREATMENT, Arm, same_images
 from ray_selfloop.dynamics.statements import (
     BALANCE,
@@ -193,7 +194,10 @@ def _mean(group: Group, names: Sequence[str]) -> tuple[Member, ...]:
 
 def _checked(case: Case, groups: Sequence[Group]) -> Case:
     """With what it lacks beyond its own group."""
-    if case.lacks or case.about_generator:
+    few = _too_few_generations(case)
+    if case.lacks or few or not case.members:
+        return replace(case, lacks=case.lacks or few or "no network starts as the sweep says")
+    if case.about_generator:
         return case
     by_name = {group.name: group for group in groups}
     subgroups = by_name[case.members[0].plus[0][0]].treatment.subgroups
@@ -202,6 +206,19 @@ def _checked(case: Case, groups: Sequence[Group]) -> Case:
     if case.metric != "accuracy" and not case.metric.startswith("ablation") and not subgroups:
         return replace(case, lacks="this dataset has no subgroups")
     return case
+
+
+def _too_few_generations(case: Case) -> str:
+    """Why the estimand needs more generations than there are; "" where it does not."""
+    estimand, last = case.statement.estimand, case.last
+    ends = span(estimand, last)
+    if estimand == SCATTER and last + 1 < FEWEST:
+        return f"needs {FEWEST - 1} generations or more"
+    if ends is not None and ends[0] >= ends[1]:
+        return f"needs more than {max(ends)} generations"
+    if case.about_generator and estimand != LEVEL and last < 2:
+        return "needs 2 generations or more"
+    return ""
 
 
 def _absence(statement: Statement, groups: Sequence[Group]) -> str:

@@ -29,6 +29,7 @@ from ray_selfloop.inference.verdicts import (
     ACCURACY,
     CONTRADICTED,
     DIFFERS,
+    DOWN,
     EXPLORATORY,
     NOT_TESTED,
     NOTHING,
@@ -337,12 +338,13 @@ class _Judged:
     reason: str
 
 
-def _judge(sweep: Sweep, tests: Sequence[_Tested]) -> list[_Judged]:
-    """The words of all cases: families are adjusted one by one."""
+def _judge(sweep: Sweep, cases: Sequence[Case], tests: Sequence[_Tested]) -> list[_Judged]:
+    """The words of all cases. A family is what was declared: a case that the data then do not let
+    be tested stays in its count."""
     families: dict[str, list[int]] = defaultdict(list)
-    for i, tested in enumerate(tests):
-        if not math.isnan(tested.evidence.holds) and not tested.case.exploratory:
-            families[tested.case.family].append(i)
+    for i, case in enumerate(cases):
+        if not (case.lacks or case.exploratory):
+            families[case.family].append(i)
     found = [_Judged(t, NOTHING, 1, *_word(t, NOTHING, sweep, 1)) for t in tests]
     for members in families.values():
         for i, p in zip(members, adjusted([tests[i].evidence for i in members]), strict=True):
@@ -393,8 +395,9 @@ def _why_undecided(tested: _Tested, level: float, count: int) -> str:
     unadjusted = min(tested.evidence.holds, tested.evidence.opposite) <= 1 - level
     if unadjusted and count > 1:
         return f"the interval decides it alone, but not widened for {count} statements"
-    where = "zero and the margin" if direction in (UP, "decreases") else "the margin's end"
-    return f"the interval{_widened(count)} holds {where}"
+    where = "zero and the margin" if direction in (UP, DOWN) else "the margin's end"
+    of = " of too many networks" if len(tested.each) > 1 else ""
+    return f"the interval{of}{_widened(count)} holds {where}"
 
 
 def _reason(tested: _Tested, verdict: str, count: int) -> str:
@@ -569,7 +572,7 @@ def _alternatives(
         moved = list(tests)
         for i in touched:
             moved[i] = _test(sweep, cases[i], definition.choice, 1.0)
-        found = _judge(sweep, moved) if touched else []
+        found = _judge(sweep, cases, moved) if touched else []
         for i in touched:
             before, after = used[i].verdict, found[i].verdict
             where = f" ({cases[i].group})" if cases[i].group else ""
@@ -601,9 +604,9 @@ def claims(arms: Sequence[Arm], settings: Evaluation, declared: bool = True) -> 
     cases = cases_of(groups, made.primary, made.most_primary)
     used = Choice(settings.ordered)
     tests = [_test(sweep, case, used, 1.0) for case in cases]
-    judged = _judge(sweep, tests)
+    judged = _judge(sweep, cases, tests)
     under = {
-        name: _judge(sweep, [_test(sweep, case, used, scale) for case in cases])
+        name: _judge(sweep, cases, [_test(sweep, case, used, scale) for case in cases])
         for name, scale in MARGINS.items()
     }
     rows = []

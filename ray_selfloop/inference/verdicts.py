@@ -8,6 +8,7 @@ several networks counts those whose own interval lies there: all, most or some o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Literal
 
 from ray_selfloop.inference.chains import Effect
@@ -85,14 +86,16 @@ def together(each: Sequence[Evidence], quantifier: Quantifier) -> Evidence:
 
 
 def adjusted(family: Sequence[Evidence]) -> list[Evidence]:
-    """Holm's adjustment over the statements of a family that have a test, kind by kind."""
+    """Holm's adjustment over the statements of a family, kind by kind.
+
+    A statement that has no p counts as one of p = 1: what the data happen to lack must not make it
+    easier for the others.
+    """
     columns = []
     for name in ("holds", "opposite", "small"):
         p = [getattr(e, name) for e in family]
-        known = [i for i, x in enumerate(p) if x == x]
-        for i, value in zip(known, holm([p[i] for i in known]), strict=True):
-            p[i] = value
-        columns.append(p)
+        counted = holm([1.0 if isnan(x) else x for x in p])
+        columns.append([x if isnan(x) else value for x, value in zip(p, counted, strict=True)])
     return [Evidence(*row) for row in zip(*columns, strict=True)]
 
 

@@ -145,6 +145,7 @@ def test_one_chain_gives_an_interval_and_no_verdict():
         ({}, "why-simple-md", "says again what mnist-biased-single-md says: judged there"),
         ({}, "mnist-unbiased-single-meo", "one number with MD here"),
         ({"dataset": "cifar20_100"}, "cifar-pretrained-more-di", "needs pretrained and scratch"),
+        ({}, "mnist-subgroup-variation", "needs 3 generations or more"),
         ({"dataset": "cifar20_100"}, "cifar-faster", "needs pretrained and scratch in one sweep"),
     ],
 )

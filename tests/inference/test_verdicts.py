@@ -74,10 +74,11 @@ def test_more_statements_need_more():
     assert word(adjusted(family)[0], 0.05) == UNDECIDED
 
 
-def test_adjustment_leaves_what_is_not_known():
+def test_a_statement_without_a_p_counts_and_helps_nobody():
+    """What the data happen to lack must not make it easier for the others."""
     nan = float("nan")
     first, second = adjusted([Evidence(0.01, 0.5, nan), Evidence(nan, nan, nan)])
-    assert (first.holds, first.opposite) == (0.01, 0.5)
+    assert (first.holds, first.opposite) == (0.02, 1.0)
     assert second.holds != second.holds
 
 
