@@ -5,11 +5,12 @@
 Every study is a sweep of `ray_selfloop.simulator` (crossed digits, 10 x 3 x 200, 3 generations),
 judged by `dynamics.claims` and by eq. 6, and worded by `report.answer` as the page words it.
 Without a control the sentence must be 'Undecided: no control' always. A sentence is false where its
-verdict says of MD what is not so: that bias grew or shrank where it did not, or did so by accuracy
-alone; that it did not grow by the margin where it did. Must be at most 5 % in every world.
+verdict says of MD, or of A, what is not so: that bias grew or shrank where it did not, or did so by
+accuracy alone; that it did not grow by the margin where it did. Must be at most 5 % in every world.
 """
 
 import argparse
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,16 +21,19 @@ import pandas as pd
 
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.claims import claims
-from ray_selfloop.dynamics.factors import Labels, bias_series
+from ray_selfloop.dynamics.factors import Labels, bias_series, not_converged
 from ray_selfloop.dynamics.fit import fit
 from ray_selfloop.dynamics.paired import Arm
+from ray_selfloop.evaluation.rows import Rows, Where
 from ray_selfloop.report.answer import Answer, answer
 from ray_selfloop.report.view import ReportView, ScenarioView, Verdict
 from ray_selfloop.simulator import Layout, Step, World
 
 GENERATIONS, MARGIN = 3, 0.02
 BASE = World(Layout.crossed_digits(200), level=3.0, gap=(0.5, -0.1, -0.4), chain=0.1, seed=0.1,
-             slope=0.03, common=0.05, wobble=0.03, about={"dataset": "colorized_digits"})  # fmt: skip
+             slope=0.03, common=0.05, wobble=0.03,
+
+             about={"dataset": "colorized_digits"})  # fmt: skip
 GREW, SHRANK, SMALL, BY_ACCURACY = "grew", "shrank", "small", "by accuracy"
 LEADS = {"Yes": GREW, "As accuracy explains": BY_ACCURACY}
 
@@ -79,13 +83,21 @@ WORLDS: dict[str, Callable[[], Known]] = {
     ),
     "a subgroup is lost in half of the classes": lambda: Known(Step(lost=_lost()), (GREW,)),
     "the generator decays after generation 1": lambda: Known(
-        Step(level=-0.2, gap=0.15, since=2), (GREW,), poor=2
+        Step(level=-0.2, gap=0.3, after=1), (GREW,), poor=2
     ),
 }  # fmt: skip
 
 
+def wrong(found: Answer, known: Known) -> bool:
+    """Whether a sentence says what is not so: of MD, or of A against the control's."""
+    law = re.search(r"A above that of the control in (\d+) and below it in (\d+)", found.rest)
+    above, below = (int(n) for n in law.groups()) if law else (0, 0)
+    of_law = (above and GREW not in known.true) or (below and SHRANK not in known.true)
+    return bool(of_law) or (bool(said(found)) and said(found) not in known.true)
+
+
 def said(found: Answer) -> str:
-    """The word that a headline says, "" where it says none."""
+    """The word that a headline says of MD, "" where it says none."""
     if found.lead in LEADS:
         return LEADS[found.lead]
     if found.lead == "No":
@@ -125,15 +137,23 @@ def view_of(arms: Sequence[Arm], settings: Evaluation) -> ReportView:
     )  # fmt: skip
 
 
+def fidelity(known: Known) -> pd.DataFrame:
+    """The generator's label fidelity by generation, and the judge's accuracy: a sweep's rows."""
+    rows = Rows("s", "generated")
+    for t in range(1, GENERATIONS + 1):
+        good = not known.poor or t < known.poor
+        rows.add("label_fidelity", [0.93 if good else 0.4], Where(0, t))
+        rows.add("judge_accuracy", [0.95], Where(0, t))
+    return rows.frame()
+
+
 def study(known: Known, chains: int, control: bool, seed: int) -> Answer:
     """One sweep's first sentence."""
     networks = tuple(f"n{i}" for i in range(known.networks))
     steps = {"treatment": known.step} | ({"no_synthetic": Step()} if control else {})
     arms = BASE.arms(steps, chains, GENERATIONS, networks, seed=[seed, chains], images=seed)
-    if (
-        known.poor
-    ):  # its label fidelity falls, from generation 1 where it was good: it gates nothing
-        arms = [replace(arm, not_converged="") for arm in arms]
+    poor = not_converged(fidelity(known), "s", 0.8)
+    arms = [replace(arm, not_converged=poor * (arm.arm == "treatment")) for arm in arms]
     settings = Evaluation(resamples=60, permutations=20, seed=seed)
     return answer(view_of(arms, settings))
 
@@ -156,7 +176,7 @@ def main() -> None:
                     )
                     reason = found.rest.split(":")[-1] if found.lead == "Undecided" else found.rest
                     words[f"{found.lead}: {' '.join(reason.split('(')[0].split()[:12])}"] += 1
-                    false += bool(said(found)) and said(found) not in known.true
+                    false += wrong(found, known)
                 rate = false / options.studies
                 error = max((rate * (1 - rate) / options.studies) ** 0.5, 0.5 / options.studies)
                 told = "with control" if control else "no control"

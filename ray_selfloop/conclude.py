@@ -175,16 +175,17 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         level=plan.sweep.evaluation.level,
         wall_seconds=wall_seconds,
         null=tuple(Null(**entry) for entry in _entries(plan, "claims", "null")),
-        declared=_declared(run.declaration, run.declared_before),
+        declared=_declared(run),
     )
 
 
-def _declared(found: declaration.Declaration, before: bool) -> Declared:
+def _declared(run: Run) -> Declared:
     """What was frozen, and when; without a time where nothing of it was written."""
-    mark = "primary: "
+    found, mark = run.declaration, "primary: "
     primary = [s.removeprefix(mark) for s in declaration.sentences(found) if s.startswith(mark)]
     at = "" if found.declared is None else _iso(found.declared)
-    return Declared(found.hash, at, before, tuple(primary))
+    others = declaration.others(found, run.plan.sweep.name, run.plan.store.blobs)
+    return Declared(found.hash, at, run.declared_before, tuple(primary), others)
 
 
 def _iso(seconds: float) -> str:

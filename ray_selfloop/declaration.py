@@ -1,9 +1,10 @@
 """What a sweep will judge, frozen before it can know: statements, estimands, margins, families.
 
-A declaration is a JSON value made of the settings alone, and its hash. The first run that has it
-writes it into the storage, with the time, before it trains anything; what is judged under it counts
-as declared before the data only if no classifier of generation 1 or later had begun to train then.
-Knows nothing of numbers.
+A declaration is a JSON value made of the settings alone, and its hash. Another number of chains is
+another one: a sweep that grows until it likes its answer has had many looks. The first run that has
+it writes it into the storage, with the time, before it trains anything; what is judged under it
+counts as declared before the data only if no classifier of generation 1 or later had begun to train
+then. Knows nothing of numbers.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any
 
 from ray_selfloop.blobs import Blobs
 from ray_selfloop.config.sweep import Scenario, Sweep
-from ray_selfloop.dynamics.cases import Case, cases_of, groups_of, quantified
+from ray_selfloop.dynamics.cases import Case, Group, cases_of, groups_of, quantified
 from ray_selfloop.dynamics.claims import margin_of
 from ray_selfloop.dynamics.paired import Arm
 from ray_selfloop.dynamics.statements import BALANCE, DISTANCE, POORNESS
@@ -47,35 +48,35 @@ class Declaration:
 
 def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
     """What these settings declare."""
-    settings = sweep.evaluation
-    cases = _cases(sweep, scenarios)
+    groups = _groups(sweep, scenarios)
+    made = sweep.evaluation.claims
+    cases = cases_of(groups, made.primary, made.most_primary)
     tested = [case for case in cases if not case.lacks]
     families = {case.family: None for case in tested if not case.primary and not case.exploratory}
     return Declaration(
         {
-            "level": settings.level,
-            "adjustment": "Holm over the primary statements, and over each family",
+            "evaluation": _evaluated(sweep),
+            "adjustment": "Holm over the primary statements, over each family, over all A",
+            "chains": sorted(sweep.loop.loop_seeds),
             "looks": None,
             "primary": [_said(c, sweep) for c in tested if c.primary],
             "families": {
                 name: [_said(c, sweep) for c in tested if c.family == name and not c.exploratory]
                 for name in families
             },
+            "A over the control's": _laws(groups),
             "exploratory": [_said(c, sweep) for c in tested if c.exploratory],
         }
     )
 
 
-def _cases(sweep: Sweep, scenarios: Sequence[Scenario]) -> list[Case]:
-    claims = sweep.evaluation.claims
-    arms = [_arm(described(scenario), sweep) for scenario in scenarios]
-    return cases_of(groups_of(arms), claims.primary, claims.most_primary)
+def _groups(sweep: Sweep, scenarios: Sequence[Scenario]) -> list[Group]:
+    return groups_of([_arm(described(scenario), sweep) for scenario in scenarios])
 
 
 def _arm(about: Mapping[str, Any], sweep: Sweep) -> Arm:
     """A scenario before there are data: no outcomes, and every metric of a generator."""
-    names = [POORNESS, DISTANCE if sweep.evaluation.inception else "frechet_distance/any"]
-    names += [BALANCE] if about["initialization"] in ("biased", "spurious") else []  # a majority
+    names = [BALANCE, POORNESS, DISTANCE if sweep.evaluation.inception else "frechet_distance/any"]
     return Arm(
         scenario=about["name"],
         group=about["group"],
@@ -94,7 +95,7 @@ def _arm(about: Mapping[str, Any], sweep: Sweep) -> Arm:
 
 def _said(case: Case, sweep: Sweep) -> dict[str, Any]:
     """One statement as it is frozen."""
-    statement, claims = case.statement, sweep.evaluation.claims
+    statement = case.statement
     return {
         "id": statement.id,
         "setting": case.group,
@@ -107,8 +108,38 @@ def _said(case: Case, sweep: Sweep) -> dict[str, Any]:
         "of": " minus ".join(case.arms),
         "networks": [member.label for member in case.members],
         "holds": "" if case.about_generator else quantified(statement),
-        "margin": margin_of(case.metric, statement.subgroup, claims),
+        "margin": _margin(case, sweep),
     }
+
+
+def _margin(case: Case, sweep: Sweep) -> float | str:
+    """A number, or for a distance the rule that makes it one."""
+    claims = sweep.evaluation.claims
+    if case.about_generator and case.metric not in (BALANCE, POORNESS):
+        return f"{claims.distance_margin:g} of its value at generation 1"
+    return margin_of(case.metric, case.statement.subgroup, claims)
+
+
+def _evaluated(sweep: Sweep) -> dict[str, Any]:
+    """The settings beside the statements that a verdict depends on."""
+    settings = sweep.evaluation
+    return {
+        "level": settings.level,
+        "seed": settings.seed,
+        "ordered": settings.ordered,
+        "least_fidelity": settings.dynamics.least_fidelity,
+        "bias of eq. 6": settings.dynamics.bias,
+        "accuracy_margin": settings.claims.accuracy_margin,
+    }
+
+
+def _laws(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Where A is judged against the control's."""
+    return [
+        {"setting": group.name, "networks": group.classifiers}
+        for group in groups
+        if not group.lacks
+    ]
 
 
 def sentences(found: Declaration) -> Iterator[str]:
@@ -147,6 +178,12 @@ def read(found: Declaration, sweep: str, blobs: Blobs) -> Declaration:
 
 def _name(found: Declaration, sweep: str) -> str:
     return f"{sweep}/{FOLDER}/{found.hash}.json"
+
+
+def others(found: Declaration, sweep: str, blobs: Blobs) -> int:
+    """How many other declarations of this sweep's name lie in the storage."""
+    names = blobs.list(f"{sweep}/{FOLDER}")
+    return sum(name.endswith(".json") and found.hash not in name for name in names)
 
 
 def begun(trials: Iterable[tuple[Place, Record]]) -> float | None:

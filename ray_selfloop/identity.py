@@ -111,9 +111,7 @@ def measured_with(sweep: Sweep) -> dict[str, Any]:
     return sweep.evaluation.model_dump(mode="json", exclude={*APART, "dynamics", "claims"})
 
 
-def judged_with(sweep: Sweep, without: set[str]) -> dict[str, Any]:
+def judged_with(sweep: Sweep) -> dict[str, Any]:
     """The evaluation settings that a judgement depends on; what `plan` assumes is none."""
-    found = sweep.evaluation.model_dump(mode="json", exclude={*APART, *without})
-    if "claims" in found:
-        found["claims"] = {name: found["claims"][name] for name in JUDGING}
-    return found
+    found = sweep.evaluation.model_dump(mode="json", exclude=APART)
+    return {**found, "claims": {name: found["claims"][name] for name in JUDGING}}

@@ -435,7 +435,7 @@ def add_dynamics(
     Scenarios of one dataset share its d_D, whatever is done to their generators and queues.
     """
     config = {
-        "evaluation": identity.judged_with(sweep, {"claims"}),
+        "evaluation": identity.judged_with(sweep),
         "scenarios": [scenario.name for scenario, _ in measured],
         "compat": {scenario.name: _compat(scenario) for scenario, _ in measured},
         "experts": {scenario.name: _shared_expert(scenario) for scenario, _ in measured},
@@ -443,6 +443,7 @@ def add_dynamics(
         "models": {scenario.name: _model_labels(scenario) for scenario, _ in measured},
         "arms": {scenario.name: scenario.sweep.loop.arm for scenario, _ in measured},
         "groups": {scenario.name: arms.group(scenario) for scenario, _ in measured},
+        "generations": {s.name: s.sweep.loop.generations for s, _ in measured},
         "declared": declared,
     }
     return graph.add("dynamics", config, _by_scenario(measured), _end(measured[0][0]))
@@ -456,7 +457,7 @@ def add_claims(
     declared: whether they were frozen before the data that they are judged on.
     """
     config = {
-        "evaluation": identity.judged_with(sweep, set()),
+        "evaluation": identity.judged_with(sweep),
         "scenarios": [described(scenario) for scenario, _ in measured],
         "declared": declared,
     }

@@ -90,14 +90,16 @@ class Step:
 
     level: added everywhere (a mechanical change). gap: this share of the world's own gap is added
     to it (0.1: gaps on the logit scale grow by 10 % of their start in each generation). cells:
-    ``(C, G)``-broadcastable, added as it is. networks: the networks that it happens to; () is all.
-    collapse: chains that predict class 0 from generation ``since`` on. lost: ``(C, G)`` mask of
-    cells that no image of is right from generation ``since`` on.
+    ``(C, G)``-broadcastable, added as it is. after: the last generation without these three.
+    networks: the networks that it happens to; () is all. collapse: chains that predict class 0 from
+    generation ``since`` on. lost: ``(C, G)`` mask of cells that no image of is right from
+    generation ``since`` on.
     """
 
     level: float = 0.0
     gap: float = 0.0
     cells: ArrayLike = 0.0
+    after: int = 0
     networks: tuple[str, ...] = ()
     collapse: tuple[int, ...] = ()
     lost: ArrayLike | None = None
@@ -154,7 +156,7 @@ class World:
     def moved(self, step: Step, generation: int) -> Floats:
         """Mean logits of an arm at a generation, ``(C, G)``; lost cells at -inf."""
         per = step.level + step.gap * self._gap + np.asarray(step.cells, np.float64)
-        logits = self.start + generation * np.broadcast_to(per, self.shape)
+        logits = self.start + max(generation - step.after, 0) * np.broadcast_to(per, self.shape)
         if step.lost is not None and generation >= step.since:
             logits = np.where(np.broadcast_to(step.lost, self.shape), -np.inf, logits)
         return np.asarray(logits)

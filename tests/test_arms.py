@@ -126,7 +126,7 @@ def test_a_network_without_imagenet_weights_is_no_evidence_on_pretrained_ones(
     weights.write_bytes(b"weights")
     words = (f"training.pretrained={weights}", "training_of.lenet.pretrained=false", ONE)
     _, (scenario,) = load.load(None, words)
-    assert loop._described(scenario)["classifiers"] == ["mobilenet_v3_small"]
+    assert loop.described(scenario)["classifiers"] == ["mobilenet_v3_small"]
     assert loop._model_labels(scenario) == {
         "lenet": "lenet",
         "mobilenet_v3_small": "mobilenet_v3_small, pretrained",

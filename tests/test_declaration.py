@@ -25,7 +25,9 @@ def test_it_holds_statement_estimand_margin_and_networks():
     assert primary["estimand"] == "last_minus_first"
     assert primary["of"] == "treatment minus no_synthetic"
     assert (primary["margin"], primary["networks"]) == (0.02, ["lenet"])
-    assert (content["level"], content["looks"]) == (0.95, None)
+    assert (content["evaluation"]["level"], content["looks"]) == (0.95, None)
+    assert content["chains"] == [0, 1, 2]
+    assert content["A over the control's"] == [{"setting": "base", "networks": ["lenet"]}]
     assert {one["id"] for one in content["families"]["1"]} >= {"amplifies-worst_subgroup"}
     assert json.loads(json.dumps(content)) == content
 
@@ -47,6 +49,8 @@ def test_families_are_told_by_section():
     [
         "evaluation.claims.gap_margin=0.03", "evaluation.level=0.9", "loop.generations=3",
         "evaluation.claims.primary=meo", "classifiers=[lenet,mobilenet_v3_small]",
+        "evaluation.seed=1", "evaluation.ordered=true",
+        "evaluation.dynamics.least_fidelity=0.5", "loop.loop_seeds=[0,1,2,3,4]",
     ],
 )  # fmt: skip
 def test_what_is_judged_is_in_the_hash(change):
@@ -56,13 +60,24 @@ def test_what_is_judged_is_in_the_hash(change):
 @pytest.mark.parametrize(
     "change",
     [
-        "loop.loop_seeds=[0,1,2,3,4]", "evaluation.claims.chain_sd=0.5", "name=other",
-        "evaluation.resamples=50",
+        "evaluation.claims.chain_sd=0.5", "name=other", "evaluation.resamples=50",
+        "resources.num_cpus=1", "loop.loop_seeds=[2,1,0]",
     ],
 )  # fmt: skip
 def test_what_is_not_judged_is_not(change):
-    """A sweep that grows by chains keeps its declaration."""
     assert of(*CONTROLLED, change).hash == of(*CONTROLLED).hash
+
+
+def test_the_rule_of_a_distances_margin_is_in_the_hash():
+    """The number itself is a share of what generation 1 has, and so not known before."""
+    usual, wide = (
+        of("colorized_mnist", "dataset.root=/nowhere", *words)
+        for words in ((), ("evaluation.claims.distance_margin=0.5",))
+    )
+    assert usual.hash != wide.hash
+    distances = [one["margin"] for of_ in wide.content["families"].values() for one in of_
+                 if one["id"] == "mnist-fid"]  # fmt: skip
+    assert set(distances) == {"0.5 of its value at generation 1"}
 
 
 def test_it_is_written_once(tmp_path):
@@ -75,6 +90,8 @@ def test_it_is_written_once(tmp_path):
     assert declaration.read(Declaration({"a": 2}), "s", stored).declared is None
     (path,) = (tmp_path / "s" / "declarations").iterdir()
     assert json.loads(path.read_text())["content"] == {"a": 1}
+    assert declaration.others(first, "s", stored) == 0
+    assert declaration.others(Declaration({"a": 2}), "s", stored) == 1
 
 
 def test_a_damaged_one_is_named(tmp_path):

@@ -28,6 +28,7 @@ Who = tuple[str, str]  # group, classifier
 CUE = "ablation_drop/object_gray"  # what stands for bias where there are no subgroups
 UNFILTERED = "unfiltered"
 NO_CONTROL = f"needs the arm {CONTROL}"
+WITH_MAJORITY = ("biased", "spurious")  # initializations
 
 
 @dataclass(frozen=True)
@@ -337,8 +338,8 @@ def _generator_case(statement: Statement, group: Group) -> Iterator[Case]:
     members = tuple(Member(owner, ((group.name, owner),)) for owner in owners)
     case = replace(_case(statement, (group,), members), metric=metric)
     lacks = "" if metric in quality else f"{metric} was not measured in this sweep"
-    if metric == BALANCE and not quality.get(metric):
-        lacks = "the original data have no majority, or shares were not read"
+    if metric == BALANCE and group.treatment.initialization not in WITH_MAJORITY:
+        lacks = "the original data have no majority"
     yield replace(case, lacks=lacks)
 
 

@@ -16,7 +16,7 @@ from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.cases import Case, Group, Member, cases_of, groups_of, quantified
 from ray_selfloop.dynamics.choices import RELATIVE, Choice, Definition, definitions
-from ray_selfloop.dynamics.contrasts import NAN, SLOPE, span
+from ray_selfloop.dynamics.contrasts import NAN, SCATTER, SLOPE, span
 from ray_selfloop.dynamics.decomposition import Part, decomposed
 from ray_selfloop.dynamics.measured import Sweep
 from ray_selfloop.dynamics.noise import Null, Scatter, nulls, scatter
@@ -28,26 +28,26 @@ from ray_selfloop.inference.power import detectable_from
 from ray_selfloop.inference.verdicts import (
     ACCURACY,
     CONTRADICTED,
-    DIFFERS,
     DOWN,
     EXPLORATORY,
     NOT_TESTED,
     NOTHING,
     RULED_OUT,
-    SAME,
     SUPPORTED,
     UNDECIDED,
     UP,
+    Accuracy,
     Evidence,
     adjusted,
     evidence,
+    least,
+    most,
     together,
     word,
 )
 
 LATE = "declared after the data that it is judged on"
 MARGINS = {"half": 0.5, "twice": 2.0}
-ESTABLISHED = (SUPPORTED, CONTRADICTED)
 
 
 @dataclass(frozen=True)
@@ -172,24 +172,32 @@ def margin_of(metric: str, subgroup: str, settings: Claims) -> float:
 
 @dataclass(frozen=True)
 class _Tested:
-    """A case with its effects. each: of every member; whole: of their mean; mean: of the mean of
-    best and worst subgroup, for a statement on which is steeper; evidence: of the statement.
-    accuracy, level, rest: of accuracy and of the effect's parts, None where these are not read.
-    uneven: the arms lost different numbers of trials. gate: why there is no verdict anyway."""
+    """A case with its effects.
+
+    each: of every member; others: of the second side of a count; whole: of the members' mean;
+    evidence: of the statement; mean: of the mean of best and worst subgroup, for a statement on
+    which is steeper; accuracy: what it may explain of ``whole``, None where it is no rival. uneven:
+    the arms lost different trials. gate: why there is no verdict anyway.
+    """
 
     case: Case
     margin: float = NAN
     each: tuple[Effect, ...] = ()
     whole: Effect | None = None
-    mean: Effect | None = None
     evidence: Evidence = NOTHING
-    accuracy: Effect | None = None
-    level: Effect | None = None
-    rest: Effect | None = None
+    mean: Effect | None = None
+    others: tuple[Effect, ...] = ()
+    accuracy: Accuracy | None = None
     trials: int = 0
     lost: str = ""
     uneven: bool = False
     gate: str = ""
+
+    @property
+    def whole_holds_zero(self) -> bool:
+        """Whether the interval of the mean holds zero (or there is none)."""
+        whole = self.whole
+        return whole is None or not (whole.low > 0 or whole.high < 0)
 
 
 def _test(sweep: Sweep, case: Case, choice: Choice, scale: float) -> _Tested:
@@ -206,21 +214,23 @@ def _test(sweep: Sweep, case: Case, choice: Choice, scale: float) -> _Tested:
         return _Tested(replace(case, lacks=lacks))
     margin = scale * _margin(case, key, settings.claims)
     each = tuple(reader.effect(member) for member in case.members)
-    whole = reader.of_all(statement.subgroup, key, factor)
-    mean = reader.of_all(RANK_MEAN, key, factor) if statement.steeper else None
-    found = _Tested(case, margin, each, whole, mean, _evidence(reader, case, each, margin))
-    lost, apart = sweep.lost(case)
-    uneven = apart and case.metric != "accuracy"
-    gate = sweep.gate(case)
-    found = replace(found, trials=sweep.trials(case), lost=lost, uneven=uneven, gate=gate)
-    if _is_of_accuracy(case, key):
-        return found
-    return replace(
-        found,
-        accuracy=reader.of_all("", "accuracy", 1.0),
-        level=reader.of_all(statement.subgroup, _change_part(key, "level"), factor),
-        rest=reader.of_all(statement.subgroup, _change_part(key, "distribution"), factor),
+    lost, uneven = sweep.lost(case)
+    found = _Tested(
+        case,
+        margin,
+        each,
+        reader.whole(key, statement.subgroup),
+        _evidence(reader, each, margin, scale),
+        others=tuple(reader.effect(member) for member in case.others),
+        trials=sweep.trials(case),
+        lost=lost,
+        uneven=uneven and case.metric != "accuracy",
+        gate=sweep.gate(case),
+        accuracy=reader.accuracy(case.members, scale),
     )
+    if not statement.steeper:
+        return found
+    return replace(found, mean=reader.whole(key, RANK_MEAN))
 
 
 @dataclass(frozen=True)
@@ -246,18 +256,27 @@ class _Reader:
         subgroup = self.case.statement.subgroup if of is None else of
         return self.sweep.effect(self.case, (member,), (self.key, subgroup), self.factor)
 
-    def of_all(self, subgroup: str, key: str, factor: float) -> Effect | None:
-        """The effect of the mean over the members, None where the reading is not there."""
-        at = (key, subgroup)
-        if not all(self.sweep.has(who, at) for m in self.case.members for who in m.everyone):
+    def whole(self, key: str, subgroup: str) -> Effect:
+        """The effect of the mean over the members."""
+        return self.sweep.effect(self.case, self.case.members, (key, subgroup), self.factor)
+
+    def accuracy(self, members: Sequence[Member], scale: float) -> Accuracy | None:
+        """What accuracy may explain of the mean over these members; None where it is no rival."""
+        if _is_of_accuracy(self.case, self.key):
             return None
-        return self.sweep.effect(self.case, self.case.members, at, factor)
+        of, per = self.case.statement.subgroup, _per(self.case)
+        margin = scale * self.sweep.settings.claims.accuracy_margin / per
+        change = self.sweep.effect(self.case, members, ("accuracy", ""), 1.0)
+        parts = [(_change_part(self.key, part), of) for part in ("level", "distribution")]
+        if not all(self.sweep.has(who, at) for m in members for who in m.everyone for at in parts):
+            return Accuracy(change, margin)
+        level, rest = (self.sweep.effect(self.case, members, at, self.factor) for at in parts)
+        return Accuracy(change, margin, level, rest)
 
 
-def _evidence(reader: _Reader, case: Case, each: Sequence[Effect], margin: float) -> Evidence:
+def _evidence(reader: _Reader, each: Sequence[Effect], margin: float, scale: float) -> Evidence:
     """Of the statement about all members."""
-    statement = case.statement
-    quantifier = "all" if statement.networks == "mean" else statement.networks
+    case, statement = reader.case, reader.case.statement
     if case.others:
         others = [reader.effect(member) for member in case.others]
         return _more(each, others, margin if statement.direction == UP else -margin)
@@ -267,13 +286,16 @@ def _evidence(reader: _Reader, case: Case, each: Sequence[Effect], margin: float
             for one, member in zip(each, case.members, strict=True)
         ]
     else:
-        found = [evidence(one, statement.direction, margin) for one in each]
-    return together(found, quantifier)
+        found = [
+            evidence(one, statement.direction, margin, reader.accuracy((member,), scale))
+            for one, member in zip(each, case.members, strict=True)
+        ]
+    return together(found, "all" if statement.networks == "mean" else statement.networks)
 
 
 def _steeper(gap: Effect, mean: Effect) -> Evidence:
     """|worst| > |best| is about (worst - best)(worst + best): both factors have a sign."""
-    p = max(gap.p_change(), mean.p_change())
+    p = most(gap.p_change(), mean.p_change())
     steeper = -gap.value * mean.value > 0
     return Evidence(p if steeper else 1.0, 1.0 if steeper else p, NAN)
 
@@ -284,16 +306,25 @@ def _more(ones: Sequence[Effect], others: Sequence[Effect], bound: float) -> Evi
     count = len(ones)
     harm = [e.p_above(bound) if bound > 0 else e.p_below(bound) for e in ones]
     spared = [e.p_below(bound) if bound > 0 else e.p_above(bound) for e in others]
-    pairs = (max(at_least(harm, j + 1), at_least(spared, count - j)) for j in range(count))
-    return Evidence(min(1.0, count * min(pairs)), NAN, NAN)
+    pairs = [most(at_least(harm, j + 1), at_least(spared, count - j)) for j in range(count)]
+    known = [p for p in pairs if not math.isnan(p)]
+    whole = len(known) == len(pairs)  # one unknown network leaves all of it unknown
+    return Evidence(min(1.0, count * min(known)) if whole else NAN, NAN, NAN)
 
 
 def _margin(case: Case, key: str, settings: Claims) -> float:
     """In the unit of the reading and estimand: per generation for a slope."""
-    least = margin_of(case.metric, case.statement.subgroup, settings)
+    size = margin_of(case.metric, case.statement.subgroup, settings)
     if key.startswith("log_odds") or key.endswith("log_odds"):
-        least *= 4  # d logit = d p / (p (1 - p)), at most so steep at p = 1/2
-    return least / (max(case.last, 1) if case.statement.estimand == SLOPE else 1)
+        size *= 4  # d logit = d p / (p (1 - p)), at most so steep at p = 1/2
+    if case.statement.estimand == SCATTER:
+        return size**2
+    return size / _per(case)
+
+
+def _per(case: Case) -> int:
+    """Generations that an effect is per."""
+    return max(case.last, 1) if case.statement.estimand == SLOPE else 1
 
 
 def _change_part(key: str, part: str) -> str:
@@ -321,7 +352,7 @@ def _test_generator(sweep: Sweep, case: Case, scale: float) -> _Tested:
         margin = settings.claims.distance_margin * abs(sum(starts) / len(starts)) / steps
     margin *= scale
     found = together([evidence(one, direction, margin) for one in each], "all")
-    return _Tested(case, margin, tuple(each), each[0] if len(each) == 1 else None, None, found)
+    return _Tested(case, margin, tuple(each), each[0] if len(each) == 1 else None, found)
 
 
 # --- what is said --------------------------------------------------------------------------------
@@ -370,18 +401,18 @@ def _word(tested: _Tested, p: Evidence, sweep: Sweep, count: int) -> tuple[str, 
     found = word(p, alpha)
     if found == UNDECIDED:
         return UNDECIDED, _why_undecided(tested, sweep.settings.level, count)
-    excused = _by_accuracy(tested, sweep.settings) if found in ESTABLISHED else None
-    return excused or (found, _reason(tested, found, count))
+    return found, _reason(tested, found, count)
 
 
 def _untestable(tested: _Tested) -> str:
     """Why the effects have no error."""
-    chains = [e.chains for e in tested.each]
+    every = (*tested.each, *tested.others)
+    chains = [e.chains for e in every]
     if any(n == 0 for n in chains):
         return "no run has all the generations that this needs, in both arms"
     if any(n == 1 for n in chains):
         return "one chain only: another run of the whole loop may differ"
-    if any(not e.tested for e in tested.each):
+    if any(not e.tested for e in every):
         return "the metric is not defined in most resamples"
     return ""
 
@@ -391,10 +422,11 @@ def _widened(count: int) -> str:
 
 
 def _why_undecided(tested: _Tested, level: float, count: int) -> str:
-    direction = tested.case.statement.direction
-    unadjusted = min(tested.evidence.holds, tested.evidence.opposite) <= 1 - level
-    if unadjusted and count > 1:
+    direction, alpha = tested.case.statement.direction, 1 - level
+    if least(tested.evidence.holds, tested.evidence.opposite) <= alpha and count > 1:
         return f"the interval decides it alone, but not widened for {count} statements"
+    if tested.accuracy is not None and not tested.whole_holds_zero:
+        return "it changed, but is not separated from what accuracy alone does to it"
     where = "zero and the margin" if direction in (UP, DOWN) else "the margin's end"
     of = " of too many networks" if len(tested.each) > 1 else ""
     return f"the interval{of}{_widened(count)} holds {where}"
@@ -407,6 +439,7 @@ def _reason(tested: _Tested, verdict: str, count: int) -> str:
         SUPPORTED: "lies where the statement says",
         CONTRADICTED: "lies wholly on the other side",
         RULED_OUT: f"ends before the margin of {tested.margin:.3g}",
+        ACCURACY: "of what accuracy does not explain lies inside the margin",
     }[verdict]
     of = f" {quantified(statement)}" if verdict == SUPPORTED else " in too many networks"
     parts = [f"the interval{_widened(count)} {where}{of if n > 1 else ''}"]
@@ -414,44 +447,7 @@ def _reason(tested: _Tested, verdict: str, count: int) -> str:
         low, high = sorted((abs(tested.whole.low), abs(tested.whole.high)))
         holds = "holds" if low <= statement.size <= high else "does not hold"
         parts.append(f"it {holds} the claimed size of {statement.size:g}")
-    if _moved_with_accuracy(tested):
-        parts.append("accuracy changed as well; for this metric its share is not separated")
     return "; ".join(parts)
-
-
-def _moved_with_accuracy(tested: _Tested) -> bool:
-    """Accuracy changed beside a metric that has no split."""
-    return tested.accuracy is not None and tested.rest is None and bool(_beyond(tested.accuracy))
-
-
-def _by_accuracy(tested: _Tested, settings: Evaluation) -> tuple[str, str] | None:
-    """The verdict on an established change of a gap that accuracy explains, or may explain.
-
-    Explained needs the level part shown: beyond zero on the effect's side, the rest inside the
-    margin. None, accuracy is not the reason: the rest lies beyond zero on that side, or accuracy is
-    shown not to change. Else the two are not separated, for which lack of power is enough.
-    """
-    whole, level, rest, accuracy = tested.whole, tested.level, tested.rest, tested.accuracy
-    if whole is None or level is None or rest is None or accuracy is None:
-        return None
-    if tested.case.statement.direction in (SAME, DIFFERS) and _inside(whole, tested.margin):
-        return None
-    side = 1 if whole.value > 0 else -1
-    per = max(tested.case.last, 1) if tested.case.statement.estimand == SLOPE else 1
-    if _beyond(rest) == side or _inside(accuracy, settings.claims.accuracy_margin / per):
-        return None
-    if _beyond(level) == side and _inside(rest, tested.margin):
-        return ACCURACY, "the accuracy of each class explains it: the rest lies inside the margin"
-    return UNDECIDED, "it changed, but is not separated from what accuracy alone does to it"
-
-
-def _beyond(found: Effect) -> int:
-    """1 or -1 where the interval lies above or below zero, else 0."""
-    return int(found.low > 0) - int(found.high < 0)
-
-
-def _inside(found: Effect, margin: float) -> bool:
-    return -margin < found.low and found.high < margin
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -461,7 +457,8 @@ def _row(judged: _Judged, others: Mapping[str, str], settings: Evaluation) -> Ve
     tested, case = judged.tested, judged.tested.case
     statement, nan = case.statement, Effect(NAN, NAN, NAN, NAN, NAN, 0)
     whole = tested.whole or (tested.each[0] if tested.each else nan)
-    level, rest = tested.level or nan, tested.rest or nan
+    parts = tested.accuracy or Accuracy(nan, NAN)
+    level, rest = parts.level or nan, parts.rest or nan
     several = len(case.members) > 1 or len(case.members[0].plus) > 1 if case.members else False
     return Verdict(
         id=statement.id,
@@ -510,21 +507,23 @@ def _slopes(tested: _Tested) -> str:
 
 def _decisive(p: Evidence, verdict: str) -> float:
     """The p that the verdict rests on: of the statement, of its opposite, or of 'too small'."""
-    return {CONTRADICTED: p.opposite, RULED_OUT: p.small}.get(verdict, p.holds)
+    kinds = {CONTRADICTED: p.opposite, RULED_OUT: p.small, ACCURACY: p.explained}
+    return kinds.get(verdict, p.holds)
 
 
 def _mde(judged: _Judged, settings: Evaluation) -> float:
     """Of one network (or mean) at the level that the first of Holm's steps needs."""
     tested = judged.tested
-    errors = [e.error for e in tested.each if e.tested]
-    if not errors or len(errors) < len(tested.each):
+    each, n = tested.each, len(tested.each)
+    if not each or tested.others or not all(e.tested for e in each):
         return NAN
-    statement, n = tested.case.statement, len(errors)
-    least = n if statement.networks == "mean" else needed(statement.networks, n)
-    alpha = (1 - settings.level) / (judged.together * (n - least + 1))
-    fewest = min(e.chains for e in tested.each)
-    mean = sum(errors) / n
-    return detectable_from(mean, fewest, alpha, settings.claims.power)
+    statement = tested.case.statement
+    holding = n if statement.networks == "mean" else needed(statement.networks, n)
+    alpha = (1 - settings.level) / (judged.together * (n - holding + 1))
+    sizes = [
+        detectable_from(e.error, e.chains, alpha, settings.claims.power, *e.known) for e in each
+    ]
+    return sum(sizes) / n
 
 
 def _networks(sweep: Sweep, judged: _Judged) -> tuple[Network, ...]:

@@ -142,8 +142,9 @@ def applied(by_chain: Mapping[int, Floats], values: Floats) -> Floats:
 def scattered(
     trials: Sequence[Trial], usable: Mask, arms: Sequence[str], last: int, values: Floats
 ) -> Contrast:
-    """`SCATTER`: the standard deviation of a run's values around its own line over generations
-    (divisor generations - 2), mean over the chain's runs, of ``arms[0]``, minus ``arms[1]``.
+    """`SCATTER`: the variance of a run's values around its own line over generations (divisor
+    generations - 2) less what the test images contribute to it, mean over the chain's runs, of
+    ``arms[0]``, minus ``arms[1]``. In the metric's unit squared; may be negative.
 
     A run needs all its generations in these arms, and at least `FEWEST`.
     """
@@ -160,9 +161,13 @@ def scattered(
 
 
 def _around_its_line(values: Floats) -> Floats:
-    """``(B, N + 1) -> (B,)``."""
+    """``(B, N + 1) -> (B,)``. A resample's rest is that of the observed values plus an error of its
+    own; the mean square of these errors is what the images contribute, once to the observed
+    variance and twice to a resampled one."""
     t = np.arange(values.shape[1], dtype=np.float64)
     design = np.column_stack([np.ones_like(t), t])
-    hat = design @ np.linalg.pinv(design)
-    rest = values - values @ hat.T
-    return np.asarray(np.sqrt((rest**2).sum(axis=1) / (len(t) - 2)))
+    rest = values - values @ (design @ np.linalg.pinv(design)).T
+    freedom = len(t) - 2
+    whole = (rest**2).sum(axis=1) / freedom
+    error = float(np.nanmean(((rest[1:] - rest[0]) ** 2).sum(axis=1))) / freedom
+    return np.asarray(whole - error * np.where(np.arange(len(whole)) == 0, 1.0, 2.0))

@@ -42,6 +42,8 @@ class BiasSeries:
     square: ``(R, m, N + 1)``, the part of ``squared[1:]`` that is quadratic in the resampled error.
     inflated: B is no unbiased reading (1 - MEO, MD): true gap + noise, which shrinks any A to 1.
     subgroups: B is a gap between subgroups; else the u term of eq. 6 is not defined (`cues`).
+    accuracy: ``(1 + R, m, N + 1)``, of the same trials and resamples, mean over seeds: what may
+    move B without any bias; None where B is relative to it already.
     """
 
     scenario: str
@@ -55,6 +57,7 @@ class BiasSeries:
     inflated: bool = False
     subgroups: bool = True
     seeds_apart: bool = False
+    accuracy: Floats | None = None
 
     def between(self, start: int, stop: int) -> "BiasSeries":
         """The generations start..stop - 1 alone."""
@@ -65,6 +68,7 @@ class BiasSeries:
             seeds=self.seeds[:, cut],
             floor=self.floor[cut],
             square=self.square[:, :, cut],
+            accuracy=None if self.accuracy is None else self.accuracy[:, :, cut],
         )
 
     def of(self, chains: tuple[int, ...]) -> "BiasSeries":
@@ -76,6 +80,7 @@ class BiasSeries:
             squared=self.squared[:, at],
             seeds=self.seeds[at],
             square=self.square[:, at],
+            accuracy=None if self.accuracy is None else self.accuracy[:, at],
         )
 
     @property
@@ -131,6 +136,7 @@ class _Measured:
     null: Floats
     signed: Floats | None
     together: Together | None = None
+    accuracy: Floats | None = None
 
     @property
     def chains(self) -> tuple[int, ...]:
@@ -158,11 +164,16 @@ def _by_subgroups(trials: list[Outcome], test: TestSet, settings: Evaluation) ->
     correct = np.stack([np.asarray(o.predictions) == test.labels for o in trials])
     drawn = resampled(correct, test, settings.resamples, settings.seed)
     mixed = permuted(correct, test, settings.permutations, settings.seed)
-    kind = settings.dynamics.bias
+    kind, accuracy = settings.dynamics.bias, drawn.hits.sum((-2, -1)) / drawn.support.sum()
     if kind in INFLATED:  # no square part is known: it counts as 0
         value = _gap(drawn, test, kind) ** 2
         return _Measured(
-            trials, value, np.zeros_like(value[1:]), _gap(mixed, test, kind) ** 2, None
+            trials,
+            value,
+            np.zeros_like(value[1:]),
+            _gap(mixed, test, kind) ** 2,
+            None,
+            accuracy=accuracy,
         )
     pooled = kind == "gap_rms_pooled"
     return _Measured(
@@ -171,6 +182,7 @@ def _by_subgroups(trials: list[Outcome], test: TestSet, settings: Evaluation) ->
         Rates.of(mixed).variance(pooled)[0],
         None,
         between_seeds.together(correct, _places(trials), test, settings),
+        accuracy,
     )
 
 
@@ -238,6 +250,7 @@ def _series(
         settings.dynamics.bias in INFLATED and measured.signed is None,
         measured.signed is None,
         by_place.apart,
+        None if measured.accuracy is None else by_place.mean(measured.accuracy),
     )
 
 
@@ -296,6 +309,7 @@ class Labels:
     filled: scenario -> first generation from which the dose stays the same; see `filled_from`.
     gated: scenario -> why its generator is too poor to ask, or "".
     arms: scenario -> arm. groups: scenario -> what it shares with those that differ in arm alone.
+    generations: scenario -> its last one; what has not come there yet has no verdict.
     declared: whether the sweep's statements were frozen before the data; else no A has a verdict.
     What is not named is its own dataset, its own model, not gated, and a treatment of no group.
     """
@@ -307,6 +321,7 @@ class Labels:
     gated: Mapping[str, str] = field(default_factory=dict)
     arms: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    generations: Mapping[str, int] = field(default_factory=dict)
     declared: bool = True
 
     def arm(self, scenario: str) -> str:

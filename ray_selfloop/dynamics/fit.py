@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ray_selfloop.config.evaluation import Evaluation
@@ -21,14 +22,18 @@ from ray_selfloop.dynamics.laws import Law, compare
 from ray_selfloop.dynamics.relative import NO_CONTROL, NOTHING, Relative, relative
 from ray_selfloop.dynamics.steps import Steps
 from ray_selfloop.evaluation.rows import Rows, Where, typed
+from ray_selfloop.inference.chains import effect
 from ray_selfloop.inference.families import holm
+from ray_selfloop.inference.verdicts import most
 
 TREATMENT, CONTROL = "treatment", "no_synthetic"  # values of `loop.arm`
 WITHOUT_GENERATION = (CONTROL, "a_a")
 CONTROL_ARM, EXPLORATORY = "control", "exploratory"
 LATE = f"{EXPLORATORY}: declared after the data"
 TOO_POOR = "undecided: generator too poor to ask"
-UNEVEN = "undecided: the arms lost different numbers of trials"
+UNEVEN = "undecided: the arms lost different trials"
+UNFINISHED = "undecided: its last generation is not there yet"
+BY_ACCURACY = "undecided: not separated from what accuracy does to it"
 CUES = "B: accuracy without the object over clean accuracy; no subgroups, so no u term"
 SEEDS = (
     "one classifier seed: B holds the scatter between seeds, which draws A towards 1; two or more "
@@ -43,8 +48,9 @@ class ModelVerdict:
 
     text: the verdict. note: what the reader must know beside it, or "". ratio: A over that of the
     control of the same group, at the unadjusted level; None without one. p_holm: of ratio = 1,
-    adjusted over the treatment cases of the sweep; NaN elsewhere. filled: A over the steps whose
-    queue is filled; None where that is all steps or none.
+    adjusted over the treatment cases of the sweep; NaN elsewhere. same_accuracy: p of 'accuracy
+    changed as in the control', NaN where it is not known, 0 where B is relative to it. filled: A
+    over the steps whose queue is filled; None where that is all steps or none.
     """
 
     scenario: str
@@ -54,7 +60,14 @@ class ModelVerdict:
     note: str
     ratio: Relative | None = None
     p_holm: float = float("nan")
+    same_accuracy: float = float("nan")
     filled: Amplification | None = None
+
+    @property
+    def p(self) -> float:
+        """That A differs from the control's by more than accuracy may do to it."""
+        ratio = self.ratio or NOTHING
+        return most(ratio.p, self.same_accuracy)
 
     @property
     def chains(self) -> int:
@@ -217,13 +230,37 @@ def _case(
     gate, note = labels.gated.get(one.scenario, ""), _note(one, found, ratio, labels)
     note = "; ".join(part for part in (gate, note) if part)
     filled = _filled(one, labels, settings)
-    text = _without_test(ratio, gate) or ("" if _even(one, control) else UNEVEN)
-    return ModelVerdict(one.scenario, one.classifier, found, text, note, ratio, filled=filled)
+    text = _without_test(ratio, gate) or _incomplete(one, control, labels)
+    same = float("nan") if control is None else _same_accuracy(one, control, settings)
+    return ModelVerdict(
+        one.scenario, one.classifier, found, text, note, ratio, same_accuracy=same, filled=filled
+    )
+
+
+def _same_accuracy(one: BiasSeries, control: BiasSeries, settings: Evaluation) -> float:
+    """p of equivalence of accuracy's change, last minus first, on the chains of both arms; bias
+    moves with accuracy, and only where accuracy moved alike is A's own another one."""
+    shared = tuple(chain for chain in one.chains if chain in control.chains)
+    ours, theirs = one.of(shared).accuracy, control.of(shared).accuracy
+    if ours is None or theirs is None:
+        return 0.0
+    apart = (ours - theirs)[:, :, [0, -1]] @ np.array([-1.0, 1.0])
+    found = effect(apart[:, ~np.isnan(apart[0])], settings.level)
+    return found.p_inside(settings.claims.accuracy_margin)
+
+
+def _incomplete(one: BiasSeries, control: BiasSeries | None, labels: Labels) -> str:
+    """Why what is there is no whole experiment, or ""."""
+    if one.generations - 1 < labels.generations.get(one.scenario, 0):
+        return UNFINISHED
+    return "" if _even(one, control) else UNEVEN
 
 
 def _even(one: BiasSeries, control: BiasSeries | None) -> bool:
-    """Whether both arms have as many sound trials; what only survivors show is no verdict."""
-    return control is None or int(one.seeds.sum()) == int(control.seeds.sum())
+    """Whether both arms have the same sound trials; what only survivors show is no verdict."""
+    return control is None or (
+        one.chains == control.chains and np.array_equal(one.seeds, control.seeds)
+    )
 
 
 def _without_test(ratio: Relative | None, gate: str) -> str:
@@ -235,14 +272,17 @@ def _without_test(ratio: Relative | None, gate: str) -> str:
 
 def _judged(case: ModelVerdict, p_holm: float, cases: int, level: float) -> ModelVerdict:
     """A treatment with its verdict; p_holm: of so many cases, in which one without a p counts."""
-    ratio = case.ratio or NOTHING
-    if math.isnan(ratio.p):
+    ratio, alpha = case.ratio or NOTHING, 1.0 - level
+    if math.isnan(case.p):
         return case
     if case.text:
         return replace(case, p_holm=p_holm)
-    if p_holm > 1.0 - level:
-        why = f", of {cases} cases" if ratio.p <= 1.0 - level else ""
-        return replace(case, p_holm=p_holm, text=f"undecided: ratio 1 is not excluded{why}")
+    if p_holm > alpha:
+        why = f", of {cases} cases" if case.p <= alpha else ""
+        text = (
+            BY_ACCURACY if ratio.p <= alpha < case.p else f"undecided: ratio 1 is not excluded{why}"
+        )
+        return replace(case, p_holm=p_holm, text=text)
     word = "A > control" if ratio.above < ratio.below else "A < control"
     return replace(case, p_holm=p_holm, text=word)
 
@@ -258,7 +298,7 @@ def _verdicts(
         found.append(_case(one, control, labels, settings))
     arms = [labels.arm(v.scenario) for v in found]
     tested = [i for i, v in enumerate(found) if arms[i] == TREATMENT and v.ratio is not None]
-    p = [1.0 if math.isnan(r.p) else r.p for r in (found[i].ratio or NOTHING for i in tested)]
+    p = [1.0 if math.isnan(found[i].p) else found[i].p for i in tested]
     adjusted = dict(zip(tested, holm(p), strict=True))
     for i, case in enumerate(found):
         if i in adjusted:

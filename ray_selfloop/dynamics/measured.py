@@ -11,7 +11,7 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.cases import Case, Group, Member, Who
 from ray_selfloop.dynamics.choices import Choice
 from ray_selfloop.dynamics.contrasts import LEVEL, NAN, Contrast, mean_of, minus, time_weights
-from ray_selfloop.dynamics.paired import Key, Measured, measure
+from ray_selfloop.dynamics.paired import Key, Measured, Place, measure
 from ray_selfloop.evaluation.outcomes import Floats
 from ray_selfloop.inference.chains import Effect, effect, effect_of_chains
 
@@ -73,19 +73,28 @@ class Sweep:
 
     def trials(self, case: Case) -> int:
         """Trials after generation 0 in the case's arms, collapsed ones included."""
-        return sum(all_ for arm in case.arms for _, all_ in self._losses(case, arm))
+        return sum(len(found) for found in self._later(case).values())
 
     def lost(self, case: Case) -> tuple[str, bool]:
-        """Collapsed trials by arm in words, "" where none is; whether the arms differ in them."""
-        bad = {arm: np.sum(self._losses(case, arm), axis=0).tolist() for arm in case.arms}
-        numbers = {lost for lost, _ in bad.values()}
-        told = ", ".join(f"{arm} {lost} of {of}" for arm, (lost, of) in bad.items())
-        return (f"collapsed: {told}" if any(numbers) else ""), len(numbers) > 1
+        """Collapsed trials by arm in words, "" where none is; whether other ones in the arms."""
+        found = self._later(case)
+        told = ", ".join(
+            f"{arm} {sum(not sound for sound in of.values())} of {len(of)}"
+            for arm, of in found.items()
+        )
+        both = set.intersection(*(set(of) for of in found.values()))
+        bad = {frozenset(at for at in both if not of[at]) for of in found.values()}
+        any_lost = any(not sound for of in found.values() for sound in of.values())
+        return (f"collapsed: {told}" if any_lost else ""), len(bad) > 1
 
-    def _losses(self, case: Case, arm: str) -> list[tuple[int, int]]:
+    def _later(self, case: Case) -> dict[str, dict[tuple[Who, Place], bool]]:
+        """Arm -> trial after generation 0 -> whether it is sound."""
         everyone = [who for m in (*case.members, *case.others) for who in m.everyone]
-        found = (self.measured(*who) for who in everyone)
-        return [measured.lost(arm) for measured in found if measured is not None]
+        measured = {who: found for who in everyone if (found := self.measured(*who)) is not None}
+        return {
+            arm: {(who, at): s for who, of in measured.items() for at, s in of.later(arm).items()}
+            for arm in case.arms
+        }
 
     def undefined(self, case: Case, key: str) -> str:
         """Why DI cannot be judged: its arms differ in the classes where it is not defined."""

@@ -39,6 +39,7 @@ from ray_selfloop.evaluation.tallies import Tally, resampled
 
 PAIR = TREATMENT, CONTROL = "treatment", "no_synthetic"
 RANKED_METRICS = ("ranked_accuracy", "ranked_cross_fitted", LOG_ODDS_RANKS)
+Place = tuple[int, int, int]  # loop seed, classifier seed, generation
 Key = tuple[str, str]  # metric key of the results table, subgroup or ""
 Quality = Mapping[str, Mapping[tuple[str, int, int], float]]
 
@@ -119,10 +120,13 @@ class Measured:
         known: Mask = ~np.isnan(self.values[key][0])
         return known if key[0] == "accuracy" else known & self.sound
 
-    def lost(self, arm: str) -> tuple[int, int]:
-        """(collapsed trials after generation 0, all trials after generation 0) of an arm."""
-        later = [i for i, t in enumerate(self.trials) if t.arm == arm and t.generation > 0]
-        return int((~self.sound[later]).sum()), len(later)
+    def later(self, arm: str) -> dict[Place, bool]:
+        """Of each trial of an arm after generation 0 whether it is sound."""
+        return {
+            (t.loop_seed, t.seed, t.generation): bool(self.sound[i])
+            for i, t in enumerate(self.trials)
+            if t.arm == arm and t.generation > 0
+        }
 
     def di_undefined(self, arm: str) -> frozenset[int]:
         """The classes whose DI is not defined in some sound trial of an arm."""
@@ -167,7 +171,7 @@ def _read(tally: Tally, plan: Plan) -> dict[Key, Floats]:
     return read
 
 
-def _place(outcome: Outcome) -> tuple[int, int, int]:
+def _place(outcome: Outcome) -> Place:
     return outcome.loop_seed, outcome.seed, outcome.generation
 
 
@@ -207,9 +211,9 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
     so they are the same draws, and no arm's counts have to stay in memory.
     """
     treated = arms[TREATMENT].outcomes if TREATMENT in arms else ()
-    last = max((o.generation for o in treated if o.classifier == classifier), default=0)
-    if not last:
+    if not any(o.classifier == classifier and o.generation for o in treated):
         return None
+    last = arms[TREATMENT].generations  # of the settings: an unfinished sweep has no last one yet
     chosen = list(_chosen(classifier, arms, last))
     outcomes = [outcome for _, outcome in chosen]
     trials = tuple(Trial(arm, o.loop_seed, o.seed, o.generation) for arm, o in chosen)

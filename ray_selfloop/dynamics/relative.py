@@ -12,7 +12,8 @@ root. The factor t is how well a generation tells r from another. Of 1, t^.5, t,
 generation alone, 100 simulations each of five worlds as in benchmarks/seed_scatter.py (A_control
 .85 to 1, calm and wandering), t had the least scatter of r in three, next to it in the others, and
 power within .04 of the best; the last alone lost up to half of the power.
-What both arms share cancels: a drift with accuracy, and at r = 1 the scatter of a single seed,
+What both arms share cancels: a drift with accuracy that both have (one that the treatment alone has
+does not: see `fit`), and at r = 1 the scatter of a single seed,
 which elsewhere draws r towards 1. Knows no q, no u and nothing of other cases.
 """
 

@@ -106,13 +106,18 @@ def primary(metric: str) -> Statement:
 
 
 def _introduction() -> Iterator[Statement]:
-    text = "Bias is amplified, especially in the worst-performing subgroups"
-    said = partial(Statement, section="1", text=text, dataset="any", networks="mean")
-    for metric, subgroup in (("di", ""), ("worst_subgroup", ""), (RANKED, WORST)):
+    said = partial(
+        Statement, section="1", dataset="any", networks="mean", estimand=LAST_MINUS_FIRST
+    )
+    worst = "The model's behaviour gets worse in the worst-performing subgroups"
+    for metric, subgroup, text in (
+        ("di", "", "Bias is amplified (disparate impact)"),
+        ("worst_subgroup", "", worst),
+        (RANKED, WORST, worst),
+    ):
         yield said(
-            f"amplifies-{metric}", metric=metric, direction=DOWN, subgroup=subgroup,
-            estimand=LAST_MINUS_FIRST,
-        )  # fmt: skip
+            f"amplifies-{metric}", text=text, metric=metric, direction=DOWN, subgroup=subgroup
+        )
 
 
 def _contributions() -> Iterator[Statement]:

@@ -132,6 +132,13 @@ class Effect:
         return float((max(self.between, self.own) + self.shared) ** 0.5)
 
     @property
+    def known(self) -> tuple[float, float]:
+        """Of the error's variance the shares that are known from the test images: what all chains
+        share, and what is each chain's own."""
+        whole = self.error**2
+        return (self.shared / whole, self.own / whole) if whole > 0 else (0.0, 0.0)
+
+    @property
     def tested(self) -> bool:
         """Whether there is a p value: two chains or more, and an error."""
         return self.chains > 1 and not np.isnan(self.between)

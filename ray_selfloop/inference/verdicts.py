@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Literal
 
-from ray_selfloop.inference.chains import Effect
+from ray_selfloop.inference.chains import NAN, Effect
 from ray_selfloop.inference.families import at_least, holm, needed
 
 Direction = Literal[
@@ -48,27 +48,89 @@ WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """p values for, against and of 'smaller than the margin'; NaN where there is no test."""
+    """p values: for, against, of 'smaller than the margin', and of 'changed, as accuracy explains';
+    NaN where there is no test."""
 
     holds: float
     opposite: float
     small: float
+    explained: float = NAN
 
 
-NOTHING = Evidence(float("nan"), float("nan"), float("nan"))
+NOTHING = Evidence(NAN, NAN, NAN)
+KINDS = ("holds", "opposite", "small", "explained")
 
 
-def evidence(found: Effect, direction: Direction, margin: float) -> Evidence:
-    """Of one effect; every p is twice a one-sided one, so that p <= a reads off the interval."""
-    nan = float("nan")
-    above, below = found.p_above, found.p_below
+@dataclass(frozen=True)
+class Accuracy:
+    """What accuracy may explain of an effect. change: of accuracy itself; margin: its own.
+
+    level, rest: the parts of the effect that the accuracy of each class explains, and does not;
+    None where the metric has no such parts.
+    """
+
+    change: Effect
+    margin: float
+    level: Effect | None = None
+    rest: Effect | None = None
+
+    def excluded(self, side: int) -> float:
+        """p of 'accuracy does not explain a change to this side': the rest is shown there too, or
+        accuracy is shown not to change. Each at half the level, so that the smaller one holds."""
+        unchanged = self.change.p_inside(self.margin)
+        return unchanged if self.rest is None else least(unchanged, beyond(self.rest, 0.0, side))
+
+    def explains(self, side: int, margin: float) -> float:
+        """p of 'it does': the level part is shown, and the rest is shown inside the margin."""
+        if self.level is None or self.rest is None:
+            return NAN
+        return most(beyond(self.level, 0.0, side), self.rest.p_inside(margin))
+
+
+def beyond(found: Effect, bound: float, side: int) -> float:
+    """p of an effect above ``bound`` (side 1) or below ``-bound`` (side -1)."""
+    return found.p_above(bound) if side > 0 else found.p_below(-bound)
+
+
+def most(*p: float) -> float:
+    """The largest, NaN where one is."""
+    return NAN if any(isnan(x) for x in p) else max(p)
+
+
+def least(*p: float) -> float:
+    """The smallest that is known."""
+    return min((x for x in p if not isnan(x)), default=NAN)
+
+
+def evidence(
+    found: Effect, direction: Direction, margin: float, accuracy: Accuracy | None = None
+) -> Evidence:
+    """Of one effect; every p is twice a one-sided one, so that p <= a reads off the interval.
+
+    accuracy: where a change of accuracy is another explanation of a change. A change then counts
+    only where accuracy is excluded as well; 'does not get worse' and 'smaller than' need no excuse.
+    """
+
+    def change(bound: float, side: int) -> float:
+        p = beyond(found, bound, side)
+        return p if accuracy is None else most(p, accuracy.excluded(side))
+
+    def either(bound: float) -> float:
+        return least(change(bound, 1), change(bound, -1))
+
+    def explained(side: int) -> float:
+        if accuracy is None:
+            return NAN
+        return most(beyond(found, 0.0, side), accuracy.explains(side, margin))
+
+    because = least(explained(1), explained(-1))
     return {
-        UP: lambda: Evidence(above(0.0), below(0.0), below(margin)),
-        DOWN: lambda: Evidence(below(0.0), above(0.0), above(-margin)),
-        SAME: lambda: Evidence(found.p_inside(margin), found.p_outside(margin), nan),
-        NOT_UP: lambda: Evidence(below(margin), above(margin), nan),
-        NOT_DOWN: lambda: Evidence(above(-margin), below(-margin), nan),
-        DIFFERS: lambda: Evidence(found.p_change(), nan, found.p_inside(margin)),
+        UP: lambda: Evidence(change(0, 1), change(0, -1), found.p_below(margin), because),
+        DOWN: lambda: Evidence(change(0, -1), change(0, 1), found.p_above(-margin), because),
+        SAME: lambda: Evidence(found.p_inside(margin), either(margin), NAN, because),
+        NOT_UP: lambda: Evidence(found.p_below(margin), change(margin, 1), NAN, because),
+        NOT_DOWN: lambda: Evidence(found.p_above(-margin), change(margin, -1), NAN, because),
+        DIFFERS: lambda: Evidence(either(0.0), NAN, found.p_inside(margin), because),
     }[direction]()
 
 
@@ -82,6 +144,7 @@ def together(each: Sequence[Evidence], quantifier: Quantifier) -> Evidence:
         at_least([e.holds for e in each], least),
         at_least([e.opposite for e in each], rest),
         at_least([e.small for e in each], rest),
+        at_least([e.explained for e in each], rest),
     )
 
 
@@ -92,7 +155,7 @@ def adjusted(family: Sequence[Evidence]) -> list[Evidence]:
     easier for the others.
     """
     columns = []
-    for name in ("holds", "opposite", "small"):
+    for name in KINDS:
         p = [getattr(e, name) for e in family]
         counted = holm([1.0 if isnan(x) else x for x in p])
         columns.append([x if isnan(x) else value for x, value in zip(p, counted, strict=True)])
@@ -105,4 +168,6 @@ def word(found: Evidence, alpha: float) -> str:
         return SUPPORTED
     if found.opposite <= alpha:
         return CONTRADICTED
-    return RULED_OUT if found.small <= alpha else UNDECIDED
+    if found.small <= alpha:
+        return RULED_OUT
+    return ACCURACY if found.explained <= alpha else UNDECIDED

@@ -33,7 +33,7 @@ TITLES = {
     "ablation_drop/object_gray": "drop without the object",
 }  # fmt: skip
 KINDS = {
-    SUPPORTED: "supported", CONTRADICTED: "contradicted", RULED_OUT: "mitigates",
+    SUPPORTED: "supported", CONTRADICTED: "contradicted", RULED_OUT: "ruledout",
     ACCURACY: "accuracy", NOT_TESTED: "untested", EXPLORATORY: "untested",
     GROWS: "amplifies", SHRINKS: "mitigates",
 }  # fmt: skip
@@ -76,11 +76,6 @@ def hypothesis(claims: Iterable[Claim]) -> list[Claim]:
     return sorted(found, key=lambda c: not c.primary)
 
 
-def of_setting(view: ReportView, group: str) -> Claim | None:
-    """The hypothesis about one setting."""
-    return next((c for c in hypothesis(view.claims) if c.scenario_group == group), None)
-
-
 def counts(claims: Iterable[Claim]) -> list[tuple[str, int]]:
     """``(verdict, how many)`` in the page's order; verdicts that no claim has are left out."""
     found = Counter(claim.verdict for claim in claims)
@@ -101,17 +96,26 @@ def answer(view: ReportView) -> Answer:
         return _unasked(view, asked)
     answering = [c for c in tested if c.primary] or tested
     lead, kind = _lead({c.verdict for c in answering})
-    parts = [_said(view, claim, len(answering) > 1) for claim in answering]
-    return Answer(lead, "; ".join([*parts, *_law(view)]), kind)
+    parts = [_said(view, claim, len(asked) > 1) for claim in answering]
+    return Answer(lead, "; ".join([*parts, *_silent(asked, answering), *_law(view)]), kind)
+
+
+def _silent(asked: Sequence[Claim], answering: Sequence[Claim]) -> list[str]:
+    """That there are settings which the answer does not speak of, and why."""
+    left = [c for c in asked if c not in answering]
+    reasons = ", ".join(dict.fromkeys(c.reason for c in left))
+    return [f"nothing is said of {len(left)} more settings ({reasons})"] if left else []
 
 
 def _lead(verdicts: set[str]) -> tuple[str, str]:
-    """The first words; where some settings are undecided and the others agree, 'in part'."""
+    """The first words. 'In part' is a yes for some settings while others are undecided."""
     whole = LEADS.get(frozenset(verdicts))
     if whole:
         return whole
-    decided = LEADS.get(frozenset(verdicts - {UNDECIDED}))
-    return ("In part", decided[1]) if decided else ("It depends", "accuracy")
+    decided = LEADS.get(frozenset(verdicts - {UNDECIDED}), ("It depends", "accuracy"))
+    if decided[0] == "Yes":
+        return "In part", "amplifies"
+    return ("Undecided in part", "undecided") if UNDECIDED in verdicts else decided
 
 
 def _unasked(view: ReportView, asked: Sequence[Claim]) -> Answer:
@@ -136,16 +140,20 @@ def _said(view: ReportView, claim: Claim, named: bool) -> str:
 
 
 def _happened(claim: Claim) -> str:
-    grew, shrank = "bias grew", "bias shrank"
+    grew, shrank = ("bias grew", "bias shrank")
+    if claim.metric in ("accuracy", "worst_subgroup"):
+        grew, shrank = (
+            f"{TITLES.get(claim.metric, claim.metric)} {way}" for way in ("fell", "rose")
+        )
     rises = (claim.value < 0) == (claim.direction == DOWN)
     moved = grew if rises else shrank
     margin = numbers.number(claim.margin)
     return {
         SUPPORTED: grew,
         CONTRADICTED: shrank,
-        RULED_OUT: f"bias did not grow by {margin} or more",
+        RULED_OUT: f"that {grew} by {margin} or more is excluded",
         ACCURACY: f"{moved}, as follows from the accuracy of each class alone",
-        UNDECIDED: f"whether bias grew is not decided: {claim.reason}",
+        UNDECIDED: f"whether {grew} is not decided: {claim.reason}",
         EXPLORATORY: f"no verdict: {claim.reason}",
     }[claim.verdict]
 

@@ -136,7 +136,8 @@ def declaration(found: Declared | None) -> Frozen:
     when = f"Declared {found.at}"
     if found.before:
         rest = "before the first classifier of generation 1 was trained"
-        return Frozen(f"{when}, {rest}; hash {found.hash}", False, found.primary)
+        more = f"; {found.others} other declarations lie beside it" if found.others else ""
+        return Frozen(f"{when}, {rest}; hash {found.hash}{more}", False, found.primary)
     return Frozen(
         f"{when}, after the first classifier of generation 1 had begun to train; hash "
         f"{found.hash}. Statements, margins or settings were chosen, or changed, when data could "

@@ -55,7 +55,7 @@ COLOUR_OF_VERDICT = {
     answer.SHRINKS: "bold green",
     SUPPORTED: "bold blue",
     CONTRADICTED: "bold red",
-    RULED_OUT: "bold green",
+    RULED_OUT: "bold blue",
     ACCURACY: "yellow",
 }
 MOST_DETAILED = 2  # scenarios whose tables show every generation

@@ -51,12 +51,14 @@ class Verdict:
 @dataclass(frozen=True)
 class Declared:
     """What was frozen. hash: of its content. at: ISO 8601, "" where it never was. before: whether
-    that was before the data. primary: its primary statements, a sentence each."""
+    that was before the data. primary: its primary statements, a sentence each. others: other
+    declarations of this sweep in the storage."""
 
     hash: str
     at: str
     before: bool
     primary: tuple[str, ...] = ()
+    others: int = 0
 
 
 @dataclass(frozen=True)

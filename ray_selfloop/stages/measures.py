@@ -338,6 +338,7 @@ def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping
         groups=stage.config.get("groups", {}),
         filled={scenario: filled_from(content) for scenario, content in contents.items()},
         gated={scenario: not_converged(table, scenario, bound) for scenario in contents},
+        generations=stage.config.get("generations", {}),
         declared=stage.config.get("declared", True),
     )
     acting = steps(table, contents, settings.dynamics, settings.level)

@@ -259,6 +259,47 @@ def test_statements_on_a_subgroups_accuracy_are_not_excused_by_accuracy():
     assert row(found, "mnist-biased-alexnet").verdict == "supported"
 
 
+def test_a_metric_without_a_split_is_no_amplification_while_accuracy_moves():
+    """DI falls in 10 of 10 sweeps where every logit falls alike."""
+    found = claims(DIGITS.arms({**STILL, "treatment": Step(level=-0.3)}, chains=6), SETTINGS)
+    di = row(found, "amplifies-di")
+    assert di.high < 0
+    assert di.verdict == "undecided"
+    assert di.reason == "it changed, but is not separated from what accuracy alone does to it"
+
+
+def test_each_network_has_its_own_excuse():
+    """One network's gap grows, two only lose accuracy: that is not more than half of them."""
+    networks = ("alexnet", "lenet", "vgg19")
+    made = {"dataset": "cifar20_100", "initialization": ""}
+    cifar = World(Layout.cifar(6, images=300), gap=(0.5, 0.2, 0.0, -0.2, -0.5), level=1.5,
+                  slope=0.01, chain=0.03, about=made)  # fmt: skip
+    grows = cifar.arms({**STILL, "treatment": Step(gap=0.3)}, 6, networks=("lenet",), images=1)
+    falls = cifar.arms(
+        {**STILL, "treatment": Step(level=-0.3)}, 6, networks=("alexnet", "vgg19"), images=1
+    )
+    both = [
+        replace(a, outcomes=[*a.outcomes, *b.outcomes], classifiers=networks)
+        for a, b in zip(grows, falls, strict=True)
+    ]
+    claim = row(claims(both, SETTINGS), "cifar-decline-md")
+    assert claim.quantifier == "in more than half of the networks"
+    assert claim.low > 0
+    assert claim.verdict != "supported"
+
+
+def test_that_nothing_gets_worse_needs_no_excuse():
+    about = {"initialization": "unbiased", "group": "initialization=unbiased"}
+    better = {**STILL, "treatment": Step(level=0.4)}
+    both = [
+        *replace(DIGITS, about={"group": "initialization=biased"}).arms(better, 6, images=1),
+        *replace(DIGITS, gap=0.0, about=about).arms(STILL, 6, seed=1, images=1),
+    ]
+    claim = row(claims(both, SETTINGS), "mnist-bias-amplified")
+    assert claim.high < 0
+    assert claim.verdict == "supported"
+
+
 # --- what was lost -------------------------------------------------------------------------------
 
 
@@ -275,6 +316,20 @@ def test_accuracy_is_by_intention_to_treat_and_fairness_names_the_lost():
     assert claim.lost == "collapsed: treatment 4 of 15, no_synthetic 0 of 15"
     assert claim.reason.startswith("the arms lost different numbers of trials")
     assert claim.chains == 3
+
+
+def test_as_many_lost_trials_of_other_chains_are_not_the_same():
+    steps = {"treatment": Step(collapse=(0, 1)), "no_synthetic": Step(collapse=(2, 3))}
+    claim = row(claims(DIGITS.arms(steps, chains=6), SETTINGS), HYPOTHESIS)
+    assert claim.lost == "collapsed: treatment 4 of 18, no_synthetic 4 of 18"
+    assert claim.reason.startswith("the arms lost different")
+
+
+def test_an_unfinished_sweep_has_no_last_generation_yet():
+    both = [replace(arm, generations=10) for arm in DIGITS.arms(STILL, chains=6)]
+    claim = row(claims(both, SETTINGS), HYPOTHESIS)
+    assert claim.verdict == "undecided"
+    assert claim.reason.startswith("no run has all the generations")
 
 
 def test_di_without_a_subgroup_has_no_verdict_and_min_max_has():
@@ -434,9 +489,9 @@ def test_networks_that_differ_are_found_and_alike_ones_are_not():
 
 def test_scatter_over_generations_is_tested_against_the_control():
     wild = replace(DIGITS, wobble=0.0)
-    both = wild.arms(STILL, chains=8, generations=6, networks=("alexnet", "vgg19"))
+    both = wild.arms(STILL, chains=10, generations=10, networks=("alexnet", "vgg19"))
     loud = replace(wild, wobble=0.8).arms(
-        STILL, chains=8, generations=6, networks=("alexnet", "vgg19"), images=0
+        STILL, chains=10, generations=10, networks=("alexnet", "vgg19"), images=0
     )
     found = claims([loud[0], both[1]], SETTINGS)
     claim = row(found, "mnist-biased-variation")
@@ -464,6 +519,24 @@ def test_more_networks_decline_pretrained_than_from_scratch():
     level = row(found, "cifar-level")
     assert (level.estimand, level.control) == ("level", "")
     assert level.verdict == "contradicted"
+
+
+def test_one_chain_on_one_side_decides_no_count():
+    networks = ("alexnet", "resnet50", "vgg19")
+    made = {"dataset": "cifar20_100", "initialization": ""}
+    cifar = World(Layout.cifar(4, images=600), level=1.5, slope=0.01, chain=0.03, wobble=0.0)
+    scratch, pretrained = (
+        replace(cifar, about={**made, "pretrained": p, "group": f"pretrained={p}"})
+        for p in (False, True)
+    )
+    fall = {**STILL, "treatment": Step(level=-0.3)}
+    both = [
+        *scratch.arms(STILL, chains=1, networks=networks, images=1),
+        *pretrained.arms(fall, chains=6, networks=networks, seed=1, images=1),
+    ]
+    claim = row(claims(both, SETTINGS), "cifar-pretrained-more-accuracy")
+    assert (claim.verdict, claim.p == claim.p) == ("undecided", False)
+    assert claim.reason.startswith("one chain only")
 
 
 # --- generators ----------------------------------------------------------------------------------
@@ -503,11 +576,13 @@ def test_balance_and_quality_of_generated_data_are_statements():
     quality = distances(
         {BALANCE: [[0.1, 0.12, 0.11]] * 2 + [[0.09, 0.11, 0.1]], POORNESS: [[0.02, 0.03, 0.02]] * 3}
     )
-    treatment, control = arms()
+    treatment, control = arms(initialization="biased")
     found = claims([replace(treatment, quality=quality), control], SETTINGS)
     assert row(found, "why-unbalanced").verdict == "supported"
     assert row(found, "mnist-quality").verdict == "supported"
-    assert row(claims(arms(), SETTINGS), "why-unbalanced").verdict == "not tested"
+    equal, other = arms()
+    without = claims([replace(equal, quality=quality), other], SETTINGS)
+    assert row(without, "why-unbalanced").reason == "the original data have no majority"
 
 
 # --- arm a_a -------------------------------------------------------------------------------------

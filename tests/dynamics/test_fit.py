@@ -157,5 +157,26 @@ def test_arms_that_lost_different_numbers_of_trials_have_a_ratio_and_no_verdict(
     plain = verdicts([treated, control], labels())["s0"]
     found = verdicts([replace(treated, seeds=fewer), control], labels())["s0"]
     assert plain["text"] == "A > control"
-    assert found["text"] == "undecided: the arms lost different numbers of trials"
+    assert found["text"] == "undecided: the arms lost different trials"
     assert found["ratio"] == plain["ratio"]
+
+
+def moving(series, change):
+    """With an accuracy that changes so by the last generation, the same in all resamples."""
+    accuracy = np.zeros(series.squared.shape)
+    accuracy[:, :, -1] = change + 1e-4 * np.arange(len(series.chains))
+    return replace(series, accuracy=accuracy)
+
+
+def test_a_ratio_beside_another_accuracy_is_not_separated_from_it():
+    treated, control = pair(0, 1.3)
+    alike = verdicts([moving(treated, 0.001), moving(control, 0.0)], labels())["s0"]
+    apart = verdicts([moving(treated, -0.1), moving(control, 0.0)], labels())["s0"]
+    assert alike["text"] == "A > control"
+    assert apart["text"] == "undecided: not separated from what accuracy does to it"
+    assert apart["ratio"] == alike["ratio"]
+
+
+def test_what_has_not_come_to_its_last_generation_has_no_verdict():
+    found = verdicts(pair(0, 1.3), labels(generations={"s0": 10}))["s0"]
+    assert found["text"] == "undecided: its last generation is not there yet"

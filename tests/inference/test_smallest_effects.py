@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import nct, ttest_1samp
 from scipy.stats import t as student
 
+from ray_selfloop.inference.chains import Effect
 from ray_selfloop.inference.power import detectable, detectable_from, power_of
 
 
@@ -37,3 +38,23 @@ def test_an_effect_of_the_printed_size_is_found_in_four_of_five_repetitions(m):
         test = ttest_1samp(again, 0.0)
         found += bool(test.pvalue < 0.05 and test.statistic > 0)
     assert 0.77 < found / n < 0.83
+
+
+@pytest.mark.parametrize(("share", "own"), [(0.3, 0.0), (0.6, 0.0), (0.0, 0.7), (0.2, 0.6)])
+def test_so_it_is_where_test_images_are_much_of_the_error(share, own):
+    """The error's known part does not scatter: an effect for a wholly unknown one is too large."""
+    rng, m, alpha, n, found = np.random.default_rng(9), 3, 0.05, 3000, 0
+
+    def drawn():
+        values = (1 - share) ** 0.5 * m**0.5 * rng.standard_normal(m)
+        return values + share**0.5 * rng.standard_normal()
+
+    def effect_of(values):
+        between = float(values.var(ddof=1)) / m
+        return Effect(float(values.mean()), 0, 0, between, share, m, own)
+
+    for _ in range(n):
+        first = effect_of(drawn())
+        printed = detectable_from(first.error, m, alpha, 0.8, *first.known)
+        found += effect_of(drawn() + printed).p_above(0.0) <= alpha
+    assert 0.74 < found / n < 0.93  # 1.0 for a wholly unknown error
