@@ -7,12 +7,15 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ray_selfloop import declaration, failures, leases, loop, tracking
+from ray_selfloop.blobs import Blobs
+from ray_selfloop.declaration import Declaration
 from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, tracking_uri
@@ -64,9 +67,7 @@ class Run:
         """Compute what is missing: first the loop, then the measurements of what it published."""
         self.progress.cached |= self.plan.records.keys()
         self._clear_up()
-        self.declaration = declaration.freeze(
-            self.declaration, self.plan.sweep.name, self.plan.store.blobs
-        )
+        self._declared(declaration.read)
         self._compute(interrupted)
         if self.plan.corrupt and not interrupted.is_set():  # damaged since it was published
             self._compute(interrupted)
@@ -84,9 +85,7 @@ class Run:
     def find_measurements(self) -> None:
         """Add the measurements of what is published, and look them up; runs and writes nothing."""
         self.progress.cached |= self.plan.records.keys()
-        self.declaration = declaration.read(
-            self.declaration, self.plan.sweep.name, self.plan.store.blobs
-        )
+        self._declared(declaration.read)
         self._add_measurements()
 
     def measure_here(self) -> None:
@@ -115,6 +114,10 @@ class Run:
         plan.look_up()
         self.progress.cached |= plan.records.keys() - self.progress.done
 
+    def _declared(self, how: Callable[[Declaration, str, Blobs], Declaration]) -> None:
+        """Read, or freeze, what this sweep declares."""
+        self.declaration = how(self.declaration, self.plan.sweep.name, self.plan.store.blobs)
+
     @property
     def declared_before(self) -> bool:
         """Whether what is judged was declared before the data that it is judged on."""
@@ -133,6 +136,7 @@ class Run:
         if not self.progress.missing():
             return
         scheduler = self._scheduler or self._connect()
+        self._declared(declaration.freeze)  # what cannot be run has written nothing
         with terminal.live(self.console) as show:
             shown = 0.0
 
