@@ -32,8 +32,8 @@ from ray_selfloop.config.dataset import (
     HardImageNet,
 )
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.claims import margin_of
 from ray_selfloop.dynamics.noise import A_A, Scatter
+from ray_selfloop.dynamics.tested import margin_of
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.outcomes import Floats
 from ray_selfloop.inference.power import detectable, power_of

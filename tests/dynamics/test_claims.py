@@ -11,9 +11,10 @@ import pytest
 from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.cases import cases_of, groups_of
-from ray_selfloop.dynamics.claims import Verdict, claims, margin_of
+from ray_selfloop.dynamics.claims import Verdict, claims
 from ray_selfloop.dynamics.decomposition import PART_METRICS
 from ray_selfloop.dynamics.statements import BALANCE, HYPOTHESIS, KIN, POORNESS, STATEMENTS
+from ray_selfloop.dynamics.tested import margin_of
 from ray_selfloop.evaluation.names import METRICS, base
 from ray_selfloop.inference.families import holm
 from ray_selfloop.inference.verdicts import WORDS
