@@ -174,8 +174,7 @@ def main() -> None:
                     found = study(
                         known, max(chains, 5) if known.step.collapse else chains, control, seed
                     )
-                    reason = found.rest.split(":")[-1] if found.lead == "Undecided" else found.rest
-                    words[f"{found.lead}: {' '.join(reason.split('(')[0].split()[:12])}"] += 1
+                    words[f"{found.lead}: {found.rest.split(' (')[0].split(';')[0]}"] += 1
                     false += wrong(found, known)
                 rate = false / options.studies
                 error = max((rate * (1 - rate) / options.studies) ** 0.5, 0.5 / options.studies)
