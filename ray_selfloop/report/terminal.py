@@ -6,7 +6,7 @@ Shows plain values; must not know Ray, the store or MLflow.
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -180,8 +180,7 @@ def _print_answer(console: Console, view: ReportView) -> None:
     found = answer.answer(view)
     console.print(Text.assemble((found.lead, "bold"), f": {found.rest}."))
     used = set(primary.of_answer(view))
-    for word, meaning in ((w, m) for w, m in WORDS.items() if w in used):
-        console.print(Text(f"{word}: {meaning}", "dim"))
+    _print_words(console, used)
     frozen = primary.declaration(view.declared)
     console.print(Text(frozen.text, "bold yellow" if frozen.late else "dim"))
     titles = {group.name: group.title for group in groups(view.scenarios)}
@@ -191,9 +190,16 @@ def _print_answer(console: Console, view: ReportView) -> None:
     counted = primary.counts(view)
     if counted.tested or counted.untested:
         console.print(Text.assemble(("claims   ", "dim"), _counted(counted)))
+        _print_words(console, {word for word, _ in counted.verdicts} - used)
     null = primary.nothing(view, titles)
     if null:
         console.print(Text.assemble(("a_a      ", "dim"), (null.text, "bold red" * null.wrong)))
+
+
+def _print_words(console: Console, used: Set[str]) -> None:
+    """The definitions of these verdict words."""
+    for word, meaning in ((w, m) for w, m in WORDS.items() if w in used):
+        console.print(Text(f"{word}: {meaning}", "dim"))
 
 
 def _counted(found: primary.Counts) -> str:

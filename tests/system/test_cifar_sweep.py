@@ -67,7 +67,7 @@ def test_a_poor_generator_gets_no_verdict_on_bias_and_the_page_says_why(ran: lis
         pytest.fail("the generator of this test is meant to be poor")
     page = (folder / "report.html").read_text()
     assert "generator too poor to ask" in page
-    assert "label fidelity of the generated images at generation 1" in page
+    assert "label fidelity of the images generated at generation 1" in page
 
 
 def test_the_control_is_the_treatment_at_generation_0(ran: list[str]) -> None:
