@@ -159,31 +159,37 @@ def sentences(found: Declaration) -> Iterator[str]:
 
 def freeze(found: Declaration, sweep: str, blobs: Blobs) -> Declaration:
     """Write it where nobody has; returns it with the time of its first writing."""
-    content = {"declared": time.time(), "hash": found.hash, "content": dict(found.content)}
-    text = json.dumps(content, indent=1, sort_keys=True)
-    blobs.create(_name(found, sweep), text.encode())
+    written = {"declared": time.time(), "sweep": sweep, "content": dict(found.content)}
+    blobs.create(_name(found), json.dumps(written, indent=1, sort_keys=True).encode())
     return read(found, sweep, blobs)
 
 
 def read(found: Declaration, sweep: str, blobs: Blobs) -> Declaration:
-    """It with the time of its first writing, if it was written."""
-    stored = blobs.read(_name(found, sweep))
-    if stored is None:
-        return found
-    try:
-        return Declaration(found.content, float(json.loads(stored)["declared"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptRecord(f"{blobs.place(_name(found, sweep))} is damaged; delete it") from error
-
-
-def _name(found: Declaration, sweep: str) -> str:
-    return f"{sweep}/{FOLDER}/{found.hash}.json"
+    """It with the time of its first writing, if it was written: in this storage, under any name."""
+    written = _read(_name(found), blobs)
+    return found if written is None else Declaration(found.content, float(written["declared"]))
 
 
 def others(found: Declaration, sweep: str, blobs: Blobs) -> int:
     """How many other declarations of this sweep's name lie in the storage."""
-    names = blobs.list(f"{sweep}/{FOLDER}")
-    return sum(name.endswith(".json") and found.hash not in name for name in names)
+    names = [name for name in blobs.list(FOLDER) if name.endswith(".json")]
+    written = (_read(name, blobs) for name in names if name != _name(found))
+    return sum(one is not None and one["sweep"] == sweep for one in written)
+
+
+def _read(name: str, blobs: Blobs) -> Mapping[str, Any] | None:
+    stored = blobs.read(name)
+    if stored is None:
+        return None
+    try:
+        written = json.loads(stored)
+        return {"declared": float(written["declared"]), "sweep": str(written["sweep"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptRecord(f"{blobs.place(name)} is damaged; delete it") from error
+
+
+def _name(found: Declaration) -> str:
+    return f"{FOLDER}/{found.hash}.json"
 
 
 def begun(trials: Iterable[tuple[Place, Record]]) -> float | None:

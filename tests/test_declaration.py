@@ -88,16 +88,24 @@ def test_it_is_written_once(tmp_path):
     assert again == first
     assert declaration.read(Declaration({"a": 1}), "s", stored) == first
     assert declaration.read(Declaration({"a": 2}), "s", stored).declared is None
-    (path,) = (tmp_path / "s" / "declarations").iterdir()
+    (path,) = (tmp_path / "declarations").iterdir()
     assert json.loads(path.read_text())["content"] == {"a": 1}
     assert declaration.others(first, "s", stored) == 0
     assert declaration.others(Declaration({"a": 2}), "s", stored) == 1
+    assert declaration.others(Declaration({"a": 2}), "another", stored) == 0
+
+
+def test_a_sweep_of_another_name_finds_it(tmp_path):
+    """A copied storage, or a renamed sweep, is declared when it was."""
+    stored = blobs.at(tmp_path)
+    first = declaration.freeze(Declaration({"a": 1}), "s", stored)
+    assert declaration.read(Declaration({"a": 1}), "renamed", stored) == first
 
 
 def test_a_damaged_one_is_named(tmp_path):
     stored = blobs.at(tmp_path)
     declaration.freeze(Declaration({"a": 1}), "s", stored)
-    (path,) = (tmp_path / "s" / "declarations").iterdir()
+    (path,) = (tmp_path / "declarations").iterdir()
     path.write_text("{")
     with pytest.raises(CorruptRecord, match="is damaged"):
         declaration.read(Declaration({"a": 1}), "s", stored)

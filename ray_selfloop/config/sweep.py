@@ -23,7 +23,8 @@ USING_SUBGROUPS = ("subgroup_matched", "real_skewed")  # arms
 PICTURES = ("hard_imagenet", "breeds")  # datasets of encoded pictures of any size
 MOST_SCENARIOS = 1_000
 OF_THE_STORE = (
-    "stages", "unfinished", "leases", "drivers", "failures", "mlflow.db", "mlflow-artifacts"
+    "stages", "unfinished", "leases", "drivers", "failures", "declarations", "mlflow.db",
+    "mlflow-artifacts",
 )  # fmt: skip
 LEAST_PART = 0.01  # of a GPU, that a stage may ask for
 NOT_IN_A_SCENARIO = ("name", "storage", "storage_shared", "axes", "tracking", "resources")
