@@ -65,7 +65,7 @@ def _word(tested: Tested, p: Evidence, sweep: Sweep, count: int) -> tuple[str, s
     if few:
         return UNDECIDED, few
     if tested.uneven:
-        return UNDECIDED, "the arms lost different numbers of trials: survivors prove nothing"
+        return UNDECIDED, "the arms lost different trials: survivors prove nothing"
     found = word(p, alpha)
     if found == UNDECIDED:
         return UNDECIDED, _why_undecided(tested, sweep.settings.level, count)
