@@ -18,7 +18,7 @@ VERSIONS: Mapping[str, int] = {
     "scorer": 1,
     "reference": 1,
     "latents": 1,
-    "generator": 1,
+    "generator": 2,
     "samples": 1,
     "kept": 1,
     "search": 1,

@@ -25,7 +25,7 @@ PINNED = {
     ("dataset", 2): 25.8198,
     ("probe", 1): 3.30962,
     ("scorer", 1): 9.8702,
-    ("generator", 1): 0.45694,
+    ("generator", 2): 0.45694,
     ("samples", 1): 0.1151,
     ("kept", 1): -0.13798,
     ("classifier", 1): 1.88815,

@@ -11,7 +11,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from ray_selfloop.data import digits
 from ray_selfloop.data.colorized import paint
-from ray_selfloop.evaluation.features import gray8, pixels8
+from ray_selfloop.data.features import gray8, pixels8
 from ray_selfloop.evaluation.frechet import (
     distances,
     frechet_distance,
