@@ -41,7 +41,6 @@ class Run:
         self.console = Console()
         self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
-        self._spent: dict[str, float] = defaultdict(float)
 
     def __enter__(self) -> "Run":
         return self
