@@ -31,6 +31,7 @@ ROOMS = (
     "stages",
     "arms",
     "identity",
+    "told",
     "loop",
     "declaration",
     "progress",
