@@ -95,7 +95,7 @@ class Run:
             if node.stage.kind in MEASUREMENTS:
                 execute(node.stage, self.plan.store)
                 self.progress.done.add(node.stage.key)
-        self.plan.look_up()
+        self.plan.look_up(MEASUREMENTS)
 
     def _add_measurements(self) -> None:
         """Fairness of each scenario's published trials, then dynamics and claims over all."""
@@ -110,7 +110,7 @@ class Run:
         if measured:
             loop.add_dynamics(plan.sweep, measured, plan.graph, self.declared_before)
             loop.add_claims(plan.sweep, measured, plan.graph, self.declared_before)
-        plan.look_up()
+        plan.look_up(MEASUREMENTS)
         self.progress.cached |= plan.records.keys() - self.progress.done
 
     def _declared(self, how: Callable[[Declaration, str, Blobs], Declaration]) -> None:
