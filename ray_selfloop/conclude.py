@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from ray_selfloop import __version__, arms, declaration, loop, tracking
+from ray_selfloop import __version__, arms, declaration, told, tracking
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data import columns
@@ -204,9 +204,10 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
     known = record.summary if record else {"class_names": (), "subgroup_names": ()}
     shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
     shared &= arms.generates(sweep)
+    axes = [path.removeprefix("dataset.") for path in scenario.values]
     return ScenarioView(
         name=scenario.name,
-        title=f"{sweep.dataset.name}, {scenario.name}",
+        title=f"{told.title(sweep.dataset, axes)}, {scenario.name}",
         axes={path: str(value) for path, value in scenario.values.items()},
         class_names=tuple(known["class_names"]),
         subgroup_names=tuple(known["subgroup_names"]),
@@ -219,7 +220,9 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         group=arms.group(scenario),
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name,
-        initialization=loop.initialization(sweep),
+        initialization=told.initialization(sweep.dataset),
+        differences=told.differences(sweep.dataset),
+        of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),
         clip=CLIP_SCORES[sweep.filter.clip.kind] if sweep.filter.uses_clip else "",
         base=getattr(sweep.generator, "base", ""),

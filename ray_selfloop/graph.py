@@ -18,7 +18,7 @@ VERSIONS: Mapping[str, int] = {
     "scorer": 1,
     "reference": 1,
     "latents": 1,
-    "generator": 1,
+    "generator": 2,
     "samples": 1,
     "kept": 1,
     "search": 1,
@@ -93,6 +93,7 @@ class Graph:
     def __init__(self, versions: Mapping[str, int] = VERSIONS) -> None:
         self.versions = versions
         self.nodes: dict[str, Node] = {}
+        self._placed: set[tuple[str, Place]] = set()
 
     def add(
         self,
@@ -107,7 +108,8 @@ class Graph:
         stage = Stage(kind, self.versions[kind], config, keys, hints or {})
         assert all(key in self.nodes for key in keys.values()), "inputs are added first"
         node = self.nodes.setdefault(stage.key, Node(stage))
-        if place not in node.places:
+        if (stage.key, place) not in self._placed:
+            self._placed.add((stage.key, place))
             node.places.append(place)
         return node.stage
 

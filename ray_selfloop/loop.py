@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ray_selfloop import arms, identity, queue, seeding
+from ray_selfloop import arms, identity, queue, seeding, told
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
@@ -485,9 +485,9 @@ def described(scenario: Scenario) -> dict[str, Any]:
         "group": arms.group(scenario),
         "arm": sweep.loop.arm,
         "dataset": sweep.dataset.name
-        if _as_in_the_paper(sweep)
+        if _as_in_the_paper(sweep) and told.of_the_paper(sweep.dataset)
         else f"other: {sweep.dataset.name}",
-        "initialization": initialization(sweep),
+        "initialization": told.initialization(sweep.dataset),
         "pretrained": bool(sweep.training.pretrained),
         "compat": _compat(scenario),
         "classifiers": [name for name in sweep.classifiers if _starts_alike(sweep, name)],
@@ -495,12 +495,6 @@ def described(scenario: Scenario) -> dict[str, Any]:
         "subgroups": SUBGROUPS[sweep.dataset.name],
         "regime": sweep.loop.regime,
     }
-
-
-def initialization(sweep: Sweep) -> str:
-    """What tells scenarios of one dataset apart: how it is coloured, or which benchmark it is."""
-    dataset = sweep.dataset
-    return str(getattr(dataset, "initialization", "") or getattr(dataset, "benchmark", ""))
 
 
 def _as_in_the_paper(sweep: Sweep) -> bool:
@@ -516,8 +510,10 @@ def _starts_alike(sweep: Sweep, network: str) -> bool:
 
 
 def _dataset_label(scenario: Scenario) -> str:
-    """The dataset and the axes that change it."""
-    return _label(scenario.sweep.dataset.name, scenario, "dataset.")
+    """The dataset, what makes it another than the paper's, and the axes that change it."""
+    dataset, axes = scenario.sweep.dataset, [p.removeprefix("dataset.") for p in scenario.values]
+    name = ", ".join([dataset.name, *told.others(dataset, axes)])
+    return _label(name, scenario, "dataset.")
 
 
 def _model_labels(scenario: Scenario) -> dict[str, str]:

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,9 +69,10 @@ class Plan:
         fetch = self.store.blobs.download
         return [folder / n for n in names if fetch(f"{self.sweep.name}/{n}", folder / n)]
 
-    def look_up(self) -> None:
-        """Find and check every record of the graph that is not known yet."""
-        keys = [key for key in self.graph.nodes if key not in self.records]
+    def look_up(self, kinds: Collection[str] = VERSIONS) -> None:
+        """Find and check every record, of these kinds, that is not known yet."""
+        nodes = self.graph.nodes.items()
+        keys = [k for k, n in nodes if k not in self.records and n.stage.kind in kinds]
         several = blobs.each if blobs.remote(self.store.address) else map
         for key, found in zip(keys, several(self._found, keys), strict=True):
             if isinstance(found, str):

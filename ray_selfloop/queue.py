@@ -31,26 +31,18 @@ class TrainingRows:
 
     original: rows of D0. kept: generation -> rows of its kept set, generations ascending.
     asked: generated images that the mixing ratio asks for (`all`: what the queue holds).
-    filling: the queue is not yet full and limits the dose: dose and generation are confounded,
-        and the step is reported apart.
     statement: empty, or what could not be supplied.
     """
 
     original: Ids
     kept: dict[int, Ids]
     asked: int
-    filling: bool
     statement: str
 
     @property
     def supplied(self) -> int:
         """Generated images in the training set."""
         return sum(len(rows) for rows in self.kept.values())
-
-    @property
-    def generated_share(self) -> float:
-        """Generated over all images."""
-        return self.supplied / (self.supplied + len(self.original))
 
 
 def parts(regime: str, generation: int, capacity: int) -> Parts:
@@ -169,15 +161,8 @@ def training_rows(
         rows = np.arange(len(pool))
         if asked < len(pool):
             rows = _subsample(pool, asked, seed, "mixing", generation)
-    short = len(rows) < asked
-    grows = loop.regime == "stack" and (queue.mixing.ratio == "all" or short)
-    return TrainingRows(
-        originals,
-        _split_by_generation(rows, sizes),
-        asked,
-        filling=grows and 0 < generation < queue.capacity,
-        statement=_statement(generation, asked, len(rows)),
-    )
+    statement = _statement(generation, asked, len(rows))
+    return TrainingRows(originals, _split_by_generation(rows, sizes), asked, statement)
 
 
 def _statement(generation: int, asked: int, supplied: int) -> str:

@@ -41,7 +41,6 @@ class Run:
         self.console = Console()
         self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
-        self._spent: dict[str, float] = defaultdict(float)
 
     def __enter__(self) -> "Run":
         return self
@@ -96,7 +95,7 @@ class Run:
             if node.stage.kind in MEASUREMENTS:
                 execute(node.stage, self.plan.store)
                 self.progress.done.add(node.stage.key)
-        self.plan.look_up()
+        self.plan.look_up(MEASUREMENTS)
 
     def _add_measurements(self) -> None:
         """Fairness of each scenario's published trials, then dynamics and claims over all."""
@@ -111,7 +110,7 @@ class Run:
         if measured:
             loop.add_dynamics(plan.sweep, measured, plan.graph, self.declared_before)
             loop.add_claims(plan.sweep, measured, plan.graph, self.declared_before)
-        plan.look_up()
+        plan.look_up(MEASUREMENTS)
         self.progress.cached |= plan.records.keys() - self.progress.done
 
     def _declared(self, how: Callable[[Declaration, str, Blobs], Declaration]) -> None:

@@ -55,6 +55,26 @@ def test_a_key_names_its_kind_and_fits_a_folder_name() -> None:
     assert set(end) <= set("0123456789abcdef")
 
 
+def test_a_stage_of_many_places_costs_as_much_as_many_stages() -> None:
+    """The dataset has a place in every chain: no place is compared with all that came before."""
+    compared = 0
+
+    class Counted(Place):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().__eq__(other)
+
+        __hash__ = Place.__hash__
+
+    graph = Graph()
+    for chain in (*range(300), *range(300)):
+        graph.add("dataset", {}, {}, Counted("base", chain, 0))
+    (node,) = graph
+    assert [place.loop_seed for place in node.places] == list(range(300))
+    assert compared <= 600
+
+
 def test_the_digest_is_pinned() -> None:
     """A change here makes everything that was ever published be computed again."""
     assert digest({"b": [1, 2.5, None, True], "a": "ä"}) == "f11879da5f07e5304f3e"

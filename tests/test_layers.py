@@ -1,12 +1,14 @@
 """Imports go down the list of rooms, never up; ray and mlflow stay where they belong."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
+BENCHMARKS = sorted((PACKAGE.parent / "benchmarks").glob("*.py"))
 ROOMS = (
     "errors",
     "seeding",
@@ -29,6 +31,7 @@ ROOMS = (
     "stages",
     "arms",
     "identity",
+    "told",
     "loop",
     "declaration",
     "progress",
@@ -85,3 +88,29 @@ def test_settings_load_without_torch(name: str) -> None:
     for path in FILES:
         if room(path) == name:
             assert heavy.isdisjoint(n.split(".")[0] for n in imports(path, top_only=True))
+
+
+CALLED_BY_OTHERS = {  # hooks of torch, pickle and Ray Tune
+    "forward", "find_class", "suggest", "on_trial_complete", "on_trial_start", "on_trial_error",
+}  # fmt: skip
+FOR_TESTS = {"run_here"}  # a whole graph without Ray
+
+
+def test_every_function_has_a_user() -> None:
+    """A function or property that nothing names but its own definition is dead, tests or not."""
+    trees = [ast.parse(path.read_text()) for path in (*FILES, *BENCHMARKS)]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    defined = {
+        node.name
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("__")
+        and all(isinstance(d, ast.Name) for d in node.decorator_list)  # no pydantic validator
+    }
+    used = {n.id for n in nodes if isinstance(n, ast.Name)}
+    used |= {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    used |= {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    templates = " ".join(path.read_text() for path in PACKAGE.rglob("*.jinja"))
+    used |= {name.rpartition(":")[2] for name in used if ":" in name}  # "module:function"
+    dead = defined - used - set(re.findall(r"\w+", templates)) - CALLED_BY_OTHERS - FOR_TESTS
+    assert not dead

@@ -64,7 +64,6 @@ class Trained:
     history: for each look at the held-out images: step, learning_rate (of the step to come),
         train_loss (mean since the last look), held_out_loss, held_out_accuracy.
     steps, best_step: optimiser steps done, and those of the best weights.
-    best_epoch: best_step in passes over the training set.
     outcome: ``budget``, ``early_stopped``, ``diverged`` (a loss that is not finite), or
         ``stopped`` by who was told of the looks.
     collapsed: see ``collapsed``.
@@ -75,7 +74,6 @@ class Trained:
     history: list[Look]
     steps: int
     best_step: int
-    best_epoch: float
     held_out_accuracy: float
     outcome: str
     collapsed: bool
@@ -365,14 +363,13 @@ class Run:
         if self.best.state is not None:
             self.network.load_state_dict(self.best.state)
         network = self.network.to(memory_format=torch.channels_last).eval()
-        held_out, batch = self.examples.held_out, self.training.batch_size
-        outputs = logits(network, held_out.images, batch, self.device)
+        held_out = self.examples.held_out
+        outputs = logits(network, held_out.images, self.training.batch_size, self.device)
         return Trained(
             network=network,
             history=self.history,
             steps=int(self.history[-1]["step"]),
             best_step=self.best.step,
-            best_epoch=self.best.step * batch / len(self.examples.train.labels),
             held_out_accuracy=float((outputs.argmax(1) == held_out.labels).mean()),
             outcome=self.outcome,
             collapsed=collapsed(outputs, held_out.labels),

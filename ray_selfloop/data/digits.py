@@ -7,7 +7,7 @@ from ray_selfloop import seeding
 from ray_selfloop.data.imageset import Ids, Images
 from ray_selfloop.data.split import stratified_cut
 
-TRAIN_SIZE, TEST_SIZE = 1437, 360
+TEST_SIZE = 360
 SPLIT_SEED = 0  # one published split: 1,437 / 360, the same for every sweep
 
 

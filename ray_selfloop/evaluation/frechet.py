@@ -46,11 +46,6 @@ def frechet_between(first: Moments, second: Moments) -> float:
     return max(float(shift @ shift + traces - 2.0 * overlap), 0.0)
 
 
-def frechet_distance(real: Floats, generated: Floats) -> float:
-    """`frechet_between` of two feature sets ``(n, d)`` with at least two rows each."""
-    return frechet_between(moments(real), moments(generated))
-
-
 def kernel_distance(real: Floats, generated: Floats) -> float:
     """Unbiased squared MMD with kernel ``(x.y / d + 1)^3`` (KID); may be negative; 0 is equal.
 

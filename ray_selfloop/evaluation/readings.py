@@ -245,12 +245,6 @@ def _split(name: str, change: Floats, level: Floats, plan: Plan) -> Iterator[Rea
         yield Reading(f"{name}_change_{part}", defined, changes=False)
 
 
-def _plug_in_variance(rates: Floats) -> Floats:
-    """Mean over classes of the variance of their subgroup rates: ``(B, T, C, G) -> (B, T)``."""
-    centred = rates - fairness.mean_defined(rates)[..., None]
-    return fairness.mean_defined(fairness.mean_defined(centred**2))
-
-
 def _plug_ins(tally: Tally, plan: Plan) -> Iterator[Reading]:
     """Functions of the rates alone."""
     yield from _gaps(tally, plan)

@@ -22,7 +22,7 @@ from ray_selfloop.errors import StageError
 from ray_selfloop.generators import TrainingImages
 from ray_selfloop.generators.augment import augmented
 from ray_selfloop.generators.networks import DiscriminatorNet, GeneratorNet
-from ray_selfloop.generators.stopping import CRITERION, Look, Stopping, look, pixels8
+from ray_selfloop.generators.stopping import CRITERION, Look, Stopping, features, look
 
 CHECK_BATCH = 250  # images per forward pass of a look; bounds memory alone
 
@@ -167,7 +167,7 @@ class _Looks:
     """Compares the averaged generator with the held-out images, always with the same noise."""
 
     def __init__(self, held_out: TrainingImages, settings: ConditionalGan, seed: int) -> None:
-        self.real = pixels8(torch.from_numpy(held_out.images).float() / 255)
+        self.real = features(np.asarray(held_out.images))
         self.real_labels = torch.from_numpy(held_out.labels)
         counts = apportion(settings.check_samples, np.bincount(held_out.labels).astype(float))
         self.labels = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
@@ -176,7 +176,7 @@ class _Looks:
 
     def at(self, net: GeneratorNet, device: torch.device) -> Look:
         drawn = [
-            pixels8(_draw(net, noise, labels, device).float() / 255)
+            features(_draw(net, noise, labels, device).numpy())
             for noise, labels in zip(
                 self.noise.split(CHECK_BATCH), self.labels.split(CHECK_BATCH), strict=True
             )

@@ -1,8 +1,8 @@
 """When a generator has learned enough, and whether what it learned is any good.
 
-Compares samples with held-out real images, class by class, in a fixed feature space: images
-area-averaged to 8x8 and kept in colour. No subgroup label is known here; a missing subgroup shows
-because the distance between distributions grows and the spread of the samples shrinks.
+Compares samples with held-out real images, class by class, in a fixed feature space: `pixels8`,
+images area-averaged to 8x8 and kept in colour. No subgroup label is known here; a missing subgroup
+shows because the distance between distributions grows and the spread of the samples shrinks.
 """
 
 import math
@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ray_selfloop.data.features import pixels8
+from ray_selfloop.data.imageset import Images
+
 CRITERION = "energy_distance/pixels8"
-PIXELS = 8  # side of the averaged images
 
 
 class Look(NamedTuple):
@@ -30,9 +32,9 @@ class Look(NamedTuple):
     least_diversity: float
 
 
-def pixels8(images: Tensor) -> Tensor:
-    """``(n, C, H, W)`` in 0..1 -> ``(n, C*8*8)`` features; smaller images are enlarged."""
-    return F.adaptive_avg_pool2d(images, PIXELS).flatten(1)
+def features(images: Images) -> Tensor:
+    """uint8 ``(n, C, H, W)`` -> what is compared, float32 ``(n, C * 64)``."""
+    return torch.from_numpy(pixels8(images)).float()
 
 
 def _spread(a: Tensor) -> Tensor:

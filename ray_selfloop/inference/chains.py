@@ -165,10 +165,6 @@ class Effect:
         """p of equivalence: small where the interval lies inside ``(-margin, margin)``."""
         return max(self.p_below(margin), self.p_above(-margin))
 
-    def p_outside(self, margin: float) -> float:
-        """Small where the interval lies wholly outside ``[-margin, margin]``."""
-        return min(self.p_above(margin), self.p_below(-margin))
-
     def _tail(self, distance: float) -> float:
         if not self.tested:
             return NAN

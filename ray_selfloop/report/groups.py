@@ -9,9 +9,14 @@ from dataclasses import dataclass
 
 from ray_selfloop.arms import DESCRIPTIONS
 from ray_selfloop.report.view import ScenarioView
+from ray_selfloop.told import FEWER, OTHER
 
 ARM_AXIS = "loop.arm"
-SAID = (ARM_AXIS, "dataset.name", "dataset.initialization")  # axes that a title says in words
+# axes that a title says in words
+SAID = (
+    ARM_AXIS,
+    *(f"dataset.{field}" for field in ("name", "initialization", "variant", *OTHER, *FEWER)),
+)
 DATASETS = {
     "colorized_digits": "Colorized digits",
     "colorized_mnist": "Colorized MNIST",
@@ -103,11 +108,11 @@ def titles(scenarios: Sequence[ScenarioView]) -> dict[str, str]:
 
 
 def dataset(scenario: ScenarioView) -> str:
-    """The dataset as the paper writes it; Breeds with its benchmark."""
+    """The dataset as the paper writes it, Breeds with its benchmark, and what is not as there."""
     name = DATASETS.get(scenario.dataset, scenario.dataset)
     if scenario.dataset == "breeds":
-        return f"{name} {BENCHMARKS.get(scenario.initialization, scenario.initialization)}".strip()
-    return name
+        name = f"{name} {BENCHMARKS.get(scenario.initialization, scenario.initialization)}".strip()
+    return f"{name} ({'; '.join(scenario.differences)})" if scenario.differences else name
 
 
 def _has_start(scenario: ScenarioView) -> bool:
@@ -135,15 +140,19 @@ def labels(scenario: ScenarioView, paper: str = "") -> dict[str, str]:
 
 
 def _figure(scenario: ScenarioView) -> str:
+    if not scenario.of_the_paper:
+        return ""
     if scenario.dataset == "colorized_mnist":
         return {"unbiased": "3", "biased": "4"}.get(scenario.initialization, "")
-    if scenario.dataset.startswith("cifar") and scenario.initialization != "imbalanced":
+    if scenario.dataset.startswith("cifar"):
         return "6" if scenario.pretrained else "5"
     curves = (n for part, n in FIGURES.get(scenario.dataset, {}).items() if part != "grid")
     return " and ".join(sorted(curves))
 
 
 def _grid(scenario: ScenarioView) -> str:
+    if not scenario.of_the_paper:
+        return ""
     if scenario.dataset in FIGURES:
         return FIGURES[scenario.dataset].get("grid", "")
     if scenario.dataset.startswith("cifar"):

@@ -158,6 +158,8 @@ class ScenarioView:
     group: the same for scenarios that differ in ``arm`` alone; "" = a group of its own.
     arm: ``loop.arm``. dataset, initialization, pretrained: as in the config; they choose the
         paper's figure and the row of table 1. initialization of Breeds: its benchmark.
+    differences: how the data differ from the dataset as published, in words. of_the_paper: whether
+        they are the paper's all the same (fewer images, or smaller ones): else it has no figure.
     clip: the filter's CLIP score by its name, ``clip_score`` or ``domain_clip_score``; "" where the
         filter uses none.
     base: what Stable Diffusion starts from, a hub id or a folder; "" for any other generator.
@@ -178,6 +180,8 @@ class ScenarioView:
     arm: str = "treatment"
     dataset: str = ""
     initialization: str = ""
+    differences: tuple[str, ...] = ()
+    of_the_paper: bool = True
     pretrained: bool = False
     clip: str = ""
     base: str = ""

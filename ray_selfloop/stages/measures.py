@@ -13,6 +13,7 @@ from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.config.training import Training
 from ray_selfloop.data import columns
+from ray_selfloop.data import features as named_features
 from ray_selfloop.data.imageset import Ids, Images, ImageSet, ImageSource, join
 from ray_selfloop.data.pictures import selected
 from ray_selfloop.data.split import apportion, stratified_cut
@@ -25,7 +26,6 @@ from ray_selfloop.dynamics.factors import (
 )
 from ray_selfloop.dynamics.fit import fit
 from ray_selfloop.dynamics.steps import steps
-from ray_selfloop.evaluation import features as named_features
 from ray_selfloop.evaluation import inception
 from ray_selfloop.evaluation.frechet import Moments
 from ray_selfloop.evaluation.generator_table import (

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -341,3 +342,18 @@ def test_the_mean_over_chains_and_classifiers_scatters_as_planned(world, classif
         md = fairness.md(np.stack(rates, axis=-1)[..., None, :])[..., 0]
         means.append((md[0] - md[1]).mean())
     assert np.std(means) == pytest.approx(planned, rel=0.1)
+
+
+def test_the_memory_of_a_plan_does_not_grow_with_its_seeds():
+    """F18: all seeds were once simulated together, 7.5 MB each."""
+
+    def peak(chains: int, seeds: int) -> int:
+        tracemalloc.start()
+        list(power.sentences(setting(ColorizedMnist(), chains, seeds), Evaluation(), FREE))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    one = peak(1, 1)
+    assert peak(1, 1000) < 1.5 * one
+    assert peak(1000, 1) < 1.5 * one

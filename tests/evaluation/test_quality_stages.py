@@ -6,9 +6,9 @@ import pytest
 import worlds
 
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.data.features import gray8, pixels8
 from ray_selfloop.errors import DataError
 from ray_selfloop.evaluation import inception
-from ray_selfloop.evaluation.features import gray8, pixels8
 from ray_selfloop.evaluation.frechet import frechet_between, frechet_distance, moments
 from ray_selfloop.graph import VERSIONS, Stage
 from ray_selfloop.planning import prepare

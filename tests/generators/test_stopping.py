@@ -6,9 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.data import colorized
-from ray_selfloop.generators.stopping import Stopping, look, pixels8
+from ray_selfloop.data.features import OF_PIXELS, pixels8
+from ray_selfloop.generators import TrainingImages, stopping
+from ray_selfloop.generators.conditional_gan import _Looks
+from ray_selfloop.generators.stopping import Stopping, look
 
 
 def _random(seed: int, n: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,7 +64,7 @@ def test_one_colour_per_class_costs_distance_and_diversity() -> None:
     labels = torch.zeros(300, dtype=torch.int64)
 
     def features(colours: np.ndarray) -> torch.Tensor:
-        return pixels8(torch.from_numpy(colorized.paint(gray, colours)).float() / 255)
+        return stopping.features(colorized.paint(gray, colours))
 
     real = features(random.integers(0, 3, 300))
     alike = look(real, labels, features(random.integers(0, 3, 300)), labels)
@@ -70,12 +75,30 @@ def test_one_colour_per_class_costs_distance_and_diversity() -> None:
 
 
 @pytest.mark.parametrize("size", [8, 28, 32])
-def test_features_keep_the_mean_colour_at_every_size(size: int) -> None:
-    images = torch.rand((4, 3, size, size), generator=torch.Generator().manual_seed(0))
-    plain = images[:, :, :1, :1].expand(-1, -1, size, size)
-    means = pixels8(plain).view(4, 3, 64).mean(dim=2)
-    assert pixels8(images).shape == (4, 192)
-    torch.testing.assert_close(means, plain[:, :, 0, 0])
+def test_the_criterion_compares_what_its_name_says(size: int) -> None:
+    """`energy_distance/pixels8` and `frechet_distance/pixels8` are of the same features."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 3, size, size)).astype(np.uint8)
+    held_out = TrainingImages(images, np.arange(20) % 2)
+    looks = _Looks(held_out, ConditionalGan(), seed=0)
+    name = stopping.CRITERION.partition("/")[2]
+    np.testing.assert_allclose(looks.real.numpy(), OF_PIXELS[name](images), rtol=1e-6)
+
+
+def test_a_pixel_counts_by_the_area_that_it_shares_with_a_cell() -> None:
+    """At 28 pixels a cell is 3.5 wide: the fourth column belongs to two cells, half to each."""
+    images = np.zeros((1, 1, 28, 28), np.uint8)
+    images[..., 3] = 255
+    found = pixels8(images).reshape(8, 8)
+    np.testing.assert_allclose(found[:, :2], 0.5 / 3.5)
+    assert (found[:, 2:] == 0).all()
+
+
+@pytest.mark.parametrize(("size", "off"), [(8, 0.0), (32, 2e-7)])
+def test_where_cells_are_whole_pixels_the_criterion_is_what_it_was(size: int, off: float) -> None:
+    """Bit by bit at 8 pixels, to the rounding of float32 at 32: block averages, as before."""
+    images = np.random.default_rng(1).integers(0, 256, (20, 3, size, size)).astype(np.uint8)
+    blocks = F.adaptive_avg_pool2d(torch.from_numpy(images).float() / 255, 8).flatten(1)
+    assert float((stopping.features(images) - blocks).abs().max()) <= off
 
 
 def test_classes_without_two_real_images_are_left_out() -> None:
@@ -91,20 +114,20 @@ def test_nothing_to_compare_with_is_an_error() -> None:
 
 
 def test_training_goes_on_while_the_criterion_improves_and_for_its_patience() -> None:
-    stopping = Stopping(patience=20, minimum=0, budget=1_000)
+    rule = Stopping(patience=20, minimum=0, budget=1_000)
     verdicts = []
     for step, distance in [(10, 3.0), (20, 2.0), (30, 2.5), (40, 2.0)]:
-        stopping.improved(step, distance)
-        verdicts.append(stopping.verdict(step))
+        rule.improved(step, distance)
+        verdicts.append(rule.verdict(step))
     assert verdicts == [None, None, None, "converged"]
-    assert stopping.best_step == 20
+    assert rule.best_step == 20
 
 
 def test_the_minimum_holds_training_and_the_budget_ends_it() -> None:
-    stopping = Stopping(patience=10, minimum=50, budget=60)
-    stopping.improved(10, 1.0)
-    assert stopping.verdict(40) is None
-    assert stopping.verdict(50) == "converged"
+    rule = Stopping(patience=10, minimum=50, budget=60)
+    rule.improved(10, 1.0)
+    assert rule.verdict(40) is None
+    assert rule.verdict(50) == "converged"
     still_improving = Stopping(patience=10, minimum=50, budget=60)
     still_improving.improved(60, 1.0)
     assert still_improving.verdict(60) == "budget"

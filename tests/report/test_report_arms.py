@@ -65,15 +65,15 @@ def text(html):
     [
         ({"dataset": "colorized_mnist", "initialization": "unbiased"}, "3", "10"),
         ({"dataset": "colorized_mnist", "initialization": "biased"}, "4", "10"),
-        ({"dataset": "colorized_mnist", "initialization": "spurious"}, "", "10"),
+        ({"dataset": "colorized_mnist", "of_the_paper": False}, "", ""),
         ({"dataset": "cifar20_100", "pretrained": False}, "5", "11"),
         ({"dataset": "cifar20_100", "pretrained": True}, "6", "11"),
-        ({"dataset": "cifar20_100", "initialization": "imbalanced"}, "", "11"),
+        ({"dataset": "cifar20_100", "of_the_paper": False}, "", ""),
         ({"dataset": "colorized_digits", "initialization": "unbiased"}, "", ""),
     ],
 )
 def test_a_group_is_named_after_the_papers_figure(view, fields, figure, grid):
-    plain = {"initialization": "full", "pretrained": False}
+    plain = {"initialization": "", "pretrained": False}
     (group,) = groups([replace(view.scenarios[0], **(plain | fields))])
     assert (group.paper, group.grid) == (figure, grid)
 

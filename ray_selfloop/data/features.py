@@ -1,6 +1,7 @@
 """Named features that need no network. Features of classifiers are computed where classifiers are.
 
-A name fixes the numbers: whoever reads `frechet_distance/pixels8` knows what was compared.
+A name fixes the numbers: whoever reads `frechet_distance/pixels8` or `energy_distance/pixels8`
+knows what was compared.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,8 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.evaluation.outcomes import Floats
-
+Floats = NDArray[np.float64]
 SIDE = 8
 
 
