@@ -517,7 +517,7 @@ def _starts_alike(sweep: Sweep, network: str) -> bool:
 
 def _dataset_label(scenario: Scenario) -> str:
     """The dataset and the axes that change it."""
-    return _label(scenario.sweep.dataset.name, scenario, "dataset.")
+    return _label(scenario.sweep.dataset.name, scenario, "dataset")
 
 
 def _model_labels(scenario: Scenario) -> dict[str, str]:
@@ -528,12 +528,13 @@ def _model_labels(scenario: Scenario) -> dict[str, str]:
     }
     others = {p: v for p, v in scenario.values.items() if p != "training.pretrained"}
     rest = scenario.model_copy(update={"values": others})
-    return {name: _label(name + start, rest, "training") for name, start in starts.items()}
+    groups = ("training", "training_of", "tune")
+    return {name: _label(name + start, rest, *groups) for name, start in starts.items()}
 
 
-def _label(name: str, scenario: Scenario, prefix: str) -> str:
-    changed = {path: v for path, v in scenario.values.items() if path.startswith(prefix)}
-    return f"{name}, {scenario_name(changed)}" if changed else name
+def _label(name: str, scenario: Scenario, *groups: str) -> str:
+    changed = {path: v for path, v in scenario.values.items() if path.split(".")[0] in groups}
+    return f"{name}, {scenario_name(changed, scenario.short)}" if changed else name
 
 
 def measurements(

@@ -13,6 +13,8 @@ from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.training import Network, Training
 
 PIXEL_FEATURES = ("pixels8", "gray8")  # named features that need no network
+JUDGING = ("ordered", "level", "resamples", "permutations", "seed", "dynamics", "claims")
+"""Fields by which all scenarios are judged together (eq. 6, claims, labels): one for a sweep."""
 
 
 class Judge(Settings):

@@ -2,14 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.dataset import ColorizedDigits, Dataset
-from ray_selfloop.config.evaluation import PIXEL_FEATURES, Evaluation, Judge
+from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, Judge
 from ray_selfloop.config.filter import Expert, Filter
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Loop, Queue
@@ -27,7 +28,20 @@ OF_THE_STORE = (
     "mlflow-artifacts",
 )  # fmt: skip
 LEAST_PART = 0.01  # of a GPU, that a stage may ask for
-NOT_IN_A_SCENARIO = ("name", "storage", "storage_shared", "axes", "tracking", "resources")
+TOGETHER = "eq. 6, claims and labels judge all scenarios together"
+ONE_FOR_A_SWEEP: Mapping[str, str] = {
+    "name": "it is the folder of the whole sweep's results",
+    "storage": "all scenarios share their stages there",
+    "storage_shared": "there is one storage",
+    "axes": "axes are not nested",
+    "tracking": "all scenarios are tracked in one place",
+    "resources": "it changes no result, and all scenarios run side by side",
+    "dataset.download": "it fetches files and changes no result",
+    "generator.checkpoint_every": "it saves work and changes no result",
+    **{f"evaluation.{name}": TOGETHER for name in JUDGING},
+}
+"""Settings, or groups of them, that no axis can set, and why."""
+NOT_IN_A_SCENARIO = tuple(key for key in ONE_FOR_A_SWEEP if "." not in key)
 
 
 def _placeable(gpus: float) -> float:
@@ -174,8 +188,9 @@ class Sweep(Settings):
             if not all(path.split(".")):
                 raise ValueError(f"{path!r} is no dotted key")
             for key in sorted({path, *_keys(path, values)}):
-                if key.split(".")[0] in NOT_IN_A_SCENARIO:
-                    raise ValueError(f"{key} cannot differ between scenarios")
+                why = why_no_axis(key)
+                if why:
+                    raise ValueError(f"{key} cannot differ between scenarios: {why}")
         return axes
 
     @field_validator("axes")
@@ -296,11 +311,23 @@ class Sweep(Settings):
 
 
 class Scenario(Settings):
-    """One point of the axes: a name, the axes' values and the whole settings there."""
+    """One point of the axes: a name, the axes' values and the whole settings there.
+
+    short: key -> how it is called in names, see `short_keys`.
+    """
 
     name: str
     values: Mapping[str, Any]
     sweep: Sweep
+    short: Mapping[str, str]
+
+
+def why_no_axis(key: str) -> str:
+    """Why a key cannot differ between scenarios; empty where it can."""
+    if key == "evaluation":
+        return "it holds what judges them together; give its other settings one by one"
+    found = (why for one, why in ONE_FOR_A_SWEEP.items() if f"{key}.".startswith(f"{one}."))
+    return next(found, "")
 
 
 def overrides(value: Any) -> bool:
@@ -329,6 +356,18 @@ def scenario_points(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def scenario_name(point: Mapping[str, Any]) -> str:
-    """`last.part=value`, joined by commas; `base` where there are no axes."""
-    return ",".join(f"{path.split('.')[-1]}={value}" for path, value in point.items()) or "base"
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Key -> its last part, with as many before it as tell it from all the others."""
+    every = set(keys)
+    known = Counter(ending for key in every for ending in _endings(key))
+    return {key: next((e for e in _endings(key) if known[e] == 1), key) for key in every}
+
+
+def _endings(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+
+
+def scenario_name(point: Mapping[str, Any], short: Mapping[str, str]) -> str:
+    """`short key=value`, joined by commas; `base` where there are no axes."""
+    return ",".join(f"{short[path]}={value}" for path, value in point.items()) or "base"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import yaml
 
-from ray_selfloop.config.sweep import Sweep
+from ray_selfloop.config.sweep import Sweep, why_no_axis
 
 Tree = dict[str, Any]
 Schema = Mapping[str, Any]
@@ -238,7 +238,7 @@ def wrong_kinds() -> Iterator[Case]:
 
 def bad_axes() -> Iterator[Case]:
     for field in FIELDS:
-        if field.path[0] in ("name", "storage_shared", "tracking", "resources"):
+        if why_no_axis(field.dotted):
             says = "cannot differ between scenarios"
             yield Case(text({**SMALLEST, "axes": {field.dotted: [1]}}), "axes", says)
         elif field.refuses({"a": 1}):
