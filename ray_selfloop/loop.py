@@ -421,10 +421,16 @@ def add_fairness(
 ) -> Stage:
     """The measurement of one scenario's published trials."""
     inputs = {_trial_name(place): stage for place, stage in sorted(trials.items())}
+    inputs |= {"dataset": data}
+    return graph.add("fairness", measurement(scenario), inputs, _end(scenario))
+
+
+def measurement(scenario: Scenario) -> dict[str, Any]:
+    """The settings by which a scenario's trials are measured."""
     config: dict[str, Any] = {"evaluation": identity.measured_with(scenario.sweep)}
     if scenario.sweep.dataset.name in MASKED:
         config["compat"] = _compat(scenario)
-    return graph.add("fairness", config, {"dataset": data, **inputs}, _end(scenario))
+    return config
 
 
 def add_dynamics(
