@@ -61,8 +61,8 @@ class Chain:
     @property
     def expert(self) -> tuple[str, tuple[int, ...]]:
         """Whose uncertainty the filter reads."""
-        expert = self.sweep.filter.expert
-        return self.architecture or expert.classifier, expert.seeds
+        expert = self.sweep.expert
+        return self.architecture or str(expert.classifier), expert.seeds
 
     @property
     def judge(self) -> tuple[str, tuple[int, ...]]:
@@ -565,7 +565,7 @@ def _shared_expert(scenario: Scenario) -> str:
     if not arms.generates(sweep):
         return ""
     shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
-    return sweep.filter.expert.classifier if shared else ""
+    return str(sweep.expert.classifier) if shared else ""
 
 
 def _end(scenario: Scenario) -> Place:

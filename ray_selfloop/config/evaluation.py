@@ -190,8 +190,8 @@ class Evaluation(Settings):
     def _quality_is_measured(cls, value: Dynamics, info: ValidationInfo) -> Dynamics:
         if value.quality == "cas" and info.data.get("cas_epochs") == 0:
             raise ValueError(
-                "quality cas is not measured while evaluation.cas_epochs is 0; give cas_epochs of "
-                "at least 1, or another quality"
+                "quality cas is not measured while evaluation.cas_epochs is 0; write "
+                "evaluation.cas_epochs=1 (or more), or another quality"
             )
         return value
 

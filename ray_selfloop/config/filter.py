@@ -19,7 +19,10 @@ Prompt = Annotated[
 class Expert(Settings):
     """The classifier of the last generation whose uncertainty the filter reads."""
 
-    classifier: Network = Field(default="resnet50", description="Which network.")
+    classifier: Network | None = Field(
+        default=None,
+        description="Which network; null: resnet50 (the paper's) where it is trained, else lenet.",
+    )
     seeds: tuple[int, ...] = Field(
         default=(0,),
         min_length=1,

@@ -27,6 +27,7 @@ OF_THE_STORE = (
     "stages", "unfinished", "leases", "drivers", "failures", "declarations", "mlflow.db",
     "mlflow-artifacts",
 )  # fmt: skip
+EXPERT = "resnet50"  # the paper's
 LEAST_PART = 0.01  # of a GPU, that a stage may ask for
 TOGETHER = "eq. 6, claims and labels judge all scenarios together"
 ONE_FOR_A_SWEEP: Mapping[str, str] = {
@@ -159,6 +160,13 @@ class Sweep(Settings):
         return Training.model_validate({**self.training.model_dump(), **own})
 
     @property
+    def expert(self) -> Expert:
+        """Whose uncertainty the filter reads in a shared chain, by name."""
+        named = self.filter.expert.classifier
+        default = EXPERT if EXPERT in self.classifiers else Judge().classifier
+        return self.filter.expert.model_copy(update={"classifier": named or default})
+
+    @property
     def trials(self) -> int:
         """Classifier trainings of one scenario with these settings."""
         loop = self.loop
@@ -238,13 +246,20 @@ class Sweep(Settings):
                 f"known: {', '.join(PIXEL_FEATURES)}, {judge.classifier} (the judge's)"
             )
         if self.filter.uses_uncertainty:
-            expert, own = self.filter.expert, self.loop.chain == "per_classifier"
-            self._require("filter.expert", expert, any_classifier=own)
-            if self.filter.uncertainty.method == "ensemble" and len(expert.seeds) < 2:
-                raise ValueError(
-                    f"filter.expert.seeds: {list(expert.seeds)}; filter.uncertainty.method "
-                    "ensemble needs at least two"
-                )
+            own = self.loop.chain == "per_classifier"
+            self._require("filter.expert", self.expert, any_classifier=own)
+        return self
+
+    @model_validator(mode="after")
+    def _an_ensemble_is_several(self) -> Self:
+        method, seeds = self.filter.uncertainty.method, self.filter.expert.seeds
+        if self.filter.uses_uncertainty and method == "ensemble" and len(seeds) < 2:
+            two = list(self.loop.classifier_seeds[:2])
+            one = "filter.uncertainty.method=mc_dropout"
+            raise ValueError(
+                f"filter.expert.seeds: {list(seeds)}; filter.uncertainty.method ensemble needs at "
+                f"least two; write {f'filter.expert.seeds={two}' if len(two) == 2 else one}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -253,20 +268,23 @@ class Sweep(Settings):
         if arm != "treatment" and name in ("duplicate_real", "held_out_real"):
             raise ValueError(
                 f"loop.arm: {arm} is a control of a treatment with a generator, and "
-                f"generator.name is {name}, itself a control; give conditional_gan, or the arm "
-                "treatment"
+                f"generator.name is {name}, itself a control; write "
+                f"generator.name={self._fitting_generator}, or loop.arm=treatment"
             )
         return self
 
+    @property
+    def _fitting_generator(self) -> str:
+        """The generator that draws the dataset's images."""
+        return "stable_diffusion" if self.dataset.name in PICTURES else "conditional_gan"
+
     @model_validator(mode="after")
     def _generator_draws_such_images(self) -> Self:
-        pictures, name = self.dataset.name in PICTURES, self.generator.name
-        fitting = {"stable_diffusion": pictures, "conditional_gan": not pictures}
-        if not fitting.get(name, True):
-            wanted = "stable_diffusion" if pictures else "conditional_gan"
+        name, wanted = self.generator.name, self._fitting_generator
+        if name in ("stable_diffusion", "conditional_gan") and name != wanted:
             raise ValueError(
                 f"generator.name: {name} does not draw the images of dataset {self.dataset.name}; "
-                f"give {wanted}, or a control (duplicate_real, held_out_real)"
+                f"write generator.name={wanted}, or a control (duplicate_real, held_out_real)"
             )
         return self
 
@@ -277,12 +295,12 @@ class Sweep(Settings):
         if self.loop.arm in USING_SUBGROUPS:
             raise ValueError(
                 f"loop.arm: {self.loop.arm} resamples by subgroup, and {self.dataset.name} has no "
-                f"subgroups; give any but {', '.join(USING_SUBGROUPS)}"
+                f"subgroups; write loop.arm=treatment, or any but {', '.join(USING_SUBGROUPS)}"
             )
         if self.queue.tilt is not None:
             raise ValueError(
                 f"queue.tilt: {self.queue.tilt:g} resamples by subgroup, and {self.dataset.name} "
-                "has no subgroups; give null"
+                "has no subgroups; write queue.tilt=null"
             )
         return self
 
@@ -292,7 +310,7 @@ class Sweep(Settings):
         if ratio != "all" and regime not in ("stack", "accumulate"):
             raise ValueError(
                 f"queue.mixing.ratio: {ratio} has no meaning under loop.regime {regime}, "
-                "which fixes the share itself; allowed: all"
+                "which fixes the share itself; write queue.mixing.ratio=all"
             )
         return self
 
@@ -300,13 +318,15 @@ class Sweep(Settings):
         if not any_classifier and expert.classifier not in self.classifiers:
             raise ValueError(
                 f"{role}.classifier: {expert.classifier} is not trained; "
-                f"classifiers: {', '.join(self.classifiers)}"
+                f"classifiers: {', '.join(self.classifiers)}; write "
+                f"{role}.classifier={self.classifiers[0]}"
             )
         seeds = self.loop.classifier_seeds
         missing = sorted(set(expert.seeds) - set(seeds))
         if missing:
             raise ValueError(
-                f"{role}.seeds: {missing} are not trained; loop.classifier_seeds: {list(seeds)}"
+                f"{role}.seeds: {missing} are not trained; loop.classifier_seeds: {list(seeds)}; "
+                f"write {role}.seeds={list(seeds[:1])}"
             )
 
 

@@ -114,7 +114,7 @@ class Training(Settings):
         if self.backbone == "frozen" and self.pretrained is False:
             raise ValueError(
                 "backbone frozen needs pretrained weights: features of random weights stay random; "
-                "set pretrained, or backbone full"
+                "write pretrained=true (or a path), or backbone=full"
             )
         return self
 

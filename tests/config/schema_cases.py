@@ -20,7 +20,7 @@ Path = tuple[str, ...]
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times as fast
 ROOT = Sweep.model_json_schema()
 DEFAULT_KINDS = {"dataset": "colorized_digits", "generator": "conditional_gan", "clip": "domain"}
-SMALLEST: Tree = {"filter": {"expert": {"classifier": "lenet"}}}
+SMALLEST: Tree = {"name": "a"}
 OPEN = {"training_of", "axes", "storage"}  # of any keys; their faults are not in the schema
 
 
