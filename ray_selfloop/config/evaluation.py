@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.training import Network, Training
 
@@ -155,7 +155,7 @@ class Evaluation(Settings):
         "`pixels8` (8x8 pixels), `gray8` (their mean over channels: blind to a digit's colour) "
         "and the judge's name (its penultimate layer)",
     )
-    inception: str | None = Field(
+    inception: Path | None = Field(
         default=None,
         description="weights of Inception-V3 for `fid` and `kid`: a file's path, or `download`; "
         "null: no FID. A file that is not the published one never gives a number named so",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.training import Network
 
 Prompt = Annotated[
@@ -84,7 +84,7 @@ class OpenClip(Settings):
 
     kind: Literal["open_clip"] = "open_clip"
     model: str = Field(default="ViT-B-32", description="Architecture, an open_clip model name.")
-    pretrained: str = Field(
+    pretrained: Path = Field(
         default="laion2b_s34b_b79k",
         min_length=1,
         description="open_clip tag (downloaded) or path of a checkpoint.",

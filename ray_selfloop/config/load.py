@@ -195,13 +195,15 @@ def _scenario(tree: Tree, point: Mapping[str, Any], short: Mapping[str, str]) ->
 
 
 def _value(sweep: Sweep, path: str, written: Any) -> Any:
-    """What an axis value was read as: YAML takes 1e-4 for a text. Groups stay as written."""
+    """What an axis value was read as: YAML takes 1e-4 for a text. Groups and texts stay as written:
+    a `~` is another folder on another machine, and the scenario is the same.
+    """
     if isinstance(written, dict):
         return written
     found: Any = sweep.model_dump(mode="json")
     for part in path.split("."):
         found = found[part]
-    return found
+    return written if isinstance(found, str) and isinstance(written, str) else found
 
 
 def _with_tags(tree: Tree) -> Tree:
