@@ -72,6 +72,7 @@ def plan(words: Sequence[str]) -> None:
     """Stages by kind and what the missing ones cost; what is declared; what could be found."""
     found = prepare(words, writes=False)
     print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
+    print(*found.warnings, sep="\n", end="\n" if found.warnings else "")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
     total, unknown = 0.0, False
     for line, nodes in _lines(found).items():

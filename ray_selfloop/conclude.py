@@ -213,7 +213,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         subgroup_names=tuple(known["subgroup_names"]),
         classifiers=sweep.classifiers,
         loop_seeds=sweep.loop.loop_seeds,
-        expert=sweep.filter.expert.classifier if shared else "",
+        expert=str(sweep.expert.classifier) if shared else "",
         samples=tuple(_samples(plan, scenario)),
         audits=tuple(_audits(plan, scenario)),
         generators=tuple(_outcomes(plan, scenario)),

@@ -48,7 +48,7 @@ class Declaration:
 
 def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
     """What these settings declare."""
-    groups = _groups(sweep, scenarios)
+    groups = groups_of([_arm(scenario) for scenario in scenarios])
     made = sweep.evaluation.claims
     cases = cases_of(groups, made.primary, made.most_primary)
     tested = [case for case in cases if not case.lacks]
@@ -57,7 +57,7 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
         {
             "evaluation": _evaluated(sweep),
             "adjustment": "Holm over the primary statements, over each family, over all A",
-            "chains": sorted(sweep.loop.loop_seeds),
+            "chains": sorted({seed for s in scenarios for seed in s.sweep.loop.loop_seeds}),
             "looks": None,
             "primary": [_said(c, sweep) for c in tested if c.primary],
             "families": {
@@ -70,13 +70,10 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
     )
 
 
-def _groups(sweep: Sweep, scenarios: Sequence[Scenario]) -> list[Group]:
-    return groups_of([_arm(described(scenario), sweep) for scenario in scenarios])
-
-
-def _arm(about: Mapping[str, Any], sweep: Sweep) -> Arm:
+def _arm(scenario: Scenario) -> Arm:
     """A scenario before there are data: no outcomes, and every metric of a generator."""
-    names = [BALANCE, POORNESS, DISTANCE if sweep.evaluation.inception else "frechet_distance/any"]
+    about, inception = described(scenario), scenario.sweep.evaluation.inception
+    names = [BALANCE, POORNESS, DISTANCE if inception else "frechet_distance/any"]
     return Arm(
         scenario=about["name"],
         group=about["group"],

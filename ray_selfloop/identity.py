@@ -10,13 +10,14 @@ from typing import Any
 
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config.dataset import PLACES
+from ray_selfloop.config.evaluation import JUDGING
 from ray_selfloop.config.filter import Filter
 from ray_selfloop.config.generator import Generator, StableDiffusion
 from ray_selfloop.config.sweep import Sweep
 
 DATA = "data"  # where original data lie unless the sweep says otherwise
 APART = {"judge", "probe", "inception", "ablation"}  # evaluation settings of other stages
-JUDGING = (
+OF_CLAIMS = (
     "primary", "most_primary", "gap_margin", "accuracy_margin", "share_margin", "distance_margin",
     "power",
 )  # fmt: skip
@@ -112,6 +113,9 @@ def measured_with(sweep: Sweep) -> dict[str, Any]:
 
 
 def judged_with(sweep: Sweep) -> dict[str, Any]:
-    """The evaluation settings that a judgement depends on; what `plan` assumes is none."""
-    found = sweep.evaluation.model_dump(mode="json", exclude=APART)
-    return {**found, "claims": {name: found["claims"][name] for name in JUDGING}}
+    """The evaluation settings that a judgement depends on; what `plan` assumes is none.
+
+    `cas_epochs` decides nothing: without it, a `dynamics.quality` of `cas` would be refused.
+    """
+    found = sweep.evaluation.model_dump(mode="json", include={*JUDGING, "cas_epochs"})
+    return {**found, "claims": {name: found["claims"][name] for name in OF_CLAIMS}}

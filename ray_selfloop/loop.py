@@ -61,8 +61,8 @@ class Chain:
     @property
     def expert(self) -> tuple[str, tuple[int, ...]]:
         """Whose uncertainty the filter reads."""
-        expert = self.sweep.filter.expert
-        return self.architecture or expert.classifier, expert.seeds
+        expert = self.sweep.expert
+        return self.architecture or str(expert.classifier), expert.seeds
 
     @property
     def judge(self) -> tuple[str, tuple[int, ...]]:
@@ -421,10 +421,16 @@ def add_fairness(
 ) -> Stage:
     """The measurement of one scenario's published trials."""
     inputs = {_trial_name(place): stage for place, stage in sorted(trials.items())}
+    inputs |= {"dataset": data}
+    return graph.add("fairness", measurement(scenario), inputs, _end(scenario))
+
+
+def measurement(scenario: Scenario) -> dict[str, Any]:
+    """The settings by which a scenario's trials are measured."""
     config: dict[str, Any] = {"evaluation": identity.measured_with(scenario.sweep)}
     if scenario.sweep.dataset.name in MASKED:
         config["compat"] = _compat(scenario)
-    return graph.add("fairness", config, {"dataset": data, **inputs}, _end(scenario))
+    return config
 
 
 def add_dynamics(
@@ -513,7 +519,7 @@ def _dataset_label(scenario: Scenario) -> str:
     """The dataset, what makes it another than the paper's, and the axes that change it."""
     dataset, axes = scenario.sweep.dataset, [p.removeprefix("dataset.") for p in scenario.values]
     name = ", ".join([dataset.name, *told.others(dataset, axes)])
-    return _label(name, scenario, "dataset.")
+    return _label(name, scenario, "dataset")
 
 
 def _model_labels(scenario: Scenario) -> dict[str, str]:
@@ -524,12 +530,13 @@ def _model_labels(scenario: Scenario) -> dict[str, str]:
     }
     others = {p: v for p, v in scenario.values.items() if p != "training.pretrained"}
     rest = scenario.model_copy(update={"values": others})
-    return {name: _label(name + start, rest, "training") for name, start in starts.items()}
+    groups = ("training", "training_of", "tune")
+    return {name: _label(name + start, rest, *groups) for name, start in starts.items()}
 
 
-def _label(name: str, scenario: Scenario, prefix: str) -> str:
-    changed = {path: v for path, v in scenario.values.items() if path.startswith(prefix)}
-    return f"{name}, {scenario_name(changed)}" if changed else name
+def _label(name: str, scenario: Scenario, *groups: str) -> str:
+    changed = {path: v for path, v in scenario.values.items() if path.split(".")[0] in groups}
+    return f"{name}, {scenario_name(changed, scenario.short)}" if changed else name
 
 
 def measurements(
@@ -554,7 +561,7 @@ def _shared_expert(scenario: Scenario) -> str:
     if not arms.generates(sweep):
         return ""
     shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
-    return sweep.filter.expert.classifier if shared else ""
+    return str(sweep.expert.classifier) if shared else ""
 
 
 def _end(scenario: Scenario) -> Place:

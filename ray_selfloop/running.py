@@ -37,7 +37,7 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.progress = Progress(plan.graph)
-        self.warnings: list[str] = []
+        self.warnings = list(plan.warnings)
         self.console = Console()
         self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
@@ -64,6 +64,8 @@ class Run:
 
     def execute(self, interrupted: threading.Event) -> None:
         """Compute what is missing: first the loop, then the measurements of what it published."""
+        for sentence in self.plan.warnings:
+            self._say(sentence)
         self.progress.cached |= self.plan.records.keys()
         self._clear_up()
         self._declared(declaration.read)

@@ -238,6 +238,48 @@ def test_the_place_of_the_storage_is_in_no_key(micro: list[str], tmp_path: Path)
     assert list(moved.graph.nodes) == list(prepare(micro).graph.nodes)
 
 
+# --- axes ----------------------------------------------------------------------------------------
+
+SAME = "make no difference here: their scenarios have the same stages, and one result is counted"
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        ("{filter.drop: [0, 0.1]}", ""),
+        ("{evaluation.samples: [20, 30]}", ""),
+        ("{loop.arm: [treatment, no_synthetic], filter.drop: [0, 0.1]}", ""),
+        ("{loop.arm: [no_synthetic, a_a], filter.drop: [0, 0.1]}", "axes: filter.drop: 0 and 0.1"),
+        ("{loop.regime: [stack, replace, accumulate]}", "axes: loop.regime: stack and accumulate"),
+        ("{loop.arm: [treatment, frozen_expert]}", ""),
+        ("{training_of.alexnet.max_steps: [5, 6]}", "axes: training_of.alexnet.max_steps: 5 and 6"),
+        (
+            "{filter.drop: [0, 0.1], evaluation.probe.max_epochs: [5, 6]}",
+            "axes: evaluation.probe.max_epochs: 5 and 6",
+        ),
+        (
+            "{a: [{loop.arm: treatment, filter.drop: 0}, {loop.arm: treatment, filter.drop: 0.1},"
+            "{loop.arm: a_a, filter.drop: 0}, {loop.arm: a_a, filter.drop: 0.1}]}",
+            "",
+        ),
+    ],
+)
+def test_an_axis_that_changes_no_stage_is_said(micro: list[str], axes: str, said: str) -> None:
+    warnings = prepare([*micro, f"axes={axes}"], writes=False).warnings
+    assert len(warnings) == bool(said), warnings
+    assert all(one.startswith(f"{said} {SAME}") for one in warnings)
+
+
+def test_an_arm_that_changes_nothing_is_said_by_plan_and_report(
+    micro: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*micro, "filter.score=none", "axes={loop.arm: [treatment, unfiltered]}"]
+    main(["plan", *words])
+    assert f"axes: loop.arm: treatment and unfiltered {SAME}" in capsys.readouterr().out
+    (warning,) = Run(prepare(words, writes=False)).warnings
+    assert warning.startswith("axes: loop.arm: treatment and unfiltered")
+
+
 # --- data and sizes ------------------------------------------------------------------------------
 
 

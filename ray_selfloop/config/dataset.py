@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Path, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -41,7 +41,7 @@ class ColorizedDigits(Settings):
         ge=0,
         description="Of the held-out cut and the colours: one dataset for all chains of a sweep.",
     )
-    root: str | None = Field(default=None, description="Unused: the scans come with scikit-learn.")
+    root: Path | None = Field(default=None, description="Unused: the scans come with scikit-learn.")
 
     @model_validator(mode="after")
     def _ratios_add_up(self) -> Self:
@@ -54,7 +54,7 @@ class ColorizedMnist(ColorizedDigits):
     """MNIST in three colours."""
 
     name: Literal["colorized_mnist"] = "colorized_mnist"  # type: ignore[assignment]
-    root: str | None = Field(
+    root: Path | None = Field(
         default=None,
         description="Folder that holds MNIST/raw; null: ./data. In a Ray job: absolute.",
     )
@@ -160,7 +160,7 @@ class Cifar(Settings):
         description="Of the minority classes, the limits and the cuts: one dataset for all chains "
         "of a sweep.",
     )
-    root: str | None = Field(
+    root: Path | None = Field(
         default=None,
         description="Folder that holds cifar-100-python (the official python version: train, test, "
         "meta); null: ./data. In a Ray job: absolute.",
@@ -227,7 +227,7 @@ class Cifar(Settings):
 class ImageNetPictures(Settings):
     """What the datasets cut from ImageNet have in common: pictures of any size, decoded by need."""
 
-    root: str | None = Field(
+    root: Path | None = Field(
         default=None,
         description="ImageNet's folder: train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, val sorted into "
         "wnids; null: ./data. In a Ray job: absolute.",
@@ -313,7 +313,7 @@ class HardImageNet(ImageNetPictures):
     """
 
     name: Literal["hard_imagenet"] = "hard_imagenet"
-    masks: str | None = Field(
+    masks: Path | None = Field(
         default=None,
         description="Hard ImageNet's own folder: train/ and val/ with one mask per picture, and "
         "meta/; null: hardImageNet inside `root`. In a Ray job: absolute.",
@@ -425,7 +425,7 @@ class Breeds(ImageNetPictures):
         default="living17",
         description="`living17`: 17 superclasses of animals. `nonliving26`: 26 of things.",
     )
-    hierarchy: str | None = Field(
+    hierarchy: Path | None = Field(
         default=None,
         description="Folder with class_hierarchy.txt, dataset_class_info.json and node_names.txt, "
         "the BREEDS authors' edited hierarchy; null: "

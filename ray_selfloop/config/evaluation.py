@@ -8,11 +8,13 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.training import Network, Training
 
 PIXEL_FEATURES = ("pixels8", "gray8")  # named features that need no network
+JUDGING = ("ordered", "level", "resamples", "permutations", "seed", "dynamics", "claims")
+"""Fields by which all scenarios are judged together (eq. 6, claims, labels): one for a sweep."""
 
 
 class Judge(Settings):
@@ -153,7 +155,7 @@ class Evaluation(Settings):
         "`pixels8` (8x8 pixels), `gray8` (their mean over channels: blind to a digit's colour) "
         "and the judge's name (its penultimate layer)",
     )
-    inception: str | None = Field(
+    inception: Path | None = Field(
         default=None,
         description="weights of Inception-V3 for `fid` and `kid`: a file's path, or `download`; "
         "null: no FID. A file that is not the published one never gives a number named so",
@@ -188,8 +190,8 @@ class Evaluation(Settings):
     def _quality_is_measured(cls, value: Dynamics, info: ValidationInfo) -> Dynamics:
         if value.quality == "cas" and info.data.get("cas_epochs") == 0:
             raise ValueError(
-                "quality cas is not measured while evaluation.cas_epochs is 0; give cas_epochs of "
-                "at least 1, or another quality"
+                "quality cas is not measured while evaluation.cas_epochs is 0; write "
+                "evaluation.cas_epochs=1 (or more), or another quality"
             )
         return value
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.training import Network
 
 Prompt = Annotated[
@@ -19,7 +19,10 @@ Prompt = Annotated[
 class Expert(Settings):
     """The classifier of the last generation whose uncertainty the filter reads."""
 
-    classifier: Network = Field(default="resnet50", description="Which network.")
+    classifier: Network | None = Field(
+        default=None,
+        description="Which network; null: resnet50 (the paper's) where it is trained, else lenet.",
+    )
     seeds: tuple[int, ...] = Field(
         default=(0,),
         min_length=1,
@@ -81,7 +84,7 @@ class OpenClip(Settings):
 
     kind: Literal["open_clip"] = "open_clip"
     model: str = Field(default="ViT-B-32", description="Architecture, an open_clip model name.")
-    pretrained: str = Field(
+    pretrained: Path = Field(
         default="laion2b_s34b_b79k",
         min_length=1,
         description="open_clip tag (downloaded) or path of a checkpoint.",

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Path, Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -152,7 +152,7 @@ class StableDiffusion(Settings):
         description="Initial adapters of a generation: fresh ones, without effect at the start, "
         "or those of the previous generation's fine-tune. The base is always the same.",
     )
-    base: str = Field(
+    base: Path = Field(
         default="stable-diffusion-v1-5/stable-diffusion-v1-5",
         min_length=1,
         description="What is fine-tuned: a folder in diffusers' layout (safetensors weights), or "

@@ -26,6 +26,7 @@ from ray_selfloop.config.sweep import (
     Sweep,
     scenario_name,
     scenario_points,
+    short_keys,
 )
 from ray_selfloop.errors import ConfigError
 
@@ -73,11 +74,9 @@ def load(config: str | None, overrides: Sequence[str]) -> tuple[Sweep, list[Scen
     tree = written(config, overrides)
     sweep = _validated(tree, "")
     points = scenario_points(sweep.axes)
-    scenarios = [_scenario(tree, point) for point in points]
-    twice = [name for name, n in Counter(s.name for s in scenarios).items() if n > 1]
-    if twice:
-        said = shown("; ".join(sorted(twice)))
-        raise ConfigError(f"axes: two scenarios have the same name: {said}")
+    short = short_keys(key for point in points for key in point)
+    scenarios = [_scenario(tree, point, short) for point in points]
+    _require_different(scenarios)
     trials = sum(scenario.sweep.trials for scenario in scenarios)
     if trials > MOST_TRIALS:
         raise ConfigError(
@@ -85,6 +84,20 @@ def load(config: str | None, overrides: Sequence[str]) -> tuple[Sweep, list[Scen
             f"x classifier seeds); at most {MOST_TRIALS:,} can be one sweep"
         )
     return sweep, scenarios
+
+
+def _require_different(scenarios: Sequence[Scenario]) -> None:
+    """Raise ConfigError where two scenarios have one name or the same settings."""
+    twice = [name for name, n in Counter(s.name for s in scenarios).items() if n > 1]
+    if twice:
+        said = shown("; ".join(sorted(twice)))
+        raise ConfigError(f"axes: two scenarios have the same name: {said}")
+    names: dict[str, str] = {}
+    for scenario in scenarios:
+        first = names.setdefault(scenario.sweep.model_dump_json(), scenario.name)
+        if first != scenario.name:
+            said = shown(f"{first}; {scenario.name}")
+            raise ConfigError(f"axes: two scenarios have the same settings: {said}")
 
 
 def _find(config: str | None) -> Path:
@@ -170,25 +183,27 @@ def _set(tree: Tree, path: str, value: Any) -> None:
     node[leaf] = value
 
 
-def _scenario(tree: Tree, point: Mapping[str, Any]) -> Scenario:
+def _scenario(tree: Tree, point: Mapping[str, Any], short: Mapping[str, str]) -> Scenario:
     """The file with the axes' values put in; its name and values are the validated ones."""
     own = copy.deepcopy(tree)
     for path, value in point.items():
         _set(own, path, copy.deepcopy(value))  # another axis may set a key inside it
-    where = f" (in scenario {scenario_name(point)})" if point else ""
+    where = f" (in scenario {scenario_name(point, short)})" if point else ""
     sweep = _validated(own, where)
     values = {path: _value(sweep, path, value) for path, value in point.items()}
-    return Scenario(name=scenario_name(values), values=values, sweep=sweep)
+    return Scenario(name=scenario_name(values, short), values=values, sweep=sweep, short=short)
 
 
 def _value(sweep: Sweep, path: str, written: Any) -> Any:
-    """What an axis value was read as: YAML takes 1e-4 for a text. Groups stay as written."""
+    """What an axis value was read as: YAML takes 1e-4 for a text. Groups and texts stay as written:
+    a `~` is another folder on another machine, and the scenario is the same.
+    """
     if isinstance(written, dict):
         return written
     found: Any = sweep.model_dump(mode="json")
     for part in path.split("."):
         found = found[part]
-    return found
+    return written if isinstance(found, str) and isinstance(written, str) else found
 
 
 def _with_tags(tree: Tree) -> Tree:

@@ -2,14 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.dataset import ColorizedDigits, Dataset
-from ray_selfloop.config.evaluation import PIXEL_FEATURES, Evaluation, Judge
+from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, Judge
 from ray_selfloop.config.filter import Expert, Filter
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Loop, Queue
@@ -26,8 +27,22 @@ OF_THE_STORE = (
     "stages", "unfinished", "leases", "drivers", "failures", "declarations", "mlflow.db",
     "mlflow-artifacts",
 )  # fmt: skip
+EXPERT = "resnet50"  # the paper's
 LEAST_PART = 0.01  # of a GPU, that a stage may ask for
-NOT_IN_A_SCENARIO = ("name", "storage", "storage_shared", "axes", "tracking", "resources")
+TOGETHER = "eq. 6, claims and labels judge all scenarios together"
+ONE_FOR_A_SWEEP: Mapping[str, str] = {
+    "name": "it is the folder of the whole sweep's results",
+    "storage": "all scenarios share their stages there",
+    "storage_shared": "there is one storage",
+    "axes": "axes are not nested",
+    "tracking": "all scenarios are tracked in one place",
+    "resources": "it changes no result, and all scenarios run side by side",
+    "dataset.download": "it fetches files and changes no result",
+    "generator.checkpoint_every": "it saves work and changes no result",
+    **{f"evaluation.{name}": TOGETHER for name in JUDGING},
+}
+"""Settings, or groups of them, that no axis can set, and why."""
+NOT_IN_A_SCENARIO = tuple(key for key in ONE_FOR_A_SWEEP if "." not in key)
 
 
 def _placeable(gpus: float) -> float:
@@ -145,6 +160,13 @@ class Sweep(Settings):
         return Training.model_validate({**self.training.model_dump(), **own})
 
     @property
+    def expert(self) -> Expert:
+        """Whose uncertainty the filter reads in a shared chain, by name."""
+        named = self.filter.expert.classifier
+        default = EXPERT if EXPERT in self.classifiers else Judge().classifier
+        return self.filter.expert.model_copy(update={"classifier": named or default})
+
+    @property
     def trials(self) -> int:
         """Classifier trainings of one scenario with these settings."""
         loop = self.loop
@@ -174,8 +196,9 @@ class Sweep(Settings):
             if not all(path.split(".")):
                 raise ValueError(f"{path!r} is no dotted key")
             for key in sorted({path, *_keys(path, values)}):
-                if key.split(".")[0] in NOT_IN_A_SCENARIO:
-                    raise ValueError(f"{key} cannot differ between scenarios")
+                why = why_no_axis(key)
+                if why:
+                    raise ValueError(f"{key} cannot differ between scenarios: {why}")
         return axes
 
     @field_validator("axes")
@@ -223,13 +246,20 @@ class Sweep(Settings):
                 f"known: {', '.join(PIXEL_FEATURES)}, {judge.classifier} (the judge's)"
             )
         if self.filter.uses_uncertainty:
-            expert, own = self.filter.expert, self.loop.chain == "per_classifier"
-            self._require("filter.expert", expert, any_classifier=own)
-            if self.filter.uncertainty.method == "ensemble" and len(expert.seeds) < 2:
-                raise ValueError(
-                    f"filter.expert.seeds: {list(expert.seeds)}; filter.uncertainty.method "
-                    "ensemble needs at least two"
-                )
+            own = self.loop.chain == "per_classifier"
+            self._require("filter.expert", self.expert, any_classifier=own)
+        return self
+
+    @model_validator(mode="after")
+    def _an_ensemble_is_several(self) -> Self:
+        method, seeds = self.filter.uncertainty.method, self.filter.expert.seeds
+        if self.filter.uses_uncertainty and method == "ensemble" and len(seeds) < 2:
+            two = list(self.loop.classifier_seeds[:2])
+            one = "filter.uncertainty.method=mc_dropout"
+            raise ValueError(
+                f"filter.expert.seeds: {list(seeds)}; filter.uncertainty.method ensemble needs at "
+                f"least two; write {f'filter.expert.seeds={two}' if len(two) == 2 else one}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -238,20 +268,23 @@ class Sweep(Settings):
         if arm != "treatment" and name in ("duplicate_real", "held_out_real"):
             raise ValueError(
                 f"loop.arm: {arm} is a control of a treatment with a generator, and "
-                f"generator.name is {name}, itself a control; give conditional_gan, or the arm "
-                "treatment"
+                f"generator.name is {name}, itself a control; write "
+                f"generator.name={self._fitting_generator}, or loop.arm=treatment"
             )
         return self
 
+    @property
+    def _fitting_generator(self) -> str:
+        """The generator that draws the dataset's images."""
+        return "stable_diffusion" if self.dataset.name in PICTURES else "conditional_gan"
+
     @model_validator(mode="after")
     def _generator_draws_such_images(self) -> Self:
-        pictures, name = self.dataset.name in PICTURES, self.generator.name
-        fitting = {"stable_diffusion": pictures, "conditional_gan": not pictures}
-        if not fitting.get(name, True):
-            wanted = "stable_diffusion" if pictures else "conditional_gan"
+        name, wanted = self.generator.name, self._fitting_generator
+        if name in ("stable_diffusion", "conditional_gan") and name != wanted:
             raise ValueError(
                 f"generator.name: {name} does not draw the images of dataset {self.dataset.name}; "
-                f"give {wanted}, or a control (duplicate_real, held_out_real)"
+                f"write generator.name={wanted}, or a control (duplicate_real, held_out_real)"
             )
         return self
 
@@ -262,12 +295,12 @@ class Sweep(Settings):
         if self.loop.arm in USING_SUBGROUPS:
             raise ValueError(
                 f"loop.arm: {self.loop.arm} resamples by subgroup, and {self.dataset.name} has no "
-                f"subgroups; give any but {', '.join(USING_SUBGROUPS)}"
+                f"subgroups; write loop.arm=treatment, or any but {', '.join(USING_SUBGROUPS)}"
             )
         if self.queue.tilt is not None:
             raise ValueError(
                 f"queue.tilt: {self.queue.tilt:g} resamples by subgroup, and {self.dataset.name} "
-                "has no subgroups; give null"
+                "has no subgroups; write queue.tilt=null"
             )
         return self
 
@@ -277,7 +310,7 @@ class Sweep(Settings):
         if ratio != "all" and regime not in ("stack", "accumulate"):
             raise ValueError(
                 f"queue.mixing.ratio: {ratio} has no meaning under loop.regime {regime}, "
-                "which fixes the share itself; allowed: all"
+                "which fixes the share itself; write queue.mixing.ratio=all"
             )
         return self
 
@@ -285,22 +318,36 @@ class Sweep(Settings):
         if not any_classifier and expert.classifier not in self.classifiers:
             raise ValueError(
                 f"{role}.classifier: {expert.classifier} is not trained; "
-                f"classifiers: {', '.join(self.classifiers)}"
+                f"classifiers: {', '.join(self.classifiers)}; write "
+                f"{role}.classifier={self.classifiers[0]}"
             )
         seeds = self.loop.classifier_seeds
         missing = sorted(set(expert.seeds) - set(seeds))
         if missing:
             raise ValueError(
-                f"{role}.seeds: {missing} are not trained; loop.classifier_seeds: {list(seeds)}"
+                f"{role}.seeds: {missing} are not trained; loop.classifier_seeds: {list(seeds)}; "
+                f"write {role}.seeds={list(seeds[:1])}"
             )
 
 
 class Scenario(Settings):
-    """One point of the axes: a name, the axes' values and the whole settings there."""
+    """One point of the axes: a name, the axes' values and the whole settings there.
+
+    short: key -> how it is called in names, see `short_keys`.
+    """
 
     name: str
     values: Mapping[str, Any]
     sweep: Sweep
+    short: Mapping[str, str]
+
+
+def why_no_axis(key: str) -> str:
+    """Why a key cannot differ between scenarios; empty where it can."""
+    if key == "evaluation":
+        return "it holds what judges them together; give its other settings one by one"
+    found = (why for one, why in ONE_FOR_A_SWEEP.items() if f"{key}.".startswith(f"{one}."))
+    return next(found, "")
 
 
 def overrides(value: Any) -> bool:
@@ -329,6 +376,18 @@ def scenario_points(axes: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def scenario_name(point: Mapping[str, Any]) -> str:
-    """`last.part=value`, joined by commas; `base` where there are no axes."""
-    return ",".join(f"{path.split('.')[-1]}={value}" for path, value in point.items()) or "base"
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Key -> its last part, with as many before it as tell it from all the others."""
+    every = set(keys)
+    known = Counter(ending for key in every for ending in _endings(key))
+    return {key: next((e for e in _endings(key) if known[e] == 1), key) for key in every}
+
+
+def _endings(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+
+
+def scenario_name(point: Mapping[str, Any], short: Mapping[str, str]) -> str:
+    """`short key=value`, joined by commas; `base` where there are no axes."""
+    return ",".join(f"{short[path]}={value}" for path, value in point.items()) or "base"

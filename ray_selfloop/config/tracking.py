@@ -2,9 +2,10 @@
 
 from pydantic import Field, field_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Settings, expanded
 
-_SCHEMES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql", "databricks")
+_FILE = "sqlite:///"
+_SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 
 
 class Tracking(Settings):
@@ -22,7 +23,9 @@ class Tracking(Settings):
     @classmethod
     def _known_store(cls, uri: str | None) -> str | None:
         """MLflow no longer writes its old folder store; say so before the sweep starts."""
-        if uri is None or uri.startswith(_SCHEMES):
+        if uri is not None and uri.startswith(_FILE):
+            return _FILE + expanded(uri.removeprefix(_FILE))
+        if uri is None or uri.startswith(_SERVERS):
             return uri
         raise ValueError(
             f"{uri!r} is not a tracking URI; use sqlite:///PATH/mlflow.db or http(s)://HOST:PORT"

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ray_selfloop.config.base import Settings
+from ray_selfloop.config.base import Path, Settings
 
 Network = Literal[
     "lenet",
@@ -43,7 +43,7 @@ class Training(Settings):
         description="Cap on optimiser steps; null: max_epochs alone decides. A step budget keeps "
         "cost and schedule equal while the queue doubles the training set.",
     )
-    pretrained: bool | str = Field(
+    pretrained: bool | Path = Field(
         default=False,
         description="false: from scratch. true: ImageNet weights by tag, from the library's cache "
         "or downloaded; LeNet has none. A text: path of a state dict, .safetensors or .pth; its "
@@ -114,7 +114,7 @@ class Training(Settings):
         if self.backbone == "frozen" and self.pretrained is False:
             raise ValueError(
                 "backbone frozen needs pretrained weights: features of random weights stay random; "
-                "set pretrained, or backbone full"
+                "write pretrained=true (or a path), or backbone=full"
             )
         return self
 
