@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from ray_selfloop import __version__, arms, declaration, loop, tracking
-from ray_selfloop.config.plain import masked
+from ray_selfloop.config.plain import dumped, masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data import columns
 from ray_selfloop.data.imageset import Ids, Images, ImageSource
@@ -169,7 +168,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         failures=tuple(_failures(progress)),
         stages=tuple(_stage_uses(plan, progress)),
         warnings=(*run.warnings, *_statements(plan)),
-        config_yaml=yaml.safe_dump(settings, sort_keys=False),
+        config_yaml=dumped(settings),
         finished=_iso(last),
         version=__version__,
         level=plan.sweep.evaluation.level,
