@@ -58,16 +58,16 @@ QUESTION = "Does training on generated data amplify bias across generations?"
 
 
 class Conclusion:
-    """What is said of one run; the results table is written when it is made."""
+    """What is said of one run; results table and report are written when it is made.
+
+    Both, whoever asks: files of other settings must not stay beside them.
+    """
 
     def __init__(self, run: Run, wall_seconds: float) -> None:
         self.run, self.plan = run, run.plan
         self.results = write_results(run.plan)
         self.view = report_view(run, self.results, wall_seconds)
-
-    def write_report(self) -> str:
-        """Write the report page; returns its place."""
-        return self.plan.write(REPORT, lambda path: page.write(self.view, path))
+        self.report = self.plan.write(REPORT, lambda path: page.write(self.view, path))
 
     def track(self) -> list[str]:
         """Write to MLflow what it lacks; trouble with it is printed and returned, never raised."""
@@ -87,15 +87,14 @@ class Conclusion:
 
     def summarise(self) -> None:
         """The final tables, the verdicts and the paths, for a person at a terminal."""
-        results, report = (self.plan.place(name) for name in (RESULTS, REPORT))
-        paths = terminal.Paths(results, report, masked(self.run.tracking_uri))
+        results = self.plan.place(RESULTS)
+        paths = terminal.Paths(results, self.report, masked(self.run.tracking_uri))
         terminal.summary(self.run.console, self.view, paths)
 
 
 def conclude(run: Run, wall_seconds: float) -> None:
     """Write results table, report and MLflow, and print the summary."""
     conclusion = Conclusion(run, wall_seconds)
-    conclusion.write_report()
     conclusion.track()
     conclusion.summarise()
 

@@ -81,8 +81,9 @@ def options(words: Sequence[str]) -> tuple[Options, list[str]]:
         prog="python -m ray_selfloop submit",
         usage=f"{USAGE}\n\nRun a sweep as a job of the cluster whose dashboard {ADDRESS} names "
         f"({LOCAL}, as through an ssh tunnel, without it).",
-        epilog="Ends with the job's exit code: 0 done, 1 some stages failed, 2 bad input, 130 "
-        "stopped. Ctrl-C ends following, not the job.",
+        epilog="Ends with the job's exit code: 0 done, 1 some stages failed, 2 bad input, 75 "
+        "died or lost (the same command may go on), 130 stopped. Ctrl-C ends following, not the "
+        "job.",
         allow_abbrev=False,
     )
     parser.add_argument(

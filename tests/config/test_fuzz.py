@@ -18,8 +18,9 @@ import pytest
 import schema_cases
 from schema_cases import BASES, CATEGORIES, near_edges, text
 
-from ray_selfloop.__main__ import BAD_INPUT, DONE, main
+from ray_selfloop.__main__ import main
 from ray_selfloop.config import load, plain
+from ray_selfloop.errors import BAD_INPUT, DONE
 
 LIMIT = 20  # s for one case: what takes longer counts as a hang
 MOST = 2_000  # characters of a message
