@@ -4,36 +4,20 @@ validate     check the settings alone; or a cluster file (cluster.yaml), before 
 plan         what the sweep would run, what is published already, what the rest would take, what is
              declared, and the smallest effects that more or fewer chains and seeds can detect
 status       stages published and missing
-results      the final tables, from what is published
+results      the final tables, from what is published; results.parquet and report.html are theirs
 report       write results.parquet and report.html again
 sync-mlflow  write to MLflow what it lacks
 submit       run it as a job of a cluster and follow it; `submit --help` lists its flags
+
+Exit codes are those of `python -m ray_selfloop.sweep`.
 """
 
 import difflib
 import sys
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-from ray_selfloop import arms, blobs, failures
-from ray_selfloop.config import load
-from ray_selfloop.config.plain import masked
-from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.distributed import launch
-from ray_selfloop.errors import ConfigError, SelfLoopError, StorageError
-from ray_selfloop.graph import Node, line_of
-from ray_selfloop.planning import Plan, arguments, prepare
-
-if TYPE_CHECKING:
-    from ray_selfloop.conclude import Conclusion
-    from ray_selfloop.declaration import Declaration
-    from ray_selfloop.dynamics.noise import Scatter
-    from ray_selfloop.dynamics.power import Costs
-    from ray_selfloop.running import Run
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+from ray_selfloop import command
+from ray_selfloop.errors import DONE, ConfigError
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -42,256 +26,19 @@ def main(words: Sequence[str] | None = None) -> int:
     if verb in ("-h", "--help"):
         print(__doc__)
         return DONE
-    try:
-        if verb not in VERBS:
-            close = difflib.get_close_matches(verb, VERBS, 1)
-            hint = f"did you mean {close[0]}?" if close else f"verbs: {', '.join(VERBS)}"
-            raise ConfigError(f"{verb!r} is not a verb; {hint}")
-        return VERBS[verb](rest) or DONE
-    except SelfLoopError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return BAD_INPUT
+    again = ["python", "-m", "ray_selfloop", verb, *rest]
+    return command.ended(lambda: _run(verb, rest), again)
 
 
-def validate(words: Sequence[str]) -> None:
-    """Check the settings, or a cluster file; needs neither data nor storage nor an account."""
-    config, overrides = arguments(words)
-    cluster = launch.read(config) if config else None
-    if config and cluster is not None:
-        if overrides:
-            raise ConfigError(f"{overrides[0]!r}: a cluster file takes no overrides; edit {config}")
-        print(*launch.check(cluster, config), sep="\n")
-        return
-    sweep, scenarios = load.load(config, overrides)
-    print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
-    for scenario in scenarios:
-        print(f"  {scenario.name}")
+def _run(verb: str, words: Sequence[str]) -> int:
+    from ray_selfloop.verbs import VERBS  # here, where Ctrl-C is waited for
 
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"verbs: {', '.join(VERBS)}"
+        raise ConfigError(f"{verb!r} is not a verb; {hint}")
+    return VERBS[verb](words) or DONE
 
-def plan(words: Sequence[str]) -> None:
-    """Stages by kind and what the missing ones cost; what is declared; what could be found."""
-    found = prepare(words, writes=False)
-    print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
-    print(*found.warnings, sep="\n", end="\n" if found.warnings else "")
-    print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
-    total, unknown = 0.0, False
-    for line, nodes in _lines(found).items():
-        missing = [node for node in nodes if node.stage.key not in found.records]
-        each = _seconds_each(found, nodes)
-        cost = "0" if not missing else "not known" if each is None else f"{each * len(missing):.0f}"
-        total += (each or 0.0) * len(missing)
-        unknown |= bool(missing) and each is None
-        print(f"{line:32}{len(nodes):6}{len(nodes) - len(missing):11}{len(missing):9}{cost:>14}")
-    at_least = "at least " if unknown else ""
-    print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
-    from ray_selfloop.distributed import placement  # after validation: loads torch
-    from ray_selfloop.running import Run
-
-    trials = (node.stage for node in found.graph.of_kind("classifier"))
-    said, costs, run = placement.sentences(trials, found.sweep.resources), _costs(found), Run(found)
-    run.find_measurements()
-    print(*said, *_declared(run), *_detectable(found, run.declaration, costs), sep="\n")
-
-
-def status(words: Sequence[str]) -> None:
-    """Stages published and missing."""
-    found = prepare(words, writes=False)
-    for line, nodes in _lines(found).items():
-        done = sum(node.stage.key in found.records for node in nodes)
-        print(f"{line:32}{done:5} of {len(nodes)} published")
-    stored = found.store.blobs
-    listed = {name.rpartition("/")[2] for name in stored.list(failures.FAILURES)}
-    missing = (key for key in found.graph.nodes if key not in found.records)
-    failed = [key for key in missing if f"{key}.json" in listed]
-    said = blobs.each(lambda key: failures.read(stored, key), failed)
-    for key, failure in zip(failed, said, strict=True):
-        if failure:
-            print(f"failed: {line_of(found.graph.nodes[key])}, {key}: {failure.error}")
-
-
-def results(words: Sequence[str]) -> None:
-    """Print the final tables of what is published."""
-    _concluded(words).summarise()
-
-
-def report(words: Sequence[str]) -> None:
-    """Write the results table and the report page again."""
-    print(_concluded(words).write_report())
-
-
-def sync_mlflow(words: Sequence[str]) -> int:
-    """Write to MLflow what it lacks of what is published; FAILED where it cannot be written."""
-    return FAILED if _concluded(words).track() else DONE
-
-
-def submit(words: Sequence[str]) -> int:
-    """Run the sweep as a job of a cluster, follow it, submit it again where its process dies."""
-    from ray_selfloop.distributed import submit as jobs
-
-    options, rest = jobs.options(words)
-    job = jobs.described(*arguments(rest))
-    from ray_selfloop.distributed import follow  # after validation: loads ray
-
-    again = masked(jobs.command(rest, "--follow"))
-    return follow.submit(job, options, follow.PACE, again)
-
-
-def _concluded(words: Sequence[str]) -> "Conclusion":
-    """Everything published of a sweep, measured; raises StorageError where that is nothing."""
-    found = prepare(words)
-    if not found.records:
-        raise StorageError(
-            f"storage: {found.store.address} holds nothing of sweep {found.sweep.name} yet; run it "
-            "first, with python -m ray_selfloop.sweep"
-        )
-    from ray_selfloop.conclude import Conclusion
-    from ray_selfloop.running import Run
-
-    run = Run(found)
-    run.measure_here()
-    return Conclusion(run, float("nan"))
-
-
-def _declared(run: "Run") -> Iterator[str]:
-    """What is judged, and whether it is frozen."""
-    from ray_selfloop import declaration
-
-    yield "declared:"
-    yield from (f"  {sentence}" for sentence in declaration.sentences(run.declaration))
-    when = run.declaration.declared
-    if when is not None:
-        day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(when))
-        late = ", after generation 1 had begun to train: declared after the data"
-        yield f"  frozen {day} UTC{'' if run.declared_before else late}"
-    elif _has_begun(run.plan):
-        yield "  not frozen, and generation 1 has been trained: declared after the data"
-    else:
-        yield "  will be frozen when the sweep starts, before anything is trained"
-
-
-def _has_begun(found: Plan) -> bool:
-    """Whether a classifier of generation 1 or later is published."""
-    trials = (found.published("classifier", scenario.name) for scenario in found.scenarios)
-    return any(place.generation for places in trials for place in places)
-
-
-def _detectable(found: Plan, declared: "Declaration", costs: "Costs") -> Iterator[str]:
-    """What could be found in each group of scenarios that differ in the arm alone."""
-    groups: dict[str, list[Scenario]] = defaultdict(list)
-    for scenario in found.scenarios:
-        groups[arms.group(scenario)].append(scenario)
-    most = found.sweep.evaluation.claims.most_primary
-    together = len(declared.content["primary"]) or min(len(groups), most)
-    same: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name, scenarios in groups.items():
-        same[tuple(_sentences(found, scenarios, together, costs))].append(name)
-    for sentences, names in same.items():
-        yield "; ".join(names)
-        yield from (f"  {sentence}" for sentence in sentences)
-
-
-def _sentences(
-    found: Plan, scenarios: Sequence[Scenario], together: int, costs: "Costs"
-) -> Iterator[str]:
-    from ray_selfloop.dynamics import power  # after validation: loads scipy
-    from ray_selfloop.loop import described
-
-    sweep = scenarios[0].sweep
-    settings, loop = sweep.evaluation, sweep.loop
-    controlled = arms.CONTROL in {scenario.sweep.loop.arm for scenario in scenarios}
-    if not controlled:
-        yield f"without the arm {arms.CONTROL} (loop.arm) no claim is tested at all; with it:"
-    size, accuracy = power.known_size(sweep.dataset), _accuracy(found, scenarios)
-    if size is None:
-        yield "minimum detectable effect: not known, the test set's size is not known yet"
-        return
-    if accuracy is None:
-        default = settings.claims.other_accuracy
-        accuracy = settings.claims.accuracy.get(sweep.dataset.name, default)
-    networks = len(described(scenarios[0])["classifiers"])
-    design = power.Design(len(loop.loop_seeds), len(loop.classifier_seeds), max(networks, 1))
-    scatter = _scatter(found, arms.group(scenarios[0]))
-    setting = power.Setting(size, accuracy, design, together, scatter, controlled)
-    yield from power.sentences(setting, settings, costs)
-
-
-def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
-    """Measured between chains and seeds of a group; empty where no claims are published."""
-    from ray_selfloop.dynamics.noise import Scatter
-
-    keys = [node.stage.key for node in found.graph.of_kind("claims")]
-    rows: list[dict[str, Any]] = [
-        {name: float("nan") if value is None else value for name, value in row.items()}
-        for key in keys
-        if key in found.records
-        for row in found.records[key].summary["scatter"]
-    ]
-    return tuple(Scatter(**row) for row in rows if row["scenario_group"] == group)
-
-
-def _costs(found: Plan) -> "Costs":
-    """By the published stages, where there is one of each kind; else trainings alone, as equals."""
-    from ray_selfloop.dynamics.power import Costs
-
-    each = {line: _seconds_each(found, nodes) for line, nodes in _lines(found).items()}
-    known = None not in each.values()
-    spent: dict[str, float] = defaultdict(float)
-    chains, seeds = set(), set()
-    for node in found.graph:
-        trained = node.stage.kind in ("generator", "classifier")
-        spent[_part(node)] += (each[line_of(node)] or 0.0) / 3600 if known else float(trained)
-        chains |= {place.loop_seed for place in node.places}
-        seeds |= {place.seed for place in node.places if place.seed >= 0}
-    m, s = len(chains), len(seeds)
-    return Costs(spent["fixed"], spent["chain"] / m, spent["trials"] / m / max(s, 1), known)
-
-
-def _part(node: Node) -> str:
-    """Which part of the costs a stage belongs to."""
-    several = len({place.loop_seed for place in node.places}) > 1
-    if several or node.stage.kind in ("dataset", "probe", "search"):
-        return "fixed"
-    return "trials" if node.stage.kind == "classifier" else "chain"
-
-
-def _accuracy(found: Plan, scenarios: Sequence[Scenario]) -> float | None:
-    """Mean accuracy of the published classifiers of generation 0; None without any."""
-    records = [
-        found.records[stage.key].summary
-        for scenario in scenarios
-        for place, stage in found.published("classifier", scenario.name).items()
-        if place.generation == 0
-    ]
-    known = [r["accuracy"] for r in records if "accuracy" in r and not r["collapsed"]]
-    return sum(known) / len(known) if known else None
-
-
-def _lines(found: Plan) -> Mapping[str, list[Node]]:
-    lines: dict[str, list[Node]] = defaultdict(list)
-    for node in found.graph:
-        lines[line_of(node)].append(node)
-    return lines
-
-
-def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
-    """Mean core-seconds of the published stages among ``nodes``; None where there is none."""
-    known = [
-        found.records[n.stage.key].seconds * n.stage.config.get("threads", 1)
-        for n in nodes
-        if n.stage.key in found.records
-    ]
-    return sum(known) / len(known) if known else None
-
-
-VERBS: Mapping[str, Callable[[Sequence[str]], int | None]] = {
-    "validate": validate,
-    "plan": plan,
-    "status": status,
-    "results": results,
-    "report": report,
-    "sync-mlflow": sync_mlflow,
-    "submit": submit,
-}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.program(main))

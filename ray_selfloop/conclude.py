@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from ray_selfloop import __version__, arms, declaration, told, tracking
-from ray_selfloop.config.plain import masked
+from ray_selfloop.config.plain import dumped, masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data import columns
 from ray_selfloop.data.imageset import Ids, Images, ImageSource
@@ -59,16 +58,16 @@ QUESTION = "Does training on generated data amplify bias across generations?"
 
 
 class Conclusion:
-    """What is said of one run; the results table is written when it is made."""
+    """What is said of one run; results table and report are written when it is made.
+
+    Both, whoever asks: files of other settings must not stay beside them.
+    """
 
     def __init__(self, run: Run, wall_seconds: float) -> None:
         self.run, self.plan = run, run.plan
         self.results = write_results(run.plan)
         self.view = report_view(run, self.results, wall_seconds)
-
-    def write_report(self) -> str:
-        """Write the report page; returns its place."""
-        return self.plan.write(REPORT, lambda path: page.write(self.view, path))
+        self.report = self.plan.write(REPORT, lambda path: page.write(self.view, path))
 
     def track(self) -> list[str]:
         """Write to MLflow what it lacks; trouble with it is printed and returned, never raised."""
@@ -88,15 +87,14 @@ class Conclusion:
 
     def summarise(self) -> None:
         """The final tables, the verdicts and the paths, for a person at a terminal."""
-        results, report = (self.plan.place(name) for name in (RESULTS, REPORT))
-        paths = terminal.Paths(results, report, masked(self.run.tracking_uri))
+        results = self.plan.place(RESULTS)
+        paths = terminal.Paths(results, self.report, masked(self.run.tracking_uri))
         terminal.summary(self.run.console, self.view, paths)
 
 
 def conclude(run: Run, wall_seconds: float) -> None:
     """Write results table, report and MLflow, and print the summary."""
     conclusion = Conclusion(run, wall_seconds)
-    conclusion.write_report()
     conclusion.track()
     conclusion.summarise()
 
@@ -169,7 +167,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         failures=tuple(_failures(progress)),
         stages=tuple(_stage_uses(plan, progress)),
         warnings=(*run.warnings, *_statements(plan)),
-        config_yaml=yaml.safe_dump(settings, sort_keys=False),
+        config_yaml=dumped(settings),
         finished=_iso(last),
         version=__version__,
         level=plan.sweep.evaluation.level,

@@ -122,14 +122,21 @@ class Plan:
 
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
-    configs = [word for word in words if "=" not in word]
+    configs = [word for word in words if not _is_override(word)]
     unknown = [word for word in configs if word.startswith("-")]
     if unknown or len(configs) > 1:
         raise ConfigError(
             f"{(unknown or configs[1:])[0]!r} is not understood; "
             "usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
         )
-    return (configs[0] if configs else None), [word for word in words if "=" in word]
+    return (configs[0] if configs else None), [word for word in words if _is_override(word)]
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word sets a key; what it sets else may be the path of a file, `lr=0.1/own.yaml`."""
+    key, sign, _ = word.partition("=")
+    known = key.partition(".")[0] in Sweep.model_fields
+    return bool(sign) and (known or not ("/" in key or os.path.isfile(word)))
 
 
 def prepare(

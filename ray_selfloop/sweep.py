@@ -9,14 +9,11 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 
+from ray_selfloop import command
 from ray_selfloop.config.plain import masked
-from ray_selfloop.errors import CorruptRecord, HeadSilent, SelfLoopError, StorageOutage
-from ray_selfloop.planning import prepare
-
-DONE, FAILED, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130
+from ray_selfloop.errors import DONE, FAILED, INTERRUPTED, TRY_AGAIN
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -25,29 +22,17 @@ def main(words: Sequence[str] | None = None) -> int:
     if "-h" in words or "--help" in words:
         print(__doc__)
         return DONE
-    try:
-        return _run(words)
-    except (StorageOutage, CorruptRecord, HeadSilent) as error:
-        print(f"error: {masked(str(error))}; go on with: {_command(words)}", file=sys.stderr)
-        return TRY_AGAIN
-    except SelfLoopError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; resume with: {_command(words)}", file=sys.stderr)
-        return INTERRUPTED
-    except Exception:  # Ray's or our own: what is published stays
-        traceback.print_exc()
-        print(f"error: not expected, see above; go on with: {_command(words)}", file=sys.stderr)
-        return TRY_AGAIN
+    return command.ended(lambda: _run(words), _command(words))
 
 
-def _command(words: Sequence[str]) -> str:
-    return masked(shlex.join(["python", "-m", "ray_selfloop.sweep", *words]))
+def _command(words: Sequence[str]) -> list[str]:
+    return ["python", "-m", "ray_selfloop.sweep", *words]
 
 
 def _run(words: Sequence[str]) -> int:
     started = time.monotonic()
+    from ray_selfloop.planning import prepare  # here, where Ctrl-C is waited for
+
     plan = prepare(words)
     from ray_selfloop.conclude import conclude
     from ray_selfloop.running import Run
@@ -59,7 +44,7 @@ def _run(words: Sequence[str]) -> int:
             published = len(run.progress.published)
             print(
                 f"\ninterrupted; {published} of {len(plan.graph)} stages are published. "
-                f"Resume with: {_command(words)}",
+                f"Resume with: {masked(shlex.join(_command(words)))}",
                 file=sys.stderr,
             )
             return INTERRUPTED
@@ -85,4 +70,4 @@ def _on_signals() -> threading.Event:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.program(main))

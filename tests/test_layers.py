@@ -14,6 +14,7 @@ ROOMS = (
     "seeding",
     "graph",
     "config",
+    "command",
     "data",
     "generators",
     "filtering",
@@ -42,10 +43,11 @@ ROOMS = (
     "running",
     "conclude",
     "sweep",
+    "verbs",
     "__main__",
 )
 """From the bottom up: a room may import those before it."""
-HEAVY_FREE = ("errors", "seeding", "graph", "config")
+HEAVY_FREE = ("errors", "seeding", "graph", "config", "command", "sweep", "__main__")
 FILES = sorted(
     path
     for path in PACKAGE.rglob("*.py")

@@ -28,6 +28,7 @@ from ray_selfloop.config.sweep import (
     scenario_points,
     short_keys,
 )
+from ray_selfloop.config.words import kinds, meant
 from ray_selfloop.errors import ConfigError
 
 QUICKSTART = "quickstart"
@@ -45,8 +46,12 @@ PLAINLY = {
     "dict_type": GROUP,
     "model_type": GROUP,
     "model_attributes_type": GROUP,
+    "string_type": "must be a text, in quotes where it looks like another value",
 }
 """What pydantic says of Python's types, in the words of a sweep file."""
+
+TRUE_OR_A_TEXT = ("yes", "no", "on", "off", "y", "n", "t", "f", "1", "0", "null", "none")
+"""Texts that could be meant as true or false, where a setting takes these and texts."""
 
 Tree = dict[str, Any]
 
@@ -159,7 +164,7 @@ def _override(tree: Tree, override: str) -> None:
     if not sign or not keys:
         raise ConfigError(f"{shown(repr(override))} is not an override; write key.key=value")
     try:
-        value = plain(parsed(text), path)
+        value = plain(meant(path, text), path)
     except yaml.YAMLError as error:
         raise ConfigError(f"{shown(repr(override))}: {shown(error)}") from error
     if not path.startswith("axes."):
@@ -195,8 +200,8 @@ def _scenario(tree: Tree, point: Mapping[str, Any], short: Mapping[str, str]) ->
 
 
 def _value(sweep: Sweep, path: str, written: Any) -> Any:
-    """What an axis value was read as: YAML takes 1e-4 for a text. Groups and texts stay as written:
-    a `~` is another folder on another machine, and the scenario is the same.
+    """What an axis value was read as: 1_000 is a text in YAML. Groups and texts stay as written: `~`
+    is another folder on another machine, and the scenario is the same.
     """
     if isinstance(written, dict):
         return written
@@ -224,14 +229,16 @@ def _validated(tree: Tree, where: str) -> Sweep:
         raise ConfigError(shown(_explain(error, Sweep) + where, MOST_MESSAGE)) from error
     own = {name: sweep.training_for(name).model_dump() for name in sweep.training_of}
     for path, given, value in _pairs(tree, {**sweep.model_dump(), "training_of": own}):
-        fault = _misread(given, value)
+        fault = _misread(path, given, value)
         if fault:
             raise ConfigError(f"{shown(path)}: {fault} (found {given!r:.80}){where}")
     return sweep
 
 
-def _misread(given: Any, read: Any) -> str:
+def _misread(path: str, given: Any, read: Any) -> str:
     """What is wrong with a value that was read as another; empty where nothing is."""
+    if isinstance(read, str) and read.lower() in TRUE_OR_A_TEXT and bool in kinds(path):
+        return f"must be true, false or a path, like ./{read}"
     if isinstance(given, bool) and not isinstance(read, bool):
         return "must not be true or false"
     if isinstance(read, bool) and isinstance(given, int | float) and not isinstance(given, bool):

@@ -22,14 +22,30 @@ MOST_VALUES = 20_000  # in a text, aliases written out
 MOST_DEPTH = 20  # groups and lists inside one another
 MOST_CHARACTERS = 1_000  # of one value
 LARGEST = 2**31 - 1  # of integers, in either direction
-MERGE = "tag:yaml.org,2002:merge"
-TIME = "tag:yaml.org,2002:timestamp"
+TAG = "tag:yaml.org,2002:"
+MERGE, TIME = f"{TAG}merge", f"{TAG}timestamp"
 NOT_READ = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What PyYAML raises, besides its own errors, for values that their tags do not fit."""
+NOT_ITS_TAG = "a value is not what its tag says"
+BASES = {"0o": 8, "0x": 16}
+INTEGER = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
+FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+FORMS = (
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", "true|True|TRUE|false|False|FALSE", ["t", "T", "f", "F"]),
+    ("int", INTEGER, list("-+0123456789")),
+    ("float", FLOAT, list("-+.0123456789")),
+    ("merge", "<<", ["<"]),
+)
+"""The plain values that are no texts in YAML 1.2's core schema, by their first characters."""
+RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+for _kind, _form, _firsts in FORMS:
+    for _first in _firsts:
+        RESOLVERS.setdefault(_first, []).append((f"{TAG}{_kind}", re.compile(f"({_form})$")))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key twice in a group is an error, and a date is a text."""
+class Yaml11(yaml.SafeLoader):
+    """YAML 1.1, as Ray reads it; a key twice in a group is an error, and a date is a text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (yaml's own name and form)
         first: [(tag, form) for tag, form in resolvers if tag != TIME]
@@ -46,6 +62,14 @@ class _Loader(yaml.SafeLoader):
             if self.aliases > MOST_ALIASES:
                 raise yaml.MarkedYAMLError(problem=f"more than {MOST_ALIASES} aliases")
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except NOT_READ as error:
+            raise yaml.MarkedYAMLError(
+                problem=f"{NOT_ITS_TAG}: {error}", problem_mark=node.start_mark
+            ) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -68,6 +92,41 @@ class _Loader(yaml.SafeLoader):
         node.value = list(last.values())
 
 
+class Yaml12(Yaml11):
+    """The same with the plain values of YAML 1.2 (its core schema).
+
+    In 1.1 a leading zero is octal, and colons are a number to the base 60: 010 is 8, 1:30 is 90.
+    """
+
+    yaml_implicit_resolvers = RESOLVERS
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = _of_form(INTEGER, node)
+        return int(text, BASES.get(text[:2], 10))
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        text = _of_form(f"{INTEGER}|{FLOAT}", node)
+        return float(int(text, 0) if text[:2] in BASES else re.sub(r"\.(?=[in])", "", text.lower()))
+
+
+Yaml12.add_constructor(f"{TAG}int", Yaml12.construct_yaml_int)
+Yaml12.add_constructor(f"{TAG}float", Yaml12.construct_yaml_float)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `Yaml12` would read as something else than a text."""
+
+    yaml_implicit_resolvers = RESOLVERS
+
+
+def _of_form(form: str, node: yaml.ScalarNode) -> str:
+    """The text of a node, which may be tagged by hand; raises ValueError for another form."""
+    text = str(node.value)
+    if not re.fullmatch(form, text):
+        raise ValueError(f"{shown(text, 80)!r} is no such number")
+    return text
+
+
 def read(path: Path) -> str:
     """The text of a file; raises OSError, UnicodeDecodeError, or ConfigError for too much."""
     if not path.is_file():  # a pipe would never end
@@ -79,14 +138,19 @@ def read(path: Path) -> str:
     return content.decode()
 
 
-def parsed(text: str) -> Any:
+def parsed(text: str, rules: type[Yaml11] = Yaml12) -> Any:
     """What YAML makes of a text, not yet plain; raises yaml.YAMLError."""
     try:
-        return yaml.load(text, _Loader)  # a SafeLoader
+        return yaml.load(text, rules)  # a SafeLoader
     except RecursionError as error:
         raise yaml.YAMLError("it is nested too deeply") from error
     except NOT_READ as error:
-        raise yaml.YAMLError(f"a value is not what its tag says: {error}") from error
+        raise yaml.YAMLError(f"{NOT_ITS_TAG}: {error}") from error
+
+
+def dumped(tree: Any) -> str:
+    """Plain values as YAML from which they are read again as they are."""
+    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def plain(value: Any, path: str = "") -> Any:

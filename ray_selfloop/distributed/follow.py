@@ -15,10 +15,9 @@ from typing import TypeVar
 
 from ray_selfloop.distributed.head import Head, State, Unreachable
 from ray_selfloop.distributed.submit import ENVIRONMENT, Job, Options, pack
-from ray_selfloop.errors import ResourceError
+from ray_selfloop.errors import BAD_INPUT, DONE, FAILED, INTERRUPTED, TRY_AGAIN, ResourceError
 
 Answer = TypeVar("Answer")
-DONE, FAILED, BAD_INPUT, TRY_AGAIN, STOPPED = 0, 1, 2, 75, 130  # as in sweep.py
 SIGNALLED = 128  # a shell's exit code for signal n is 128 + n
 
 
@@ -76,10 +75,10 @@ def outcome(state: State | None) -> int | None:
     if state.status == "SUCCEEDED":
         return DONE
     if state.status == "STOPPED":
-        return STOPPED
+        return INTERRUPTED
     code = _as_a_shell_says(state.exit_code)
-    if code == STOPPED:
-        return STOPPED
+    if code == INTERRUPTED:
+        return INTERRUPTED
     if code in (None, TRY_AGAIN) or code > SIGNALLED:
         return None
     return code if code in (FAILED, BAD_INPUT) else FAILED
@@ -147,7 +146,7 @@ class Submission:
                 self._say(f"submitting it again in {wait:g} s ({retry + 1} of {retries})")
                 self._next(wait)
         self._say(f"error: died {retries + 1} times; submit it again with: {self.again}")
-        return FAILED
+        return TRY_AGAIN
 
     def _wait(self, state: State | None, retry: int) -> float:
         """Seconds until the next attempt: what is outside may take long to come right."""
@@ -226,10 +225,10 @@ def _submit(submission: Submission, options: Options) -> int:
     except KeyboardInterrupt:
         goes_on = f"job {submission.name} goes on; " if submission.number else ""
         print(f"\n{goes_on}{submission.ways_on}", file=sys.stderr)
-        return STOPPED
+        return INTERRUPTED
     except Unreachable as error:
         print(f"error: {error}; go on with: {submission.again}", file=sys.stderr)
-        return FAILED
+        return error.exit_code
 
 
 def _write(text: str) -> None:

@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from ray_selfloop.distributed.submit import ADDRESS
-from ray_selfloop.errors import ResourceError
+from ray_selfloop.errors import HeadSilent, ResourceError
 
 CONNECTED, ANSWERED = 5.0, 30.0  # s, at most, until the head takes a connection, and answers
 TALKATIVE = (
@@ -29,7 +29,7 @@ TALKATIVE = (
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-class Unreachable(ResourceError):  # noqa: N818  (it names how the head stands)
+class Unreachable(HeadSilent):
     """The head does not answer, or not now; it may later."""
 
 

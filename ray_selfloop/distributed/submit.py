@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-import yaml
-
-from ray_selfloop.config import load
+from ray_selfloop.config import load, plain
 from ray_selfloop.config.sweep import NOT_IN_A_SCENARIO
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.graph import digest
@@ -83,8 +81,9 @@ def options(words: Sequence[str]) -> tuple[Options, list[str]]:
         prog="python -m ray_selfloop submit",
         usage=f"{USAGE}\n\nRun a sweep as a job of the cluster whose dashboard {ADDRESS} names "
         f"({LOCAL}, as through an ssh tunnel, without it).",
-        epilog="Ends with the job's exit code: 0 done, 1 some stages failed, 2 bad input, 130 "
-        "stopped. Ctrl-C ends following, not the job.",
+        epilog="Ends with the job's exit code: 0 done, 1 some stages failed, 2 bad input, 75 "
+        "died or lost (the same command may go on), 130 stopped. Ctrl-C ends following, not the "
+        "job.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -131,7 +130,7 @@ def described(config: str | None, overrides: Sequence[str]) -> Job:
     apart = set(NOT_IN_A_SCENARIO)
     settings = [[one.name, one.sweep.model_dump(mode="json", exclude=apart)] for one in scenarios]
     identity = digest([sweep.name, _storage(sweep.storage), settings])
-    text = yaml.safe_dump(load.written(config, overrides), sort_keys=False, allow_unicode=True)
+    text = plain.dumped(load.written(config, overrides))
     return Job(f"{sweep.name[:LONGEST]}-{identity[:8]}", sweep.name, text)
 
 
@@ -149,7 +148,7 @@ def _storage(text: str) -> str:
 
 def pack(job: Job, folder: Path) -> None:
     """Fill the empty ``folder`` with all that a job needs: its settings and this package."""
-    (folder / f"{job.sweep}.yaml").write_text(job.settings)
+    (folder / f"{job.sweep}.yaml").write_text(job.settings, encoding="utf-8")
     package = Path(load.__file__).parents[1]
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
     shutil.copytree(package, folder / package.name, ignore=ignored)

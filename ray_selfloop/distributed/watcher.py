@@ -24,12 +24,14 @@ from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 from ray.core.generated.gcs_pb2 import GcsNodeInfo
 from ray.exceptions import RpcError
 
+from ray_selfloop import command
+from ray_selfloop.errors import BAD_INPUT, DONE
+
 INSTANCE = "RAY_CLOUD_INSTANCE_ID"  # set by autoscaler v2 for the commands that start a node
 SERVICE = "http://169.254.169.254"
 HEADER = "X-aws-ec2-metadata-token"
 PATIENCE = 5.0  # seconds for one answer
 NOTICE = 120.0  # seconds that AWS promises between notice and end
-DONE, NOT_FOUND = 0, 2
 TROUBLE = (OSError, HTTPException, RpcError)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 
@@ -120,10 +122,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--service", default=SERVICE, help="URL of the metadata service")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two questions")
     options = parser.parse_args(words)
+    again = ["python", "-m", "ray_selfloop.distributed.watcher", *(words or sys.argv[1:])]
+    return command.ended(lambda: _run(options), again)
+
+
+def _run(options: argparse.Namespace) -> int:
     node = find(options.address, options.instance) if options.instance else None
     if node is None:
         _say(f"no node at {options.address} was started as {INSTANCE}={options.instance!r}")
-        return NOT_FOUND
+        return BAD_INPUT
     _say(f"watching for a spot notice of {options.instance}")
     watch(node, options.service, options.every)
     return DONE
@@ -134,4 +141,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.program(main))

@@ -206,10 +206,10 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         ("training_of.lenet=3", "training_of.lenet: must be a group of settings"),
         ("loop.generations.x=3", "loop.generations.x: generations is a value, not a group"),
         ("loop.generations=true", "loop.generations: must not be true or false (found True)"),
-        ("resources.num_cpus=yes", "resources.num_cpus: must not be true or false (found True)"),
+        ("resources.num_cpus=true", "resources.num_cpus: must not be true or false (found True)"),
         ("loop.loop_seeds=[0, true]", "loop.loop_seeds.1: must not be true or false"),
-        ("training_of.lenet.max_steps=on", "training_of.lenet.max_steps: must not be true or fal"),
-        ("name=5", "name: must be a valid string (found 5)"),
+        ("training_of.lenet.max_steps=true", "training_of.lenet.max_steps: must not be true or f"),
+        ("name=a b", "name: must match pattern"),
         # out of range
         ("loop.generations=-1", "loop.generations: must be greater than or equal to 0 (found -1)"),
         ("filter.drop=1", "filter.drop: must be less than 1 (found 1)"),

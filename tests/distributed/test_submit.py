@@ -187,7 +187,7 @@ def test_a_job_that_ended_by_itself_is_not(server: JobServer, end: tuple[str, in
 
 def test_retries_end(server: JobServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.ends = [("FAILED", -9)] * 9
-    assert submitted(server, retries=2) == 1
+    assert submitted(server, retries=2) == 75
     assert len(server.sent) == 3
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == f"error: died 3 times; submit it again with: {AGAIN}"
@@ -298,7 +298,7 @@ def test_patience_with_a_head_that_does_not_answer_ends(
     server.ends, server.unwell = [("SUCCEEDED", 0)], 10**9
     short = Pace(backoff=0.01, longest=0.05, quiet=5, patience=0.1, again=0.01)
     chosen = Options(server.address, 3, wait=True, follow=False)
-    assert follow.submit(described(None, WORDS), chosen, short, AGAIN) == 1
+    assert follow.submit(described(None, WORDS), chosen, short, AGAIN) == 75
     assert capsys.readouterr().err.splitlines() == [
         f"{server.address}: RuntimeError: not now; trying again for up to 0.1 s",
         f"error: {server.address}: RuntimeError: not now; go on with: {AGAIN}",
@@ -476,4 +476,6 @@ def test_help_tells_the_flags_and_the_exit_codes(capsys: pytest.CaptureFixture[s
         main(["submit", "--help"])
     assert ended.value.code == 0
     told = capsys.readouterr().out
-    assert all(word in told for word in ("--retries", "--no-wait", "--follow", ADDRESS, "130"))
+    assert all(
+        word in told for word in ("--retries", "--no-wait", "--follow", ADDRESS, "75", "130")
+    )

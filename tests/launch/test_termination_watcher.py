@@ -13,6 +13,7 @@ from instance_metadata import Service, in_seconds, serving
 from ray._private.node import Node as RayNode
 from ray.cluster_utils import Cluster
 
+from ray_selfloop import errors
 from ray_selfloop.distributed import watcher
 
 LIMIT = 60  # s, far above what any wait here takes
@@ -129,7 +130,7 @@ def test_a_notice_drains_the_node_and_what_dies_with_it_counts_as_preempted(
     wait_for_questions(service, process, 3)
     service.status, service.ends = 200, in_seconds(100)
     said, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == watcher.DONE
+    assert process.returncode == errors.DONE
     assert said.count("HTTP Error 500") == 1
     assert said.splitlines()[-1].endswith("s and is drained")
     draining = watcher.GcsClient(address=cluster.address).get_draining_nodes()
@@ -150,7 +151,7 @@ def test_a_node_lost_without_notice_is_not_preempted_and_its_watcher_ends(
     wait_for_questions(service, process, 3)
     cluster.remove_node(node, allow_graceful=False)
     said, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == watcher.DONE
+    assert process.returncode == errors.DONE
     assert said.splitlines()[-1].endswith("the node's raylet is gone")
     assert not counts_as_preempted(work)
 
@@ -160,6 +161,6 @@ def test_a_watcher_without_its_node_ends_at_once(
     cluster: Cluster, service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [cluster.address, "--instance", "i-unknown", "--service", service.url]
-    assert watcher.main(words) == watcher.NOT_FOUND
+    assert watcher.main(words) == errors.BAD_INPUT
     assert "RAY_CLOUD_INSTANCE_ID='i-unknown'" in capsys.readouterr().out
     assert service.asked == []

@@ -1,0 +1,93 @@
+"""What all commands share: output that may be lost without harm, and how each of them ends.
+
+Knows nothing of what a command does. The exit codes stand in `errors.py`.
+"""
+
+import errno
+import io
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ray_selfloop.config.plain import masked
+from ray_selfloop.errors import DONE, INTERRUPTED, TRY_AGAIN, SelfLoopError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+def ended(work: Callable[[], int], words: Sequence[str]) -> int:
+    """The exit code with which a command ends; what has stopped it is said.
+
+    words: the whole command line, to go on with.
+    """
+    again = masked(shlex.join(words))
+    try:
+        return work()
+    except SelfLoopError as error:
+        goes_on = f"; go on with: {again}" if error.exit_code == TRY_AGAIN else ""
+        print(f"error: {masked(str(error))}{goes_on}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception:  # Ray's or our own: what is published stays
+        traceback.print_exc()
+        print(f"error: not expected, see above; go on with: {again}", file=sys.stderr)
+        return TRY_AGAIN
+
+
+def program(main: Callable[[], int]) -> int:
+    """Run ``main`` as a program of its own, which no trouble with its output stops.
+
+    A reader that has had enough (`| head`) is no fault; other trouble is an outage where all else
+    went well.
+    """
+    out = _lasting("stdout", "replace")
+    _lasting("stderr", "backslashreplace")
+    code = main()
+    sys.stdout.flush()
+    if code != DONE or out.trouble is None or out.trouble.errno == errno.EPIPE:
+        return code
+    print(f"error: the output is lost: {out.trouble.strerror}", file=sys.stderr)
+    return TRY_AGAIN
+
+
+class _Output(io.FileIO):
+    """Takes all that is written, whether or not there is still someone who reads it.
+
+    trouble: the last error in writing.
+    """
+
+    trouble: OSError | None = None
+
+    def write(self, content: "ReadableBuffer") -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.trouble = error
+            return memoryview(content).nbytes
+
+
+def _lasting(name: str, errors: str) -> _Output:
+    """Put a lasting stream in a standard one's place; ``errors``: of characters it cannot show."""
+    stream = getattr(sys, name) or _nowhere()  # None where it is closed
+    raw = _Output(stream.fileno(), "wb", closefd=False)
+    through = stream.write_through  # python -u
+    lasting = io.TextIOWrapper(
+        raw if through else io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=errors,
+        line_buffering=stream.line_buffering,
+        write_through=through,
+    )
+    setattr(sys, name, lasting)
+    return raw
+
+
+def _nowhere() -> io.TextIOWrapper:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    return io.TextIOWrapper(io.FileIO(nothing, "wb", closefd=False), encoding="utf-8")

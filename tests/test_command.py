@@ -1,0 +1,310 @@
+"""How commands begin and end: their words, their output, their exit codes."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import MICRO
+
+from ray_selfloop import command, errors, sweep
+from ray_selfloop.__main__ import main
+from ray_selfloop.planning import arguments, prepare
+from ray_selfloop.stages.run import run_here
+
+LIMIT = 120  # s
+SWEEP, VERBS = "ray_selfloop.sweep", "ray_selfloop"
+READING = ("plan", "status", "results", "report", "sync-mlflow")
+"""The verbs that ask the storage."""
+KEYS = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
+BUCKET = ("storage=s3://bucket/sweep", "tracking.uri=http://127.0.0.1:9")
+
+
+def start(*words: str, stdout: int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
+    """``python -m words``, with Ctrl-C as in a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **env},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=LIMIT)
+    return process.returncode, out or "", err
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "overrides"),
+    [
+        (["own.yaml", "name=a"], "own.yaml", ["name=a"]),
+        (["lr=0.1.yaml", "name=a"], "lr=0.1.yaml", ["name=a"]),
+        (["runs/lr=0.1/own.yaml", "name=a"], "runs/lr=0.1/own.yaml", ["name=a"]),
+        (["./runs/lr=0.1/gone.yaml"], "./runs/lr=0.1/gone.yaml", []),
+        (["/a=b.yaml"], "/a=b.yaml", []),
+        (["lr=0.2.yaml"], None, ["lr=0.2.yaml"]),  # no file: a key that is not known
+        (["name=x.yaml"], None, ["name=x.yaml"]),  # a file too, but first of all a setting
+        (["./name=x.yaml"], "./name=x.yaml", []),
+        (["storage=a/b=c"], None, ["storage=a/b=c"]),
+        (["axes.a/b=[{loop.regime: stack}]"], None, ["axes.a/b=[{loop.regime: stack}]"]),
+        (["lop/x=1"], "lop/x=1", []),
+    ],
+)
+def test_a_sweep_file_may_have_an_equals_sign_in_its_path(
+    words: Sequence[str],
+    config: str | None,
+    overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("lr=0.1.yaml", "name=x.yaml", "runs/lr=0.1/own.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("extends: quickstart")
+    assert arguments(words) == (config, overrides)
+
+
+def test_such_a_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lr=0.1").mkdir()
+    file = tmp_path / "lr=0.1" / "a=b.yaml"
+    file.write_text("extends: quickstart\nname: own")
+    assert main(["validate", str(file)]) == 0
+    assert capsys.readouterr().out.startswith("valid: sweep own, 2 scenarios\n")
+
+
+# --- exit codes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.ConfigError("x"), 2),
+        (errors.DataError("x"), 2),
+        (errors.ResourceError("x"), 2),
+        (errors.StorageError("x"), 2),
+        (errors.HeadSilent("x"), 75),
+        (errors.StorageOutage("x"), 75),
+        (errors.CorruptRecord("x"), 75),
+        (errors.WorkerLost("x"), 75),
+        (errors.StageError("x"), 1),
+        (KeyboardInterrupt(), 130),
+        (ValueError("x"), 75),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_error_has_one_exit_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        raise error
+
+    words = ["python", "-m", VERBS, "plan", "tracking.uri=http://me:secret@host"]
+    assert command.ended(work, words) == code
+    said = capsys.readouterr().err
+    again = "go on with: python -m ray_selfloop plan tracking.uri=http://me:***@host"
+    assert (again in said) == (code in (75, 130))
+    assert ("Traceback" in said) == isinstance(error, ValueError)
+
+
+def test_every_error_has_an_exit_code_of_the_table() -> None:
+    table = {errors.DONE, errors.FAILED, errors.BAD_INPUT, errors.TRY_AGAIN, errors.INTERRUPTED}
+    assert table == {0, 1, 2, 75, 130}
+    kinds = [errors.SelfLoopError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert len(kinds) > 9
+    assert {kind.exit_code for kind in kinds} == {1, 2, 75}
+
+
+def test_an_outage_is_75_in_every_command() -> None:
+    """A bucket that does not answer, asked by all at once."""
+    endpoint = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", **KEYS}
+    commands = [(SWEEP, *BUCKET), *((VERBS, verb, *BUCKET) for verb in READING)]
+    for words, process in [(words, start(*words, **endpoint)) for words in commands]:
+        code, out, err = ended(process)
+        assert (code, out) == (75, ""), err
+        (line,) = err.splitlines()
+        assert line.startswith("error: storage: s3://bucket/sweep/")
+        assert f"; go on with: python -m {' '.join(words[:2])}" in line
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def silent() -> socket.socket:
+    """A server that never answers."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(LIMIT)
+    return server
+
+
+def test_ctrl_c_ends_every_command_with_130_and_without_a_traceback() -> None:
+    asked = [(SWEEP, *BUCKET), *((VERBS, verb, *BUCKET) for verb in READING)]
+    asked.append((VERBS, "submit", "storage=/shared"))
+    with contextlib.ExitStack() as stack:
+        running = []
+        for words in asked:
+            server = stack.enter_context(silent())
+            at = f"http://127.0.0.1:{server.getsockname()[1]}"
+            ends = {"AWS_ENDPOINT_URL": at, "RAY_API_SERVER_ADDRESS": at, **KEYS}
+            running.append((words, server, start(*words, **ends)))
+        for words, server, process in running:
+            stack.enter_context(server.accept()[0])  # now it waits for an answer
+            process.send_signal(signal.SIGINT)
+            code, out, err = ended(process)
+            assert (code, out) == (130, ""), (words, err)
+            assert "Traceback" not in err
+            assert err.startswith("\ninterrupted; go on with: python -m ray_selfloop"), words
+
+
+def test_ctrl_c_while_much_is_validated() -> None:
+    values = f"[{', '.join(f'0.{n:04}' for n in range(1, 1000))}]"
+    process = start(VERBS, "validate", "axes={}", f"axes.filter.drop={values}")
+    ticks = os.sysconf("SC_CLK_TCK")
+    while process.poll() is None and seconds_used(process.pid) * ticks < 0.5 * ticks:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    code, out, err = ended(process)
+    assert (code, out) == (130, ""), err
+    assert err.startswith("\ninterrupted; go on with: python -m ray_selfloop validate")
+    assert "Traceback" not in err
+
+
+def seconds_used(pid: int) -> float:
+    """CPU time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("module", [VERBS, SWEEP])
+@pytest.mark.parametrize("loaded", ["pydantic", "numpy"])
+def test_ctrl_c_while_libraries_are_loaded(module: str, loaded: str) -> None:
+    program = f"""
+import runpy, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {loaded!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["x", *{["status"] if module == VERBS else []!r}]
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("\ninterrupted; go on with: python -m ray_selfloop")
+    assert "Traceback" not in done.stderr
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words of a small sweep of which everything is published, its measurements too."""
+    folder = tmp_path_factory.mktemp("command")
+    words = [*MICRO, "loop.generations=1", "generator.max_steps=10", f"storage={folder / 'store'}"]
+    plan = prepare(words)
+    run_here(plan.graph, plan.store)
+    assert main(["results", *words]) == 0
+    return words
+
+
+@contextlib.contextmanager
+def closed_pipe() -> Iterator[int]:
+    """The end of a pipe whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+
+
+def test_a_reader_that_has_gone_is_no_fault(published: list[str]) -> None:
+    with closed_pipe() as out:
+        commands = [(VERBS, "plan"), (SWEEP,)]
+        running = [(words, start(*words, *published, stdout=out)) for words in commands]
+        for words, process in running:
+            assert ended(process) == (0, "", ""), words
+
+
+def test_output_that_is_lost_otherwise_is_said(published: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start(VERBS, "results", *published, stdout=full.fileno())
+        assert ended(process)[::2] == (75, "error: the output is lost: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_output_is_no_fault(closed: str) -> None:
+    shell = f'{sys.executable} -m {VERBS} validate "$@" {closed}'
+    assert subprocess.run(["sh", "-c", shell, "sh", *MICRO], timeout=LIMIT).returncode == 0
+
+
+def test_a_terminal_that_is_not_utf_8_shows_the_results(published: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", SWEEP, *published],
+        capture_output=True,
+        timeout=LIMIT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "results.parquet" in done.stdout.decode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", "? ? ? ? ?"),
+        ("ascii:strict", "? ? ? ? ?"),
+        ("latin-1", "± ? ? · ?"),
+        ("gbk", "± – ─ · ?"),
+        ("utf-8", "± – ─ · 😀"),
+        ("utf-16-le", "± – ─ · 😀"),
+    ],
+)
+@pytest.mark.parametrize("option", [(), ("-u",)])
+def test_every_encoding_can_be_written(encoding: str, shown: str, option: tuple[str, ...]) -> None:
+    program = (
+        "import sys\nfrom ray_selfloop import command\ndef main():\n"
+        "    for out in (sys.stdout, sys.stderr):\n        print('± – ─ · 😀', file=out)\n"
+        "    return 0\nsys.exit(command.program(main))"
+    )
+    done = subprocess.run(
+        [sys.executable, *option, "-c", program],
+        capture_output=True,
+        timeout=LIMIT,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )
+    assert (done.returncode, done.stdout.decode(encoding.partition(":")[0])) == (0, f"{shown}\n")
+    assert done.stderr
+
+
+@pytest.mark.parametrize("verb", ["results", "sync-mlflow", "report"])
+def test_table_and_report_are_always_of_the_same_settings(published: list[str], verb: str) -> None:
+    folder = prepare(published).folder
+    level = {"results": 0.91, "sync-mlflow": 0.92, "report": 0.93}[verb]
+    assert main([verb, *published, f"evaluation.level={level}", "evaluation.samples=200"]) == 0
+    assert f"level: {level}" in (folder / "report.html").read_text(encoding="utf-8")
+    assert len(pd.read_parquet(folder / "results.parquet"))
+
+
+def test_main_of_the_sweep_answers_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main(["--help"]) == 0
+    assert "75 something outside" in capsys.readouterr().out
