@@ -270,7 +270,8 @@ def whole(
 def _damaged(bad: Sequence[tuple[Path, str, Look]]) -> DataError:
     """One line that names the first of them; all of them stand in its note."""
     said = [f"{root / name}{look.damage}" for root, name, look in bad]
-    more = f"; so are {len(said) - 1:,} more files" if len(said) > 1 else ""
+    others = "is 1 more file" if len(said) == 2 else f"are {len(said) - 1:,} more files"
+    more = f"; so {others}" if len(said) > 1 else ""
     error = DataError(
         f"{said[0]}{more}. Fetch again what is damaged, or set dataset.damaged=leave_out to go on "
         "without it"

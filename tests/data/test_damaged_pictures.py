@@ -12,9 +12,11 @@ from typing import Any
 import imagenet_worlds as worlds
 import numpy as np
 import pytest
+import tiny_hard_imagenet
 from PIL import Image
 
-from ray_selfloop import seeding
+from ray_selfloop import planning, seeding, sweep
+from ray_selfloop.conclude import Conclusion
 from ray_selfloop.config.dataset import PLACES, HardImageNet
 from ray_selfloop.data import columns, hard_imagenet
 from ray_selfloop.data.contents import Contents
@@ -30,6 +32,7 @@ from ray_selfloop.data.pictures import (
 )
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
+from ray_selfloop.running import Run
 from ray_selfloop.stages import data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
@@ -329,3 +332,59 @@ def test_a_packed_picture_that_cannot_be_decoded_is_named_by_its_file(tmp_path: 
     with pytest.raises(DataError) as caught:
         pictures[0]
     assert str(caught.value).startswith(f"picture 0 of {tmp_path}/train_images.bin is no readable")
+
+
+# --- from the command line -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def words(data_root: str, tmp_path: Path) -> list[str]:
+    """A sweep on 12 training and 3 test pictures of each of four classes."""
+    found = tiny_hard_imagenet.words(tmp_path, data_root, 12, 3)
+    return [*found, f"storage={tmp_path / 'store'}"]
+
+
+def harmed_by(words: list[str]) -> list[Path]:
+    """Two pictures of the sweep's data, damaged."""
+    (root,) = [word.partition("=")[2] for word in words if word.startswith("dataset.root=")]
+    paths = sorted(Path(root, "train").glob("*/*.JPEG"))[5:7]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-40])
+    return paths
+
+
+def test_a_damaged_picture_is_refused_before_anything_is_computed(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = harmed_by(words)
+    assert sweep.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path} is no readable JPEG, PNG or WebP picture: ")
+    assert line.endswith(
+        "; so is 1 more file. Fetch again what is damaged, or set dataset.damaged=leave_out to go "
+        "on without it"
+    )
+    assert not (Path(words[-1].partition("=")[2]) / "stages").exists()
+
+
+def test_what_is_left_out_stands_in_the_report(words: list[str]) -> None:
+    paths = harmed_by(words)
+    plan = planning.prepare([*words, "dataset.damaged=leave_out"])
+    (dataset,) = plan.graph.of_kind("dataset")
+    execute(dataset.stage, plan.store)
+    plan.look_up()
+    conclusion = Conclusion(Run(plan), 1.0)
+    names = ", ".join(f"train/{path.parent.name}/{path.name}" for path in paths)
+    (said,) = [text for text in conclusion.view.warnings if "left out" in text]
+    assert said == (
+        f"base: 2 damaged files are left out of the data: {names} (all: `left_out` in the "
+        "dataset's record)."
+    )
+    assert names in Path(conclusion.write_report()).read_text(encoding="utf-8")
+
+
+def test_looking_on_writes_nothing(words: list[str], tmp_path: Path) -> None:
+    planning.prepare(words, writes=False)
+    assert not (tmp_path / "store").exists()
+    planning.prepare(words)
+    assert [path.parent.name for path in (tmp_path / "store").rglob("*.json")] == ["looks"] * 2
