@@ -170,11 +170,11 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
 
 
 def _check_weights(settings: Sweep) -> None:
-    """Raise DataError where weights that the sweep names cannot be meant."""
+    """Raise DataError where weights that the sweep names cannot be had, or are damaged."""
     if settings.filter.uses_clip and settings.filter.clip.kind == "open_clip":
-        from ray_selfloop.filtering.clip import check_source
+        from ray_selfloop.filtering import clip
 
-        check_source(settings.filter.clip)
+        clip.check(settings.filter.clip)
     if settings.generator.name == "stable_diffusion":
         from ray_selfloop.generators.diffusion_base import check
 
