@@ -158,13 +158,13 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
     from ray_selfloop.stages import data  # after validation: loads scikit-learn
 
     settings = arms.adapted(scenario.sweep)
+    _check_weights(settings)  # before many pictures are read
     control = settings.generator.name == "held_out_real"
     if control or settings.dataset.reserve > 0:
         original, reserve = data.original_and_reserve(settings.dataset, contents)
         if control:
             _check_reserve(settings, original, reserve)
     source = data.source(settings.dataset, contents)
-    _check_weights(settings)
     for chain in loop.chains(scenario):
         loop.add_chain(chain, source, graph)
 

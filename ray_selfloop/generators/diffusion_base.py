@@ -63,11 +63,12 @@ def identity(settings: StableDiffusion) -> dict[str, str]:
 def check(settings: StableDiffusion) -> None:
     """Raise DataError, naming the first thing that a folder lacks and the command that fetches it.
 
-    Reads no weights. A hub id must lie in the hub's cache as a whole, or the hub answer for it.
+    A hub id must lie in the hub's cache, whole and undamaged, or the hub answer for it.
     """
     folder = _folder(settings) or _cached(settings)
     if folder is not None:
         _check_folder(folder, settings)
+        _check_cached(folder)
         return
     lacking = _lacking(_snapshot_here(settings))
     reason = published.missing_on_hub(settings.base, [lacking], settings.revision)
@@ -227,6 +228,14 @@ def _snapshot_here(settings: StableDiffusion) -> Path | None:
     with contextlib.suppress(OSError):
         return Path(_snapshot(settings, local_files_only=True))
     return None
+
+
+def _check_cached(folder: Path) -> None:
+    """The hub's cache calls its files by their content; a folder of the user's has any names."""
+    reasons = (published.damage(folder / name) for name in _needed(folder))
+    reason = next(filter(None, reasons), "")
+    if reason:
+        raise DataError(f"generator.base: {reason}")
 
 
 def _lacking(here: Path | None) -> str:

@@ -1,5 +1,6 @@
 """A base's folder: what is missed first, what its content is, and that no pickle is read."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -205,6 +206,29 @@ def test_a_hub_id_in_the_local_cache_needs_no_network(
         check(settings.model_copy(update={"resolution": 25}))
     (cache / "snapshots/abc/vae/config.json").unlink()
     with pytest.raises(DataError, match="is not in the local hub cache and cannot be downloaded"):
+        check(settings)
+
+
+def test_a_damaged_base_in_the_hubs_cache_is_named(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = tmp_path / "models--someone--tiny"
+    here = cache / "snapshots" / "abc"
+    shutil.copytree(whole, here)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    (cache / "blobs").mkdir()
+    path = here / "unet/diffusion_pytorch_model.safetensors"
+    blob = path.rename(cache / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest())
+    path.symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    settings = StableDiffusion(base="someone/tiny", resolution=16)
+    check(settings)
+    content = bytearray(blob.read_bytes())
+    content[-9] ^= 1  # of the same length, and loads
+    blob.write_bytes(content)
+    with pytest.raises(DataError, match=f"^generator.base: {path} is damaged; delete it"):
         check(settings)
 
 
