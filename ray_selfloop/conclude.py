@@ -52,6 +52,7 @@ from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.store import Record
 
 RESULTS, REPORT = "results.parquet", "report.html"
+MOST_FILES = 3  # names of damaged files in a sentence
 SAMPLES_PER_CLASS = 6
 SHOWN_SIDE = 128  # pixels at which pictures are decoded for a grid
 QUESTION = "Does training on generated data amplify bias across generations?"
@@ -331,7 +332,9 @@ def _statements(plan: Plan) -> list[str]:
             said[f"{node.places[0]} is collapsed, and the filter or the judge reads it."] = None
     said |= dict.fromkeys(_stopped_early(plan))
     for scenario in plan.scenarios:
-        said |= dict.fromkeys((_resampled(plan, scenario), _skewed(plan, scenario)))
+        said |= dict.fromkeys(
+            (_left_out(plan, scenario), _resampled(plan, scenario), _skewed(plan, scenario))
+        )
     return [sentence for sentence in said if sentence]
 
 
@@ -355,6 +358,19 @@ def _stopped_early(plan: Plan) -> Iterator[str]:
                 f"{group}: early stopping ended {stopped} of {len(trials)} trainings before their "
                 f"budget; mean optimiser steps: {', '.join(steps)}."
             )
+
+
+def _left_out(plan: Plan, scenario: Scenario) -> str:
+    """Which damaged files are not among the data; empty where all are sound."""
+    record = plan.records.get(plan.dataset(scenario.name).key)
+    names = record.summary.get("left_out", []) if record else []
+    if not names:
+        return ""
+    more = f" and {len(names) - MOST_FILES:,} more" if len(names) > MOST_FILES else ""
+    return (
+        f"{scenario.name}: {len(names):,} damaged files are left out of the data: "
+        f"{', '.join(names[:MOST_FILES])}{more} (all: `left_out` in the dataset's record)."
+    )
 
 
 def _resampled(plan: Plan, scenario: Scenario) -> str:

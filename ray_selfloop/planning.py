@@ -3,9 +3,11 @@
 Everything that can be refused is refused here, before Ray starts and before anything is written.
 """
 
+import contextlib
 import itertools
 import os
 import re
+import sys
 import tempfile
 import uuid
 from collections import defaultdict
@@ -22,6 +24,7 @@ from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked, shown
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
+from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imageset import Ids
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
@@ -150,10 +153,16 @@ def prepare(
     root = storage(sweep.storage, writes)
     if writes:
         tracking_uri(sweep, root)
-    graph = Graph(versions or VERSIONS)
-    for scenario in scenarios:
-        add_scenario(scenario, graph)
-    plan = Plan(sweep, scenarios, Store(root), graph)
+    graph, store = Graph(versions or VERSIONS), Store(root)
+    contents = Contents(store.blobs, say=lambda sentence: print(sentence, file=sys.stderr))
+    try:
+        for scenario in scenarios:
+            add_scenario(scenario, graph, contents)
+    finally:
+        if writes:
+            with contextlib.suppress(StorageError):  # nothing depends on it
+                contents.keep()
+    plan = Plan(sweep, scenarios, store, graph)
     plan.warnings += idle_axes(sweep.axes, scenarios, graph)
     plan.look_up()
     return plan
@@ -193,28 +202,31 @@ def _results(scenarios: Sequence[Scenario], graph: Graph) -> list[int]:
     return [known.setdefault(one, len(known)) for one in whole]
 
 
-def add_scenario(scenario: Scenario, graph: Graph) -> None:
-    """All chains of one scenario; raises DataError where its data is not there."""
+def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
+    """All chains of one scenario; raises DataError where its data is not there or damaged.
+
+    contents: what is known of pictures' files.
+    """
     from ray_selfloop.stages import data  # after validation: loads scikit-learn
 
     settings = arms.adapted(scenario.sweep)
+    _check_weights(settings)  # before many pictures are read
     control = settings.generator.name == "held_out_real"
     if control or settings.dataset.reserve > 0:
-        original, reserve = data.original_and_reserve(settings.dataset)
+        original, reserve = data.original_and_reserve(settings.dataset, contents)
         if control:
             _check_reserve(settings, original, reserve)
-    source = data.source(settings.dataset)
-    _check_weights(settings)
+    source = data.source(settings.dataset, contents)
     for chain in loop.chains(scenario):
         loop.add_chain(chain, source, graph)
 
 
 def _check_weights(settings: Sweep) -> None:
-    """Raise DataError where weights that the sweep names cannot be meant."""
+    """Raise DataError where weights that the sweep names cannot be had, or are damaged."""
     if settings.filter.uses_clip and settings.filter.clip.kind == "open_clip":
-        from ray_selfloop.filtering.clip import check_source
+        from ray_selfloop.filtering import clip
 
-        check_source(settings.filter.clip)
+        clip.check(settings.filter.clip)
     if settings.generator.name == "stable_diffusion":
         from ray_selfloop.generators.diffusion_base import check
 

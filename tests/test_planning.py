@@ -446,3 +446,15 @@ def test_plan_says_when_it_was_frozen(micro: list[str], capsys: pytest.CaptureFi
     plan = prepare(micro)
     declaration.freeze(Run(plan).declaration, plan.sweep.name, plan.store.blobs)
     assert re.fullmatch(r"  frozen 20\d\d-\d\d-\d\d \d\d:\d\d UTC", lines_of_plan(micro, capsys)[2])
+
+
+def test_weights_of_clip_that_cannot_be_had_are_refused_before_anything_is_written(
+    micro: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        DataError, match=r"^filter\.clip: the weights laion2b_s34b_b79k of ViT-B-32"
+    ):
+        prepare([*micro, "filter.clip={kind: open_clip}"])
+    assert list(tmp_path.iterdir()) == []

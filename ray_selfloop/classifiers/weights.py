@@ -5,15 +5,12 @@ without network can run; else it is downloaded, by `fetch` alone. Knows nothing 
 built or trained.
 """
 
-import hashlib
 import os
 import re
-import urllib.request
-from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from ray_selfloop.data import published
 from ray_selfloop.errors import ConfigError, DataError
 
 TORCHVISION_TAGS = {
@@ -34,7 +31,6 @@ TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
 TIMM_NAMES = {"deit_s": "deit_small_patch16_224.fb_in1k"}
 TIMM_FILE = "model.safetensors"
 NAMED_DIGEST = re.compile(r"-(?=[0-9a-f]*[a-f])([0-9a-f]{8})\.")  # a date has no letter
-PATIENCE = 10.0  # s for an answer from a server
 
 
 def source(name: str, pretrained: bool | str) -> str:
@@ -76,8 +72,11 @@ def check(name: str, pretrained: bool | str) -> None:
     address, path = _published(name)
     if path.is_file():
         _require_named(path, _digest(path), "delete it, so that it is downloaded again")
+        damage = published.damage(path)
+        if damage:
+            raise DataError(f"training.pretrained: {damage}")
         return
-    reason = _unreachable(address)
+    reason = published.unreachable(address)
     if reason:
         raise DataError(
             f"training.pretrained: the weights {identity} of {name} are not at {path}, and "
@@ -108,27 +107,16 @@ def fetch(name: str) -> Path:
 def _published(name: str) -> tuple[str, Path]:
     """Address of the published file, and where its library caches it."""
     if name in TIMM_NAMES:
-        from huggingface_hub import constants, try_to_load_from_cache
+        from huggingface_hub import constants
 
         home = f"timm/{TIMM_NAMES[name]}"
-        cached = try_to_load_from_cache(home, TIMM_FILE)
         folder = Path(constants.HF_HUB_CACHE) / f"models--{home.replace('/', '--')}"
-        found = Path(cached) if isinstance(cached, str) else folder
+        found = published.cached(home, TIMM_FILE) or folder
         return f"https://huggingface.co/{home}/resolve/main/{TIMM_FILE}", found
     root = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(root, "torch"))
     file = TORCHVISION_FILES[name]
     return TORCHVISION_ADDRESS + file, Path(home).expanduser() / "hub" / "checkpoints" / file
-
-
-def _unreachable(address: str) -> str:
-    """Why nothing can be downloaded from there; empty where it answers."""
-    try:
-        request = urllib.request.Request(address, method="HEAD")
-        urllib.request.urlopen(request, timeout=PATIENCE).close()
-    except (OSError, HTTPException, ValueError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return ""
 
 
 def _require_named(path: Path, digest: str, remedy: str) -> None:
@@ -145,15 +133,7 @@ def _digest(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"training.pretrained: there is no file {path}; give the path of a "
                         "state dict (.safetensors or .pth).")  # fmt: skip
-    found = path.stat()
-    return _digest_of(path, found.st_mtime_ns, found.st_size)
-
-
-@cache
-def _digest_of(path: Path, changed: int, size: int) -> str:
-    """Of a file as it was then: every trial of a sweep asks for the same one."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return published.sha256_of(path)
 
 
 def read_state_dict(path: Path) -> dict[str, Any]:

@@ -269,6 +269,13 @@ class ImageNetPictures(Settings):
     limit_test: int | None = Field(
         default=None, ge=10, description="Use only this many test images (stratified, seeded)."
     )
+    damaged: Literal["refuse", "leave_out"] = Field(
+        default="refuse",
+        description="What to do where a picture or a mask is damaged. `refuse`: name it and stop, "
+        "before anything runs. `leave_out`: go on without it; the record and the report name it. "
+        "Damaged is what no decoder reads without a warning, and what differs from a SHA256SUMS "
+        "(as `sha256sum` writes it) beside `train` and `val`.",
+    )
 
     @model_validator(mode="after")
     def _side_within_frame(self) -> Self:

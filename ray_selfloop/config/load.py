@@ -200,8 +200,8 @@ def _scenario(tree: Tree, point: Mapping[str, Any], short: Mapping[str, str]) ->
 
 
 def _value(sweep: Sweep, path: str, written: Any) -> Any:
-    """What an axis value was read as: 1_000 is a text in YAML. Groups and texts stay as written: `~`
-    is another folder on another machine, and the scenario is the same.
+    """What an axis value was read as: 1_000 is a text in YAML. Groups and texts stay as written:
+    `~` is another folder on another machine, and the scenario is the same.
     """
     if isinstance(written, dict):
         return written

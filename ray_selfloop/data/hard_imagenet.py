@@ -19,7 +19,8 @@ from PIL import Image
 
 from ray_selfloop.config.dataset import HardClass, HardImageNet
 from ray_selfloop.data import imagenet
-from ray_selfloop.data.imagenet import Found, Listed, PictureFiles, size_of
+from ray_selfloop.data.contents import Contents
+from ray_selfloop.data.imagenet import Found, Listed, Whole
 from ray_selfloop.data.pictures import View, opened, rgb
 from ray_selfloop.errors import DataError
 
@@ -102,8 +103,8 @@ def _root(settings: HardImageNet) -> Path:
 
 def _of_class(
     name: HardClass, by_wnid: Mapping[str, Sequence[str]], settings: HardImageNet, split: str
-) -> dict[str, int]:
-    """Name and size of the pictures of one class that have a mask; all of them must be there."""
+) -> Sequence[str]:
+    """The pictures of one class that have a mask; all of them must be there."""
     wnid, masks = SYNSETS[name].wnid, folder_of(settings) / split
     wanted = by_wnid.get(wnid, ())
     if not wanted:
@@ -111,14 +112,14 @@ def _of_class(
             f"Hard ImageNet is not complete: {masks} holds no mask of {name} ({wnid}_*.JPEG). "
             f"{FETCH}."
         )
-    found = imagenet.pictures_of(_root(settings), split, wnid)
+    found = set(imagenet.pictures_of(_root(settings), split, wnid))
     lacking = [picture for picture in wanted if picture not in found]
     if lacking:
         raise DataError(
             f"ImageNet is not complete: {_root(settings) / split / lacking[0]} is missing, one of "
             f"{len(lacking)} pictures of {name} that have a mask in {masks}. {imagenet.FETCH}."
         )
-    return {picture: found[picture] for picture in wanted}
+    return wanted
 
 
 def _masked(masks: Path, split: str) -> dict[str, list[str]]:
@@ -225,17 +226,17 @@ def _shown(entry: object) -> str:
     return f"{entry!r:.100}" if isinstance(entry, str) else f"a {type(entry).__name__}"
 
 
-def _balanced(cells: Sequence[Mapping[str, int]], settings: HardImageNet) -> list[dict[str, int]]:
+def _balanced(cells: Sequence[Sequence[str]], settings: HardImageNet) -> list[Sequence[str]]:
     """Of each class the pictures at both ends of the ranking, by name.
 
     As the official loader takes them: a ranked picture without mask has no substitute.
     """
     ranked = ranking(folder_of(settings))
-    kept = []
+    kept: list[Sequence[str]] = []
     for name, cell in zip(settings.class_names, cells, strict=True):
         order = ranked[SYNSETS[name].wnid]
         ends = {*order[:BALANCED], *order[-BALANCED:]}
-        kept.append({picture: size for picture, size in cell.items() if picture in ends})
+        kept.append([picture for picture in cell if picture in ends])
         if not kept[-1]:
             raise DataError(
                 f"Hard ImageNet: the ranking in {folder_of(settings)} names no picture of {name} "
@@ -247,36 +248,38 @@ def _balanced(cells: Sequence[Mapping[str, int]], settings: HardImageNet) -> lis
 # --- masks ---------------------------------------------------------------------------------------
 
 
-def masks_of_test(listed: Listed, settings: HardImageNet) -> tuple[PictureFiles, list[int]]:
-    """The masks of the test pictures that are used, in their order; and their sizes in bytes."""
-    masks = folder_of(settings)
-    sizes = imagenet.files(masks / "val", masks)
-    names = [mask_name(picture) for picture in _test_pictures(listed, settings)]
-    return PictureFiles(masks, names), [sizes[name.removeprefix("val/")] for name in names]
+def whole(settings: HardImageNet, contents: Contents) -> Whole:
+    """The pictures that are used, each test picture with its mask; raises DataError.
 
-
-def _test_pictures(listed: Listed, settings: HardImageNet) -> list[str]:
-    _, rows = imagenet.used(listed, settings)
-    return [listed.test.names[row] for row in rows]
-
-
-def check_shapes(listed: Listed, settings: HardImageNet) -> None:
-    """Raise DataError for the first mask that does not lie over its test picture.
-
-    Under ``crop`` both must have one shape, up to rounding. Under ``stretch`` a mask of any shape
-    is stretched as its picture is, as in the reference code.
+    Under ``crop`` a mask and its picture must have one shape, up to rounding. Under ``stretch`` a
+    mask of any shape is stretched as its picture is, as in the reference code.
     """
-    view, masks = imagenet.view(settings), folder_of(settings)
-    if view.fit == "stretch":
-        return
-    for picture in _test_pictures(listed, settings):
-        path = masks / mask_name(picture)
-        wide, own = size_of(listed.test.root / picture), size_of(path)
+    found = imagenet.whole(
+        listed(settings), settings, contents, lambda test: _masks(test, settings)
+    )
+    if settings.fit == "crop" and found.beside:
+        _check_shapes(found.listed.test, found.beside, settings, contents)
+    return found
+
+
+def _masks(test: Found, settings: HardImageNet) -> Found:
+    """The masks of the test pictures, in their order."""
+    return Found(folder_of(settings), [mask_name(name) for name in test.names], test.cells)
+
+
+def _check_shapes(test: Found, masks: Found, settings: HardImageNet, contents: Contents) -> None:
+    """Raise DataError for the first mask that does not lie over its test picture."""
+    view = imagenet.view(settings)
+    sizes = [
+        [(look.width, look.height) for look in contents.of(found.root, found.names)]
+        for found in (test, masks)
+    ]
+    for name, wide, own in zip(masks.names, *sizes, strict=True):
         lengths = zip(view.resized(wide), view.resized(own), strict=True)
         if any(abs(one - other) > 1 for one, other in lengths):
             raise DataError(
-                f"Hard ImageNet: the mask {path} is {own[0]} x {own[1]}, its picture {wide[0]} x "
-                f"{wide[1]}: under dataset.fit=crop both must have one shape; set "
+                f"Hard ImageNet: the mask {masks.root / name} is {own[0]} x {own[1]}, its picture "
+                f"{wide[0]} x {wide[1]}: under dataset.fit=crop both must have one shape; set "
                 "dataset.fit=stretch"
             )
 

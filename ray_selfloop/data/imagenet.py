@@ -4,15 +4,17 @@ Decides what of that layout is listed, how a dataset's two lists become four par
 where something is missing. Knows no class: which wnids are used and what they mean is told to it.
 """
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.config.dataset import ImageNetPictures
+from ray_selfloop.data.contents import Contents, Look, content
 from ray_selfloop.data.imageset import Ids, ImageSet, Splits
 from ray_selfloop.data.pictures import Pictures, View, checked
 from ray_selfloop.data.split import cut_rows, stratified_cut
@@ -30,21 +32,30 @@ SORT = (
 )
 
 
+CHANGED = "is not what it was when this sweep was planned; run it again, on sound files"
+
+
 class Found(NamedTuple):
     """Pictures of one official split, in a fixed order.
 
-    root: the folder that ``names`` are relative to. sizes: of the files, in bytes. cells: int64
-    ``(n,)``, class of each, or class x number of subgroups + subgroup.
+    root: the folder that ``names`` are relative to. cells: int64 ``(n,)``, class of each, or class
+    x number of subgroups + subgroup. digests: sha256 of each, where they have been looked at.
     """
 
     root: Path
     names: Sequence[str]
-    sizes: Sequence[int]
     cells: Ids
+    digests: Sequence[str] = ()
 
-    def content(self, rows: Ids) -> list[tuple[str, int]]:
-        """Name and size of each of these rows."""
-        return [(self.names[row], self.sizes[row]) for row in rows]
+    def take(self, rows: Ids) -> "Found":
+        """Those rows, in the order given."""
+        digests = [self.digests[row] for row in rows] if self.digests else ()
+        return Found(self.root, [self.names[row] for row in rows], self.cells[rows], digests)
+
+    @property
+    def files(self) -> "PictureFiles":
+        """Their bytes."""
+        return PictureFiles(self.root, self.names, self.digests)
 
 
 class Listed(NamedTuple):
@@ -67,13 +78,14 @@ class Listed(NamedTuple):
 
 
 class PictureFiles(Sequence[bytes]):
-    """The files ``root/name`` as they lie there: each is read, and looked at, when asked for.
+    """The files ``root/name`` as they lie there: each is read when it is asked for.
 
-    Indexing raises DataError where a file cannot be read or is no picture.
+    digests: sha256 of each as it was looked at; where they are not known a file is looked at anew.
+    Indexing raises DataError where a file cannot be read, is no picture or has changed since.
     """
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self.root, self.names = root, names
+    def __init__(self, root: Path, names: Sequence[str], digests: Sequence[str] = ()) -> None:
+        self.root, self.names, self.digests = root, names, digests
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,30 +96,21 @@ class PictureFiles(Sequence[bytes]):
     def __getitem__(self, row: slice) -> Sequence[bytes]: ...
     def __getitem__(self, row: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(row, slice):
-            return PictureFiles(self.root, self.names[row])
+            return PictureFiles(self.root, self.names[row], self.digests[row])
         path = self.root / self.names[row]
-        encoded = _content(path)
-        checked(encoded, str(path))
+        encoded = content(path)
+        if not self.digests:
+            checked(encoded, str(path))
+        elif hashlib.sha256(encoded).hexdigest() != self.digests[row]:
+            raise DataError(f"{path} {CHANGED}")
         return encoded
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of the picture in a file; raises DataError where it is none."""
-    return checked(_content(path), str(path))
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 # --- what lies there -----------------------------------------------------------------------------
 
 
-def files(folder: Path, root: Path) -> dict[str, int]:
-    """Name and size in bytes of each picture in ``folder``, by name.
+def files(folder: Path, root: Path) -> list[str]:
+    """The names of the pictures in ``folder``, in their order.
 
     Folders may be links to wherever the data lie. A single picture may be one inside ``root`` or
     beside it in its own folder alone: DataError for a link that leads elsewhere.
@@ -115,15 +118,12 @@ def files(folder: Path, root: Path) -> dict[str, int]:
     homes = {os.path.realpath(home) for home in (root, folder.parent, folder)}
     try:
         with os.scandir(folder) as entries:
-            found = dict(_pictures(entries, homes))
+            return sorted(_pictures(entries, homes))
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error}") from error
-    return dict(sorted(found.items()))
 
 
-def _pictures(
-    entries: Iterable[os.DirEntry[str]], homes: Iterable[str]
-) -> Iterator[tuple[str, int]]:
+def _pictures(entries: Iterable[os.DirEntry[str]], homes: Iterable[str]) -> Iterator[str]:
     for entry in entries:
         litter = entry.name.startswith("._")  # left behind by macOS
         if litter or not entry.name.lower().endswith(SUFFIXES) or not entry.is_file():
@@ -137,11 +137,11 @@ def _pictures(
                     f"{entry.path} is a link that leads out of its dataset, to {target}; put the "
                     "file itself there"
                 )
-        yield entry.name, entry.stat().st_size
+        yield entry.name
 
 
-def pictures_of(root: Path, split: str, wnid: str) -> dict[str, int]:
-    """``<wnid>/<name>`` and size of the pictures in ``<root>/<split>/<wnid>``, at least one.
+def pictures_of(root: Path, split: str, wnid: str) -> list[str]:
+    """``<wnid>/<name>`` of the pictures in ``<root>/<split>/<wnid>``, at least one.
 
     Raises DataError that names the first thing missing and how to get it.
     """
@@ -160,15 +160,14 @@ def pictures_of(root: Path, split: str, wnid: str) -> dict[str, int]:
     found = files(folder, root)
     if not found:
         raise DataError(f"ImageNet is not complete: {folder} holds no picture. {FETCH}.")
-    return {f"{wnid}/{name}": size for name, size in found.items()}
+    return [f"{wnid}/{name}" for name in found]
 
 
-def found_in(root: Path, split: str, listed: Sequence[Mapping[str, int]]) -> Found:
-    """One split from its cells, each with the names (``<wnid>/<name>``) and sizes in it."""
+def found_in(root: Path, split: str, listed: Sequence[Sequence[str]]) -> Found:
+    """One split from its cells, each with the names (``<wnid>/<name>``) in it."""
     names = [f"{split}/{name}" for cell in listed for name in cell]
-    sizes = [size for cell in listed for size in cell.values()]
     cells = np.repeat(np.arange(len(listed)), [len(cell) for cell in listed])
-    return Found(root, names, sizes, cells.astype(np.int64))
+    return Found(root, names, cells.astype(np.int64))
 
 
 # --- how it is cut -------------------------------------------------------------------------------
@@ -189,12 +188,15 @@ def used(listed: Listed, settings: ImageNetPictures) -> tuple[Ids, Ids]:
     Raises ConfigError where a limit leaves a class or subgroup too few, DataError where it has no
     more.
     """
-    return _limited(listed, settings, "train", 2), _limited(listed, settings, "test", 1)
+    return _limited(listed, settings, "train"), _limited(listed, settings, "test")
 
 
-def _limited(listed: Listed, settings: ImageNetPictures, split: str, least: int) -> Ids:
+LEAST = {"train": 2, "test": 1}  # pictures of each class or subgroup
+
+
+def _limited(listed: Listed, settings: ImageNetPictures, split: str) -> Ids:
     """Rows of one split that are used: at least so many of each class or subgroup."""
-    cells = getattr(listed, split).cells
+    cells, least = getattr(listed, split).cells, LEAST[split]
     limit = getattr(settings, f"limit_{split}")
     rows = np.arange(len(cells))
     if limit is not None and limit < len(cells):
@@ -209,6 +211,73 @@ def _limited(listed: Listed, settings: ImageNetPictures, split: str, least: int)
         f"dataset.limit_{split}: {len(rows)} pictures are {few}, which needs {least}; raise it, "
         "or use fewer classes"
     )
+
+
+class Whole(NamedTuple):
+    """What is used of a dataset's pictures, after the limits and without what is damaged.
+
+    listed: the pictures, with their digests. beside: what lies beside each test picture (its mask),
+    likewise; None where nothing does. left_out: the names of damaged files, ``split/...``, whose
+    pictures are not among them.
+    """
+
+    listed: Listed
+    beside: Found | None
+    left_out: list[str]
+
+    @property
+    def content(self) -> list[object]:
+        """What the dataset's source is told by, as JSON values: names and digests of all files."""
+        parts = (self.listed.train, self.listed.test, self.beside)
+        files = [list(zip(p.names, p.digests, strict=True)) if p else [] for p in parts]
+        return [self.listed.strata, *files, self.left_out]
+
+
+def whole(
+    listed: Listed,
+    settings: ImageNetPictures,
+    contents: Contents,
+    beside: Callable[[Found], Found] | None = None,
+) -> Whole:
+    """The pictures that are used, each looked at; raises DataError for damaged ones.
+
+    beside: test pictures -> what lies beside each. Under ``settings.damaged`` `leave_out` damaged
+    pictures, and those beside which something damaged lies, are left out of what the limits chose.
+    """
+    rows = used(listed, settings)
+    parts = [found.take(r) for found, r in zip((listed.train, listed.test), rows, strict=True)]
+    parts += [beside(parts[1])] if beside else []
+    looks = [contents.of(found.root, found.names) for found in parts]
+    bad = [
+        (found.root, name, look)
+        for found, seen in zip(parts, looks, strict=True)
+        for name, look in zip(found.names, seen, strict=True)
+        if look.damage
+    ]
+    if bad and settings.damaged == "refuse":
+        raise _damaged(bad)
+    sound = [np.array([not look.damage for look in seen], bool) for seen in looks]
+    sound[1:] = [np.logical_and.reduce(sound[1:])] * len(sound[1:])
+    train, test, *more = (
+        found._replace(digests=[look.sha256 for look in seen]).take(np.flatnonzero(kept))
+        for found, seen, kept in zip(parts, looks, sound, strict=True)
+    )
+    left = listed._replace(train=train, test=test)
+    used(left, settings)  # each class or subgroup still has enough
+    return Whole(left, more[0] if more else None, sorted(name for _, name, _ in bad))
+
+
+def _damaged(bad: Sequence[tuple[Path, str, Look]]) -> DataError:
+    """One line that names the first of them; all of them stand in its note."""
+    said = [f"{root / name}{look.damage}" for root, name, look in bad]
+    others = "is 1 more file" if len(said) == 2 else f"are {len(said) - 1:,} more files"
+    more = f"; so {others}" if len(said) > 1 else ""
+    error = DataError(
+        f"{said[0]}{more}. Fetch again what is damaged, or set dataset.damaged=leave_out to go on "
+        "without it"
+    )
+    error.add_note("\n".join(said))
+    return error
 
 
 def cut(listed: Listed, settings: ImageNetPictures) -> Cut:
@@ -227,16 +296,6 @@ def original_and_reserve(listed: Listed, settings: ImageNetPictures) -> tuple[Id
     return listed.labels(cells[parts.train]), listed.labels(cells[parts.reserve])
 
 
-def content(listed: Listed, settings: ImageNetPictures) -> list[Any]:
-    """What the dataset's source is told by: name and size in bytes of every picture that is used.
-
-    As JSON values. What is inside the files is not looked at before the run; the copy that the run
-    works on is checksummed by the store.
-    """
-    train, test = used(listed, settings)
-    return [listed.strata, listed.train.content(train), listed.test.content(test)]
-
-
 def view(settings: ImageNetPictures) -> View:
     """How the pictures are seen."""
     return View(settings.side, settings.frame, settings.fit)
@@ -250,12 +309,11 @@ def splits(listed: Listed, settings: ImageNetPictures) -> Splits:
     parts = cut(listed, settings)
 
     def part(found: Found, rows: Ids) -> ImageSet:
-        names = [found.names[row] for row in rows]
-        cells = found.cells[rows]
+        taken = found.take(rows)
         return ImageSet(
-            images=Pictures(PictureFiles(found.root, names), view(settings)),
-            labels=listed.labels(cells),
-            subgroups=listed.subgroups(cells),
+            images=Pictures(taken.files, view(settings)),
+            labels=listed.labels(taken.cells),
+            subgroups=listed.subgroups(taken.cells),
             units=rows,
             class_names=listed.class_names,
             subgroup_names=listed.subgroup_names,

@@ -13,6 +13,7 @@ from ray_selfloop.errors import DataError
 
 SIZES = {"train": 60_000, "t10k": 10_000}
 KINDS = {"images-idx3": (28, 28), "labels-idx1": ()}  # shape of one value
+HIGHEST = 9  # label
 SHAPES = [(size, *shape) for size in SIZES.values() for shape in KINDS.values()]
 
 
@@ -88,5 +89,8 @@ def download(root: str | None) -> None:
 def scans(root: str | None) -> tuple[tuple[Images, Ids], tuple[Images, Ids]]:
     """``(train, test)``: gray ``(n, 28, 28)`` and labels; 60,000 and 10,000 images."""
     found = [_values(path, shape) for path, shape in zip(files(root), SHAPES, strict=True)]
+    for path, values in zip(files(root)[1::2], found[1::2], strict=True):
+        if values.max() > HIGHEST:
+            raise DataError(f"MNIST: {path} is damaged: its labels go to {values.max()}, not 9")
     train, train_labels, test, test_labels = found
     return (train, train_labels.astype(np.int64)), (test, test_labels.astype(np.int64))

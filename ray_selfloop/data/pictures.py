@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -27,7 +28,7 @@ Fit = Literal["stretch", "crop"]
 Format = Literal["jpeg", "png", "webp"]
 MOST_PIXELS = 80_000_000  # a picture with more is refused before it is decoded
 TOO_LARGE = Image.DecompressionBombError, Image.DecompressionBombWarning  # PIL's own, above that
-END_OF_JPEG = b"\xff\xd9"
+JPEG = b"\xff\xd8"  # how one begins
 
 
 class View(NamedTuple):
@@ -96,14 +97,38 @@ def _unreadable(name: str, error: Exception) -> DataError:
 
 
 def checked(encoded: bytes, name: str) -> tuple[int, int]:
-    """Width and height of a picture that can be decoded; raises DataError for any other.
+    """Width and height of a whole picture; raises DataError for any other.
 
-    Looks at its header, and at its end where it is a JPEG; decodes it only where that cannot tell.
-    Damage between the two that leaves the end in place is not seen.
+    It is decoded with every warning taken for an error: of most damages to a JPEG the decoders that
+    training uses say nothing and show a picture. Of a PNG the checksums are compared. WebP has
+    none, and in a JPEG damage may look like another picture: what the decoder cannot tell, only a
+    known digest of the file can.
     """
-    if encoded.startswith(b"\xff\xd8") and encoded.endswith(END_OF_JPEG):
-        return _header(encoded, name).size
+    picture = _header(encoded, name)
+    try:
+        if encoded.startswith(JPEG) and _decoded_strictly(encoded):
+            return picture.size
+        if picture.format == "PNG":
+            picture.verify()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(name, error) from error
     return opened(encoded, name).size
+
+
+def _decoded_strictly(encoded: bytes) -> bool:
+    """Decode a JPEG, at an eighth of its size; ValueError where its decoder has anything to say.
+
+    False where its colours are sampled in a way that this decoder does not know.
+    """
+    try:
+        _, _, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+    except ValueError as error:
+        if "subsampling" in str(error):
+            return False
+        raise
+    target = "CMYK" if colours in ("CMYK", "YCCK") else "GRAY"
+    simplejpeg.decode_jpeg(encoded, target, min_height=1, min_width=1)
+    return True
 
 
 def rgb(picture: Image.Image) -> Image.Image:
@@ -186,7 +211,8 @@ class Pictures:
         return images
 
     def _decoded(self, row: int) -> Images:
-        picture = rgb(opened(self.encoded[row], f"picture {row}"))
+        where = f" of {self.encoded.path}" if isinstance(self.encoded, EncodedFile) else ""
+        picture = rgb(opened(self.encoded[row], f"picture {row}{where}"))
         return np.asarray(self.view(picture)).transpose(2, 0, 1)
 
 

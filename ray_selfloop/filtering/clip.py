@@ -5,9 +5,10 @@ class names, and published open_clip weights. Their scores never share a name. K
 the cut, and sees no subgroup.
 """
 
+import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from ray_selfloop import seeding
 from ray_selfloop.config.filter import DomainClip as DomainSettings
 from ray_selfloop.config.filter import OpenClip as OpenSettings
+from ray_selfloop.data import published
 from ray_selfloop.data.imageset import Ids, Images, ImageSource
 from ray_selfloop.errors import DataError
 from ray_selfloop.filtering.cut import CLIP_SCORES
@@ -30,6 +32,7 @@ START, UNKNOWN, END = 1, 2, LAST - FIRST + 4  # END is the highest token: open_c
 STANDARD = "standard."  # prefix of the input statistics among the weights
 MAX_GRADIENT = 1.0  # norm
 STANDARD_OF = 1000  # pictures that the input statistics are measured on
+TEXT_FILES = {"hf_tokenizer_name": "tokenizer_config.json", "hf_model_name": "config.json"}
 WARM_UP = 0.1  # share of the steps over which the learning rate rises
 
 
@@ -277,6 +280,56 @@ def check_source(settings: OpenSettings) -> None:
         raise DataError(f"{where} is no tag of {settings.model}; its tags: {known}")
 
 
+def check(settings: OpenSettings) -> None:
+    """Raise DataError where the model cannot be had on this machine; downloads nothing.
+
+    A checkpoint file is loaded, and must fit. Of a tag the published file must lie whole in a
+    library's cache, or its address answer; so too what the model's texts are read with.
+    """
+    check_source(settings)
+    if _is_path(settings.pretrained):
+        at = Path(settings.pretrained).stat()
+        _load_once(settings, at.st_mtime_ns, at.st_ctime_ns)
+        return
+    reasons = (published.missing_on_hub(*place) for place in _places(settings))
+    reason = next(filter(None, reasons), "")
+    if reason:
+        raise DataError(
+            f"filter.clip: the weights {settings.pretrained} of {settings.model} are not whole on "
+            f"this machine: {reason}; fetch them where there is a network and set "
+            "filter.clip.pretrained to their path, or filter.clip.kind=domain."
+        )
+
+
+def _places(settings: OpenSettings) -> Iterator[tuple[str, list[str]]]:
+    """Repositories of the hub that a tag needs, and files of each of which one must be there."""
+    import open_clip
+
+    found = open_clip.get_pretrained_cfg(settings.model, settings.pretrained)
+    repository, _, name = found.get("hf_hub", "").rpartition("/")
+    if repository:
+        yield repository, _names(name)
+    text = (open_clip.get_model_config(settings.model) or {}).get("text_cfg", {})
+    for part, file in TEXT_FILES.items():
+        if text.get(part):
+            yield text[part], [file]
+
+
+def _names(name: str) -> list[str]:
+    """What open_clip takes for a file of the hub, the best first."""
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    if not name or name == HF_WEIGHTS_NAME:
+        return [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    return [f"{Path(name).stem}.safetensors", name]
+
+
+@functools.cache
+def _load_once(settings: OpenSettings, written: int, changed: int) -> None:
+    """A checkpoint file as it was then: every scenario of a sweep asks for the same one."""
+    _published(settings, torch.device("cpu"))
+
+
 def _published(settings: OpenSettings, device: torch.device) -> tuple[Any, Any, Any]:
     """``(model in eval mode, preprocessing of one PIL image, tokenizer)``; raises DataError."""
     import open_clip
@@ -294,7 +347,8 @@ def _published(settings: OpenSettings, device: torch.device) -> tuple[Any, Any, 
         reason = str(error).strip().splitlines()
         raise DataError(
             f"filter.clip: the weights {settings.pretrained} of {settings.model} could not be had: "
-            f"{reason[0] if reason else type(error).__name__}. Give the path of a checkpoint."
+            f"{(reason[0] if reason else type(error).__name__).rstrip('.')}. Give the path of a "
+            "checkpoint."
         ) from error
     finally:
         logging.disable(level)

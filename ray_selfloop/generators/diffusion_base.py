@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.data import published
 from ray_selfloop.errors import DataError
 
 MOST_BLOCKS = 10  # of a VAE, each of which but one halves the side
@@ -62,11 +63,17 @@ def identity(settings: StableDiffusion) -> dict[str, str]:
 def check(settings: StableDiffusion) -> None:
     """Raise DataError, naming the first thing that a folder lacks and the command that fetches it.
 
-    Reads no weights. A hub id is only looked for when the base is opened.
+    A hub id must lie in the hub's cache, whole and undamaged, or the hub answer for it.
     """
-    folder = _folder(settings)
+    folder = _folder(settings) or _cached(settings)
     if folder is not None:
         _check_folder(folder, settings)
+        _check_cached(folder)
+        return
+    lacking = _lacking(_snapshot_here(settings))
+    reason = published.missing_on_hub(settings.base, [lacking], settings.revision)
+    if reason:
+        raise _absent_on_hub(settings, reason)
 
 
 class Base:
@@ -210,28 +217,59 @@ def _includes() -> str:
     return " ".join(f"--include '{pattern}'" for pattern in FETCHED)
 
 
-def _downloaded(settings: StableDiffusion) -> Path:
-    import huggingface_hub
+def _cached(settings: StableDiffusion) -> Path | None:
+    """What the hub's cache has of a hub id; None where that is not a whole base."""
+    here = _snapshot_here(settings)
+    return None if _lacking(here) else here
 
-    get = functools.partial(
-        huggingface_hub.snapshot_download,
-        settings.base,
-        revision=settings.revision,
-        allow_patterns=list(FETCHED),
-    )
-    with contextlib.suppress(OSError, DataError):  # not cached, or only in part: it is fetched
-        cached = Path(get(local_files_only=True))
-        _check_folder(cached, settings)
+
+def _snapshot_here(settings: StableDiffusion) -> Path | None:
+    """What the hub's cache has of a hub id, if anything."""
+    with contextlib.suppress(OSError):
+        return Path(_snapshot(settings, local_files_only=True))
+    return None
+
+
+def _check_cached(folder: Path) -> None:
+    """The hub's cache calls its files by their content; a folder of the user's has any names."""
+    reasons = (published.damage(folder / name) for name in _needed(folder))
+    reason = next(filter(None, reasons), "")
+    if reason:
+        raise DataError(f"generator.base: {reason}")
+
+
+def _lacking(here: Path | None) -> str:
+    """The first file that a part of a base lacks; empty where it is whole."""
+    if here is None:
+        return "model_index.json"
+    return next((name for name in _needed(here) if not (here / name).is_file()), "")
+
+
+def _downloaded(settings: StableDiffusion) -> Path:
+    cached = _cached(settings)
+    if cached is not None:
         return cached
     try:
         with _quiet():
-            return Path(get())
+            return Path(_snapshot(settings))
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"generator.base {settings.base!r} is no folder here, is not in the local hub cache "
-            f"and cannot be downloaded ({type(error).__name__}); where there is a network: "
-            f"hf download {settings.base} --revision {settings.revision} {_includes()}"
-        ) from error
+        raise _absent_on_hub(settings, type(error).__name__) from error
+
+
+def _snapshot(settings: StableDiffusion, **options: Any) -> str:
+    import huggingface_hub
+
+    return huggingface_hub.snapshot_download(
+        settings.base, revision=settings.revision, allow_patterns=list(FETCHED), **options
+    )
+
+
+def _absent_on_hub(settings: StableDiffusion, reason: str) -> DataError:
+    return DataError(
+        f"generator.base {settings.base!r} is no folder here, is not in the local hub cache and "
+        f"cannot be downloaded ({reason}); where there is a network: hf download {settings.base} "
+        f"--revision {settings.revision} {_includes()}"
+    )
 
 
 def _check_folder(folder: Path, settings: StableDiffusion) -> None:

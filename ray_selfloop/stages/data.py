@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from ray_selfloop import seeding
@@ -23,9 +25,12 @@ from ray_selfloop.config.dataset import (
     ImageNetPictures,
 )
 from ray_selfloop.data import breeds, cifar, colorized, digits, hard_imagenet, imagenet, mnist
+from ray_selfloop.data.contents import Contents
+from ray_selfloop.data.imagenet import CHANGED, PictureFiles, Whole
 from ray_selfloop.data.imageset import Ids, Images, ImageSet, Splits
 from ray_selfloop.data.pictures import Pictures, write_encoded
 from ray_selfloop.data.split import cut_rows, stratified_cut
+from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage, digest
 from ray_selfloop.stages.inputs import COLUMNS, SPLITS, Inputs, save_array
 
@@ -38,8 +43,9 @@ class Prepared(NamedTuple):
     facts: must hold ``pooled`` (subgroup i means the same and has the same training share in every
     class), ``crossed`` (every test image is shown in every subgroup) and ``subgroups_from``
     (``pixels`` or ``probe``: how the subgroup of a generated image is read; ``none``: there are
-    no subgroups). Of pictures also ``pictures`` (their view) and ``masks`` (whether each test
-    picture has one). test_masks: those masks, encoded; empty where there are none.
+    no subgroups). Of pictures also ``pictures`` (their view), ``masks`` (whether each test picture
+    has one) and ``left_out`` (the damaged files that are not among them). test_masks: those masks,
+    encoded; empty where there are none.
     """
 
     splits: Splits
@@ -50,49 +56,80 @@ class Prepared(NamedTuple):
 class Kind(NamedTuple):
     """One kind of dataset.
 
-    source: digest of the original files' content, or of the names and sizes of pictures.
-    original_and_reserve: labels of D0 and of the reserve. prepare: the dataset itself. All raise
-    DataError where the files are not there.
+    source: digest of the original files' content. original_and_reserve: labels of D0 and of the
+    reserve. prepare: the dataset itself. All raise DataError where the files are not there.
+    Pictures are known by looks at their files, others are read each time.
     """
 
-    source: Callable[[Any], str]
-    original_and_reserve: Callable[[Any], tuple[Ids, Ids]]
-    prepare: Callable[[Any], Prepared]
+    source: Callable[[Any, Contents], str]
+    original_and_reserve: Callable[[Any, Contents], tuple[Ids, Ids]]
+    prepare: Callable[[Any, Contents], Prepared]
 
 
-def source(settings: Dataset) -> str:
-    """Digest of the original files; raises DataError when they are not there.
+def source(settings: Dataset, contents: Contents | None = None) -> str:
+    """Digest of the original files' content; raises DataError when they are not there or damaged.
 
-    Of their content. Of pictures only names and sizes: hashing 20,000 of them before every command
-    would take minutes, and the run works on a copy in the store that is checksummed.
+    contents: what is known of pictures' files already; all others are read, and decoded.
     """
-    return KINDS[settings.name].source(settings)
+    return KINDS[settings.name].source(settings, contents or Contents())
 
 
-def original_and_reserve(settings: Dataset) -> tuple[Ids, Ids]:
+def original_and_reserve(settings: Dataset, contents: Contents | None = None) -> tuple[Ids, Ids]:
     """Labels of D0 and of the reserve, as the dataset stage will cut them."""
-    return KINDS[settings.name].original_and_reserve(settings)
+    return KINDS[settings.name].original_and_reserve(settings, contents or Contents())
 
 
 def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """Cut, colour where that is asked for, and write the dataset's four parts.
 
-    Pictures are copied as the files that they are, one at a time.
+    Pictures are copied as the files that they are, one at a time, and each must be the one that
+    was looked at.
     """
     config = {name: value for name, value in stage.config.items() if name != "source"}
     places = {name: value for name, value in stage.hints.items() if name in PLACES}
     settings: Dataset = TypeAdapter(Dataset).validate_python({**config, **places})
-    splits, facts, test_masks = KINDS[settings.name].prepare(settings)
+    contents = Contents(inputs.store.blobs, stage.hints.get("decoders", 1))
+    _require_planned(stage, settings, contents)
+    splits, facts, test_masks = KINDS[settings.name].prepare(settings, contents)
     for part in SPLITS:
         _save(folder, part, getattr(splits, part))
     if test_masks:
         write_encoded(folder, "test_masks", test_masks)
+    _save_digests(folder, splits, test_masks)
     return {
         "class_names": list(splits.train.class_names),
         "subgroup_names": list(splits.train.subgroup_names),
         "sizes": {part: len(getattr(splits, part)) for part in SPLITS},
         **facts,
     }
+
+
+def _require_planned(stage: Stage, settings: Dataset, contents: Contents) -> None:
+    """Raise DataError where this machine's files are not those that the stage's key is of."""
+    planned = stage.config.get("source")
+    if planned in (None, source(settings, contents)):
+        return
+    root = stage.hints.get("root")
+    what = contents.changed[0] if contents.changed else f"what is in {root} on this machine"
+    more = f" (nor are {len(contents.changed) - 1:,} more)" if contents.changed[1:] else ""
+    raise DataError(f"{what} {CHANGED}{more}")
+
+
+def _save_digests(folder: Path, splits: Splits, test_masks: Sequence[bytes]) -> None:
+    """Of pictures ``files.parquet``: which file each is, by the part and row where it lies."""
+    parts = {f"{part}_images": getattr(splits, part).images for part in SPLITS}
+    columns = {name: p.encoded for name, p in parts.items() if isinstance(p, Pictures)}
+    packed = {**columns, "test_masks": test_masks}
+    rows = [
+        (column, row, name, digest)
+        for column, files in packed.items()
+        if isinstance(files, PictureFiles)
+        for row, (name, digest) in enumerate(zip(files.names, files.digests, strict=True))
+    ]
+    if rows:
+        names = ("column", "row", "name", "sha256")
+        table = pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
+        pq.write_table(table, folder / "files.parquet")
 
 
 def _save(folder: Path, part: str, images: ImageSet) -> None:
@@ -107,7 +144,7 @@ def _save(folder: Path, part: str, images: ImageSet) -> None:
 # --- scans in colours ----------------------------------------------------------------------------
 
 
-def _scans_source(settings: ColorizedDigits) -> str:
+def _scans_source(settings: ColorizedDigits, contents: Contents) -> str:
     if isinstance(settings, ColorizedMnist) and settings.download:
         mnist.download(settings.root)
     parts = mnist.scans(settings.root) if isinstance(settings, ColorizedMnist) else digits.scans()
@@ -115,14 +152,14 @@ def _scans_source(settings: ColorizedDigits) -> str:
     return digest([hashlib.sha256(array.data).hexdigest() for array in arrays])
 
 
-def _scans_cut(settings: ColorizedDigits) -> tuple[Ids, Ids]:
+def _scans_cut(settings: ColorizedDigits, contents: Contents) -> tuple[Ids, Ids]:
     (_, labels), _ = _scans(settings)
     names = colorized.DIGIT_NAMES
     original, _, apart = cut_rows(labels, settings.reserve, settings.seed, names)
     return labels[original], labels[apart]
 
 
-def _coloured(settings: ColorizedDigits) -> Prepared:
+def _coloured(settings: ColorizedDigits, contents: Contents) -> Prepared:
     colouring = colorized.Colouring(settings.initialization, settings.ratios, settings.test_colours)
     train, test = _scans(settings)
     splits = colorized.colorize(train, test, colouring, settings.reserve, settings.seed)
@@ -156,17 +193,17 @@ def _limited(part: Part, size: int | None, rng: np.random.Generator) -> Part:
 # --- CIFAR-20/100 --------------------------------------------------------------------------------
 
 
-def _cifar_source(settings: Cifar) -> str:
+def _cifar_source(settings: Cifar, contents: Contents) -> str:
     if settings.download:
         cifar.download(settings.root)
     return digest(cifar.checksums(settings.root))
 
 
-def _cifar_cut(settings: Cifar) -> tuple[Ids, Ids]:
+def _cifar_cut(settings: Cifar, contents: Contents) -> tuple[Ids, Ids]:
     return cifar.original_and_reserve(*cifar.train_labels(settings.root), settings)
 
 
-def _cifar(settings: Cifar) -> Prepared:
+def _cifar(settings: Cifar, contents: Contents) -> Prepared:
     splits, facts = cifar.splits(*cifar.read(settings.root), settings)
     own = {"pooled": False, "crossed": False, "subgroups_from": "probe"}
     return Prepared(splits, {**own, **facts}, ())
@@ -175,43 +212,36 @@ def _cifar(settings: Cifar) -> Prepared:
 # --- pictures of ImageNet ------------------------------------------------------------------------
 
 
-def _hard_source(settings: HardImageNet) -> str:
-    listed = hard_imagenet.listed(settings)
-    masks, sizes = hard_imagenet.masks_of_test(listed, settings)
-    seen = list(zip(masks.names, sizes, strict=True))
-    return digest([imagenet.content(listed, settings), seen])
+def _whole(settings: ImageNetPictures, contents: Contents) -> Whole:
+    if isinstance(settings, HardImageNet):
+        return hard_imagenet.whole(settings, contents)
+    assert isinstance(settings, Breeds)
+    return imagenet.whole(breeds.listed(settings), settings, contents)
 
 
-def _hard_cut(settings: HardImageNet) -> tuple[Ids, Ids]:
-    return imagenet.original_and_reserve(hard_imagenet.listed(settings), settings)
+def _pictures_source(settings: ImageNetPictures, contents: Contents) -> str:
+    return digest(_whole(settings, contents).content)
 
 
-def _hard(settings: HardImageNet) -> Prepared:
-    listed = hard_imagenet.listed(settings)
-    splits = imagenet.splits(listed, settings)
-    masks, _ = hard_imagenet.masks_of_test(listed, settings)
-    hard_imagenet.check_shapes(listed, settings)
+def _pictures_cut(settings: ImageNetPictures, contents: Contents) -> tuple[Ids, Ids]:
+    return imagenet.original_and_reserve(_whole(settings, contents).listed, settings)
+
+
+def _hard(settings: HardImageNet, contents: Contents) -> Prepared:
     facts = {"masks": True, "subgroups_from": "none", **hard_imagenet.facts(settings)}
-    return Prepared(splits, {**_seen(settings), **facts}, masks)
+    return _pictures(settings, _whole(settings, contents), facts)
 
 
-def _breeds_source(settings: Breeds) -> str:
-    return digest(imagenet.content(breeds.listed(settings), settings))
-
-
-def _breeds_cut(settings: Breeds) -> tuple[Ids, Ids]:
-    return imagenet.original_and_reserve(breeds.listed(settings), settings)
-
-
-def _breeds(settings: Breeds) -> Prepared:
-    splits = imagenet.splits(breeds.listed(settings), settings)
+def _breeds(settings: Breeds, contents: Contents) -> Prepared:
     facts = {"masks": False, "subgroups_from": "probe", **breeds.facts(settings)}
-    return Prepared(splits, {**_seen(settings), **facts}, ())
+    return _pictures(settings, _whole(settings, contents), facts)
 
 
-def _seen(settings: ImageNetPictures) -> dict[str, Any]:
-    view = imagenet.view(settings)
-    return {"pooled": False, "crossed": False, "pictures": view._asdict()}
+def _pictures(settings: ImageNetPictures, used: Whole, facts: Mapping[str, Any]) -> Prepared:
+    seen = {"pooled": False, "crossed": False, "pictures": imagenet.view(settings)._asdict()}
+    found = {**seen, "left_out": used.left_out, **facts}
+    masks = used.beside.files if used.beside else ()
+    return Prepared(imagenet.splits(used.listed, settings), found, masks)
 
 
 COLOURED = Kind(_scans_source, _scans_cut, _coloured)
@@ -219,7 +249,7 @@ KINDS: Mapping[str, Kind] = {
     "colorized_digits": COLOURED,
     "colorized_mnist": COLOURED,
     "cifar20_100": Kind(_cifar_source, _cifar_cut, _cifar),
-    "hard_imagenet": Kind(_hard_source, _hard_cut, _hard),
-    "breeds": Kind(_breeds_source, _breeds_cut, _breeds),
+    "hard_imagenet": Kind(_pictures_source, _pictures_cut, _hard),
+    "breeds": Kind(_pictures_source, _pictures_cut, _breeds),
 }
 """`dataset.name` -> what reads it."""

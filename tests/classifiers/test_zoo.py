@@ -168,6 +168,23 @@ def test_a_damaged_file_in_the_cache_is_found_before_anything_runs(tmp_path, mon
         zoo.build("resnet50", 10, 32, True, None, 0)
 
 
+def test_a_damaged_file_in_the_hubs_cache_is_found_too(tmp_path, monkeypatch) -> None:
+    """The hub's cache calls a file by its content."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    home = tmp_path / f"models--timm--{weights.TIMM_NAMES['deit_s']}"
+    blob = home / "blobs" / hashlib.sha256(b"weights").hexdigest()
+    link = home / "snapshots" / "abc" / weights.TIMM_FILE
+    for path in (blob, link, home / "refs" / "main"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    (home / "refs" / "main").write_text("abc")
+    blob.write_bytes(b"weights")
+    link.symlink_to(blob)
+    weights.check("deit_s", True)
+    blob.write_bytes(b"weighty")  # of the same size
+    with pytest.raises(DataError, match=r"model\.safetensors is damaged; delete it, so that it is"):
+        weights.check("deit_s", True)
+
+
 def test_a_local_file_must_be_the_one_that_its_name_says(tmp_path) -> None:
     path = digest_named(tmp_path, "mobilenet_v3_small")
     assert weights.source("mobilenet_v3_small", str(path)).startswith("sha256/")

@@ -12,6 +12,7 @@ import pytest
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, PLACES, Breeds
 from ray_selfloop.data import breeds, imagenet
+from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imageset import Ids, ImageSet, Splits
 from ray_selfloop.data.pictures import Pictures
 from ray_selfloop.errors import ConfigError, DataError
@@ -93,6 +94,10 @@ def few(data_root: str, tmp_path: Path) -> Breeds:
 
 def settings(places: dict[str, str], **values: Any) -> Breeds:
     return Breeds(**{"superclasses": ("fox", "bear", "ape"), **SMALL, **places, **values})
+
+
+def prepare(found: Breeds) -> data.Prepared:
+    return data.KINDS["breeds"].prepare(found, Contents())
 
 
 def cut(found: Breeds) -> Splits:
@@ -315,7 +320,6 @@ def test_shares_of_the_subgroups_are_those_of_the_pictures(few: Breeds) -> None:
 def test_the_first_missing_folder_of_pictures_is_named(few: Breeds) -> None:
     assert few.root
     root, wnid = Path(few.root), LIVING17["bear"].split()[1]
-    prepare = data.KINDS["breeds"].prepare
     for harm, message in (
         (root / "val" / wnid, f"{root}/val/{wnid} is missing. {imagenet.FETCH}."),
         (root / "train", f"{root}/train is missing. {imagenet.FETCH}."),
@@ -380,6 +384,7 @@ def test_the_stage_publishes_breeds_as_pictures(few: Breeds, tmp_path: Path) -> 
         "pooled": False,
         "crossed": False,
         "pictures": {"side": 28, "frame": 32, "fit": "crop"},
+        "left_out": [],
         "masks": False,
         "subgroups_from": "probe",
         **breeds.facts(few),

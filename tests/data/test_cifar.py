@@ -13,6 +13,7 @@ from ray_selfloop import seeding
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import FINE_CLASSES, Cifar, Superclass
 from ray_selfloop.data import cifar
+from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imageset import Ids, ImageSet, Splits
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import Stage
@@ -172,12 +173,16 @@ def test_a_download_that_cannot_be_stored_is_an_error_that_says_where(tmp_path: 
         data.source(Cifar(root=str(tmp_path / "file"), download=True))
 
 
+def prepared(found: Cifar) -> data.Prepared:
+    return data.KINDS["cifar20_100"].prepare(found, Contents())
+
+
 def test_a_file_with_another_checksum_is_refused_before_it_is_unpickled(tmp_path: Path) -> None:
     (tmp_path / cifar.FOLDER).mkdir()
     for part in cifar.MD5:
         (tmp_path / cifar.FOLDER / part).write_bytes(pickled(Call(os.mkdir, str(tmp_path / "x"))))
     settings = Cifar(root=str(tmp_path))
-    for ask in (data.source, data.original_and_reserve, data.KINDS["cifar20_100"].prepare):
+    for ask in (data.source, data.original_and_reserve, prepared):
         with pytest.raises(DataError, match=r"train is damaged or not the official file: its md5 "):
             ask(settings)
     assert not (tmp_path / "x").exists()

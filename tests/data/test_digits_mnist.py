@@ -148,6 +148,16 @@ def test_an_archive_that_only_ends_like_one_is_named(blank: Path) -> None:
     assert str(caught.value).startswith(f"MNIST: {packed} cannot be read: Not a gzipped file")
 
 
+def test_a_label_that_is_no_digit_is_named(blank: Path) -> None:
+    path = blank / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    content = bytearray(path.read_bytes())
+    content[500] = 200
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        data.source(ColorizedMnist(root=str(blank)))
+    assert str(caught.value) == f"MNIST: {path} is damaged: its labels go to 200, not 9"
+
+
 # --- the dataset's key and stage -----------------------------------------------------------------
 
 

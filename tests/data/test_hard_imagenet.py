@@ -19,6 +19,7 @@ from torchvision import transforms
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import PLACES, HardClass, HardImageNet
 from ray_selfloop.data import hard_imagenet, imagenet
+from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.hard_imagenet import SYNSETS, mask
 from ray_selfloop.data.imageset import ImageSet, Splits
 from ray_selfloop.data.pictures import Pictures, View
@@ -54,6 +55,10 @@ def settings(world: worlds.World, **values: Any) -> HardImageNet:
 
 def two(world: worlds.World, **values: Any) -> HardImageNet:
     return settings(world, classes=("ski", "snorkel"), **values)
+
+
+def prepare(found: HardImageNet) -> data.Prepared:
+    return data.KINDS["hard_imagenet"].prepare(found, Contents())
 
 
 def cut(found: HardImageNet) -> Splits:
@@ -381,7 +386,7 @@ def test_the_first_thing_missing_is_named_with_how_to_get_it(
 ) -> None:
     harm(few)
     expected = message.replace("{root}", str(few.root)).replace("{masks}", str(few.masks))
-    for ask in (data.source, data.original_and_reserve, data.KINDS["hard_imagenet"].prepare):
+    for ask in (data.source, data.original_and_reserve, prepare):
         with pytest.raises(DataError) as caught:
             ask(two(few))
         assert str(caught.value).startswith(expected)
@@ -440,7 +445,7 @@ def test_a_link_that_leads_out_of_the_dataset_is_refused(
 # --- the source ----------------------------------------------------------------------------------
 
 
-def test_the_source_is_the_names_and_sizes_of_what_is_used(
+def test_the_source_is_the_names_and_content_of_what_is_used(
     few: worlds.World, tmp_path: Path
 ) -> None:
     before = data.source(two(few))
@@ -584,7 +589,6 @@ def test_a_mask_that_cannot_be_read_is_named() -> None:
 def test_a_mask_of_another_shape_is_stretched_or_refused(few: worlds.World) -> None:
     path = sorted((few.masks / "val").glob("n04251144_*"))[1]
     path.write_bytes(worlds.saved(Image.new("L", (128, 64), 255), "PNG"))
-    prepare = data.KINDS["hard_imagenet"].prepare
     assert len(prepare(two(few)).test_masks) == 6
     picture = few.root / "val/n04251144" / path.name.removeprefix("n04251144_")
     with pytest.raises(DataError) as caught:
@@ -640,6 +644,7 @@ def test_the_stage_publishes_the_files_as_they_are_and_reads_them_without_the_or
         "pooled": False,
         "crossed": False,
         "pictures": {"side": 28, "frame": 32, "fit": "stretch"},
+        "left_out": [],
         "masks": True,
         "subgroups_from": "none",
         "wnids": {"ski": ["n04228054"], "snorkel": ["n04251144"]},

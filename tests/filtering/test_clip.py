@@ -1,6 +1,9 @@
 """CLIP scores: the in-domain model ranks well, published weights load or fail in one line."""
 
+import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -165,3 +168,78 @@ def test_a_checkpoint_of_another_shape_is_one_line(tiny_open_clip, tmp_path) -> 
     with pytest.raises(DataError, match="could not be had") as caught:
         clip.OpenClip(["a"], OpenClip(model=tiny_open_clip[0], pretrained=str(path)), CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_shape_is_refused_before_anything_runs(
+    tiny_open_clip, tmp_path: Path
+) -> None:
+    name, whole = tiny_open_clip
+    clip.check(OpenClip(model=name, pretrained=whole))
+    path = tmp_path / "other.pt"
+    torch.save({"visual.proj": torch.zeros(2, 2)}, path)
+    with pytest.raises(DataError, match="could not be had"):
+        clip.check(OpenClip(model=name, pretrained=str(path)))
+    shutil.copyfile(whole, path)  # mended
+    clip.check(OpenClip(model=name, pretrained=str(path)))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="could not be had"):
+        clip.check(OpenClip(model=name, pretrained=str(path)))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache, empty; and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def lay(hub: Path, repository: str, name: str, content: bytes) -> Path:
+    """A file as the hub's cache holds it: a link to what is called by its digest."""
+    home = hub / f"models--{repository.replace('/', '--')}"
+    blob = home / "blobs" / hashlib.sha256(content).hexdigest()
+    link = home / "snapshots" / "abc" / name
+    for path in (blob, link, home / "refs" / "main"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
+    link.symlink_to(blob)
+    (home / "refs" / "main").write_text("abc")
+    return blob
+
+
+def test_published_weights_are_looked_for_before_anything_runs(hub: Path) -> None:
+    settings = OpenClip()
+    with pytest.raises(DataError) as caught:
+        clip.check(settings)
+    said = str(caught.value)
+    assert said.startswith(
+        "filter.clip: the weights laion2b_s34b_b79k of ViT-B-32 are not whole on this machine: "
+        "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/"
+        "open_clip_pytorch_model.bin cannot be reached ("
+    )
+    assert said.endswith("to their path, or filter.clip.kind=domain.")
+    assert "\n" not in said
+    assert ".." not in said
+    blob = lay(hub, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip_model.safetensors", b"ab")
+    clip.check(settings)
+    blob.write_bytes(b"a")
+    with pytest.raises(DataError, match="is damaged; delete it, so that it is downloaded again"):
+        clip.check(settings)
+
+
+def test_what_texts_are_read_with_is_looked_for_too(hub: Path) -> None:
+    settings = OpenClip(model="ViT-B-16-SigLIP", pretrained="webli")
+    lay(hub, "timm/ViT-B-16-SigLIP", "open_clip_model.safetensors", b"ab")
+    with pytest.raises(DataError, match=r"tokenizer_config\.json cannot be reached"):
+        clip.check(settings)
+    lay(hub, "timm/ViT-B-16-SigLIP", "tokenizer_config.json", b"{}")
+    clip.check(settings)
+
+
+def test_a_failing_download_is_one_sentence_with_one_full_stop(hub: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        clip.OpenClip(["a"], OpenClip(), CPU)
+    assert "\n" not in str(caught.value)
+    assert ".." not in str(caught.value)
+    assert str(caught.value).endswith(". Give the path of a checkpoint.")

@@ -1,5 +1,6 @@
 """A base's folder: what is missed first, what its content is, and that no pickle is read."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -170,9 +171,8 @@ def test_another_content_is_another_identity(base: Path, name: str) -> None:
     assert identity(settings) != first
 
 
-def test_a_hub_id_is_identified_by_its_revision_and_looked_for_only_when_opened() -> None:
+def test_a_hub_id_is_identified_by_its_revision() -> None:
     settings = StableDiffusion(base="someone/no-such-base", revision="v2")
-    check(settings)
     assert identity(settings) == {"id": "someone/no-such-base", "revision": "v2"}
 
 
@@ -181,12 +181,13 @@ def test_a_hub_id_out_of_reach_is_one_line_with_the_command(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DataError) as failure:
-        open_base(StableDiffusion(base="someone/no-such-base", revision="v2"))
-    text = str(failure.value)
-    assert "is not in the local hub cache and cannot be downloaded" in text
-    assert "hf download someone/no-such-base --revision v2 --include" in text
-    assert "\n" not in text
+    for ask in (check, open_base):  # before anything runs, and when it is needed
+        with pytest.raises(DataError) as failure:
+            ask(StableDiffusion(base="someone/no-such-base", revision="v2"))
+        text = str(failure.value)
+        assert "is not in the local hub cache and cannot be downloaded" in text
+        assert "hf download someone/no-such-base --revision v2 --include" in text
+        assert "\n" not in text
 
 
 def test_a_hub_id_in_the_local_cache_needs_no_network(
@@ -198,8 +199,37 @@ def test_a_hub_id_in_the_local_cache_needs_no_network(
     (cache / "refs" / "v2").write_text("abc")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    found = open_base(StableDiffusion(base="someone/tiny", revision="v2", resolution=16))
-    assert found.folder == cache / "snapshots" / "abc"
+    settings = StableDiffusion(base="someone/tiny", revision="v2", resolution=16)
+    check(settings)
+    assert open_base(settings).folder == cache / "snapshots" / "abc"
+    with pytest.raises(DataError, match=r"resolution 25 is not a multiple of"):
+        check(settings.model_copy(update={"resolution": 25}))
+    (cache / "snapshots/abc/vae/config.json").unlink()
+    with pytest.raises(DataError, match="is not in the local hub cache and cannot be downloaded"):
+        check(settings)
+
+
+def test_a_damaged_base_in_the_hubs_cache_is_named(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache = tmp_path / "models--someone--tiny"
+    here = cache / "snapshots" / "abc"
+    shutil.copytree(whole, here)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    (cache / "blobs").mkdir()
+    path = here / "unet/diffusion_pytorch_model.safetensors"
+    blob = path.rename(cache / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest())
+    path.symlink_to(blob)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    settings = StableDiffusion(base="someone/tiny", resolution=16)
+    check(settings)
+    content = bytearray(blob.read_bytes())
+    content[-9] ^= 1  # of the same length, and loads
+    blob.write_bytes(content)
+    with pytest.raises(DataError, match=f"^generator.base: {path} is damaged; delete it"):
+        check(settings)
 
 
 def test_loading_says_nothing(base: Path, capfd: pytest.CaptureFixture[str]) -> None:

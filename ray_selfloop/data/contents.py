@@ -1,0 +1,199 @@
+"""What is in picture files: each is read and decoded once, and believed while it is that file.
+
+A file is the one that was looked at while its size and the times of its last writing and of its
+last change (`st_ctime`, which no copying program sets) are what they were. So a mended file is seen
+whatever its size, and a file of the same size and date too; a touched one costs a second look. What
+the disk changes by itself, below the file system, is seen where the bytes are read again: when they
+are packed. Knows nothing of datasets.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from ray_selfloop.data.pictures import checked
+from ray_selfloop.errors import DataError
+
+MANY = 1_000  # files that are worth a word before they are read
+YOUNG = 10**9  # ns after a change within which a second one could bear the same time
+SUMS = "SHA256SUMS"  # what `sha256sum` writes, beside the pictures
+FORM = 1  # of what is kept: raised when other damage is found, or another thing is written down
+
+Stamp = tuple[int, int, int]
+"""Bytes, time of the last writing and of the last change in ns."""
+
+
+class Kept(Protocol):
+    """Where looks outlive the process."""
+
+    def read(self, name: str) -> bytes | None:
+        """What was written last, or None."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write, over what may be there."""
+
+
+class Look(NamedTuple):
+    """What is known of a picture's file.
+
+    sha256: of its bytes. width, height: in pixels; 0 where it is damaged. damage: what is to be
+    said after its name; empty where it is a whole picture.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    damage: str
+
+
+Table = dict[str, tuple[Stamp, Look]]
+
+
+class Contents:
+    """Looks at files, those of ``kept`` included.
+
+    threads: how many files are read side by side. say: told before many files are read, and of
+    files that have changed since they were looked at. changed: the paths of those, as found.
+    """
+
+    def __init__(
+        self,
+        kept: Kept | None = None,
+        threads: int = 0,
+        say: Callable[[str], object] = lambda sentence: None,
+    ) -> None:
+        self._kept, self._say = kept, say
+        self._threads = threads or min(16, len(os.sched_getaffinity(0)))
+        self._tables: dict[Path, Table] = {}
+        self._sums: dict[Path, dict[str, str]] = {}
+        self._new: set[Path] = set()
+        self.changed: list[str] = []
+
+    def of(self, root: Path, names: Sequence[str]) -> list[Look]:
+        """What is in the files ``root/name``; raises DataError for one that cannot be read.
+
+        A file whose sha256 is not that in ``root/SHA256SUMS``, where there is one that names it, is
+        damaged too.
+        """
+        root = Path(os.path.abspath(root))
+        table = self._table(root)
+        with ThreadPoolExecutor(self._threads) as pool:
+            stamps = list(pool.map(lambda name: _stamp(root / name), names))
+            found = zip(names, stamps, strict=True)
+            new = [name for name, stamp in found if name not in table or table[name][0] != stamp]
+            if len(new) >= MANY:
+                self._say(
+                    f"reading {len(new):,} pictures of {root}; later only those that have changed"
+                )
+            self._take(root, dict(zip(new, pool.map(lambda n: _look(root / n), new), strict=True)))
+        sums = self._sums_of(root)
+        return [_compared(table[name][1], sums.get(name)) for name in names]
+
+    def _take(self, root: Path, seen: Table) -> None:
+        """Enter new looks, and say which files were something else before."""
+        table = self._tables[root]
+        other = [
+            n for n, (_, look) in seen.items() if n in table and table[n][1].sha256 != look.sha256
+        ]
+        if other:
+            self.changed += (str(root / name) for name in other)
+            self._say(f"changed since they were last read: {several(root, other)}")
+        if seen:
+            table.update(seen)
+            self._new.add(root)
+
+    def keep(self) -> None:
+        """Write down what is new."""
+        for root in sorted(self._new):
+            if self._kept:
+                content = json.dumps(self._tables[root], separators=(",", ":"))
+                self._kept.write(_name(root), content.encode())
+        self._new.clear()
+
+    def _table(self, root: Path) -> Table:
+        if root not in self._tables:
+            self._tables[root] = _read(self._kept.read(_name(root)) if self._kept else None)
+        return self._tables[root]
+
+    def _sums_of(self, root: Path) -> dict[str, str]:
+        if root not in self._sums:
+            self._sums[root] = _sums(root / SUMS)
+        return self._sums[root]
+
+
+def several(root: Path, names: Sequence[str]) -> str:
+    """The first of some files, and how many more there are."""
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return f"{root / names[0]}{more}"
+
+
+def _name(root: Path) -> str:
+    """What the looks at the files of a folder are called; its path is told to nobody."""
+    return f"looks/{FORM}-{hashlib.sha256(str(root).encode()).hexdigest()[:20]}.json"
+
+
+def _read(content: bytes | None) -> Table:
+    """Looks that were kept; none where they are not what was written."""
+    try:
+        rows = json.loads(content or b"{}")
+        return {
+            str(name): ((int(size), int(written), int(changed)), Look(*look))
+            for name, ((size, written, changed), look) in rows.items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        at = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    return at.st_size, at.st_mtime_ns, at.st_ctime_ns
+
+
+def _look(path: Path) -> tuple[Stamp, Look]:
+    """Of a file that has just changed the time is not believed: it is looked at again."""
+    stamp = _stamp(path)
+    if time.time_ns() - stamp[2] < YOUNG:
+        stamp = stamp[0], stamp[1], 0
+    encoded = content(path)
+    sha256 = hashlib.sha256(encoded).hexdigest()
+    try:
+        return stamp, Look(sha256, *checked(encoded, str(path)), "")
+    except DataError as error:
+        return stamp, Look(sha256, 0, 0, str(error).removeprefix(str(path)))
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file; raises DataError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _compared(look: Look, sha256: str | None) -> Look:
+    if look.damage or sha256 in (None, look.sha256):
+        return look
+    return look._replace(damage=f" is not the file of {SUMS}: its sha256 is {look.sha256[:8]}...")
+
+
+def _sums(path: Path) -> dict[str, str]:
+    """Name -> sha256, from lines as `sha256sum` writes them; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    found = {}
+    for number, line in enumerate(content(path).decode(errors="replace").splitlines(), 1):
+        digest, _, name = line.partition(" ")
+        if len(digest) != 64 or not name:
+            raise DataError(
+                f"{path}, line {number}: must be a sha256 and a name, as sha256sum writes them"
+            )
+        found[name[1:].removeprefix("./")] = digest.lower()
+    return found

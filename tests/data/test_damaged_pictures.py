@@ -1,0 +1,390 @@
+"""Damaged, mended and replaced pictures: which are seen, how they are named, what is left out."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import imagenet_worlds as worlds
+import numpy as np
+import pytest
+import tiny_hard_imagenet
+from PIL import Image
+
+from ray_selfloop import planning, seeding, sweep
+from ray_selfloop.conclude import Conclusion
+from ray_selfloop.config.dataset import PLACES, HardImageNet
+from ray_selfloop.data import columns, hard_imagenet
+from ray_selfloop.data.contents import Contents
+from ray_selfloop.data.imagenet import Whole
+from ray_selfloop.data.pictures import (
+    Pictures,
+    View,
+    checked,
+    encode,
+    opened,
+    read_encoded,
+    write_encoded,
+)
+from ray_selfloop.errors import DataError
+from ray_selfloop.graph import Stage
+from ray_selfloop.running import Run
+from ray_selfloop.stages import data
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.run import execute
+from ray_selfloop.store import Record, Store
+
+SECTOR = 512  # bytes of a disk's smallest block
+
+
+@pytest.fixture
+def few(data_root: str, tmp_path: Path) -> worlds.World:
+    """Two classes of 6 training and 3 validation pictures, for a test to harm."""
+    return worlds.hard_imagenet(tmp_path, data_root, 6, 3, ("ski", "snorkel"))
+
+
+@pytest.fixture
+def many(data_root: str, tmp_path: Path) -> worlds.World:
+    """Two classes of 170 training pictures, copied at one time."""
+    return worlds.hard_imagenet(tmp_path, data_root, 170, 3, ("sunglasses", "snorkel"))
+
+
+def settings(world: worlds.World, **values: Any) -> HardImageNet:
+    classes = sorted({path.name for path in (world.root / "train").iterdir()})
+    named = [name for name, wnid in worlds.WNIDS.items() if wnid in classes]
+    return HardImageNet(**{"side": 28, "frame": 32, "classes": named, **world.places, **values})
+
+
+def train_pictures(world: worlds.World) -> list[Path]:
+    return sorted((world.root / "train").glob("*/*.JPEG"))
+
+
+def with_a_bad_block(encoded: bytes, draw: np.random.Generator) -> bytes:
+    """One sector of other bytes, somewhere."""
+    first = int(draw.integers(0, len(encoded) // SECTOR)) * SECTOR
+    return encoded[:first] + draw.bytes(SECTOR) + encoded[first + SECTOR :]
+
+
+def harm(paths: Iterable[Path], seed: int) -> list[Path]:
+    """A bad block in each, with the file's size and date left as they were."""
+    draw, harmed = seeding.rng(seed, "blocks"), []
+    for path in paths:
+        at = path.stat()
+        path.write_bytes(with_a_bad_block(path.read_bytes(), draw))
+        os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+        assert path.stat().st_size == at.st_size
+        harmed.append(path)
+    return harmed
+
+
+def sums(world: worlds.World) -> None:
+    """What `cd ROOT && sha256sum train/*/* > SHA256SUMS` writes."""
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(world.root)}\n"
+        for path in train_pictures(world)
+    ]
+    (world.root / "SHA256SUMS").write_text("".join(lines))
+
+
+def used(found: HardImageNet, contents: Contents | None = None) -> Whole:
+    return hard_imagenet.whole(found, contents or Contents())
+
+
+def stage_of(found: HardImageNet) -> Stage:
+    config = found.model_dump(mode="json", exclude=set(PLACES))
+    hints = {"root": found.root, "masks": found.masks, "decoders": 2}
+    return Stage("dataset", 2, {**config, "source": data.source(found)}, {}, hints)
+
+
+def published(found: HardImageNet, folder: Path) -> tuple[Record, Inputs]:
+    stage, store = stage_of(found), Store(folder / "store")
+    record = execute(stage, store)
+    return record, Inputs(Stage("reader", 1, {}, {"dataset": stage.key}), store)
+
+
+# --- 300 blocks ----------------------------------------------------------------------------------
+
+
+def test_of_300_bad_blocks_all_are_named_and_none_is_trained_on(
+    many: worlds.World, tmp_path: Path
+) -> None:
+    """With the pictures' checksums beside them."""
+    sums(many)
+    harmed = harm(train_pictures(many)[20:320], 0)
+    assert len(harmed) == 300
+    with pytest.raises(DataError, match=r"; so are 299 more files\. Fetch again") as caught:
+        data.source(settings(many))
+    said = caught.value.__notes__[0].splitlines()
+    assert sorted(Path(line.split()[0]) for line in said) == harmed
+    record, inputs = published(settings(many, damaged="leave_out"), tmp_path)
+    assert record.summary["left_out"] == [str(path.relative_to(many.root)) for path in harmed]
+    assert record.summary["sizes"]["train"] + record.summary["sizes"]["held_out"] == 40
+    bad = {path.read_bytes() for path in harmed}
+    for part in ("train", "held_out"):
+        images = inputs.split(part).images
+        assert isinstance(images, Pictures)
+        assert bad.isdisjoint(images.encoded)
+
+
+def test_without_checksums_a_strict_decoder_names_nearly_all_of_them(many: worlds.World) -> None:
+    """What training decodes with shows a picture of some of them, without a word."""
+    harmed = harm(train_pictures(many)[20:320], 0)
+    found = used(settings(many, damaged="leave_out"))
+    assert set(found.left_out) <= {str(path.relative_to(many.root)) for path in harmed}
+    assert len(found.left_out) >= 297
+    assert sum(shown(path) for path in harmed) >= 10
+
+
+def shown(path: Path) -> bool:
+    """Whether the decoder of training shows a picture."""
+    try:
+        opened(path.read_bytes(), "it")
+    except DataError:
+        return False
+    return True
+
+
+def test_no_undamaged_picture_is_refused(data_root: str) -> None:
+    home = Path(data_root)
+    paths = [
+        *worlds.samples(data_root).values(),
+        *home.glob("tiny-imagenet-hard4/train/*/images/*"),
+    ]
+    assert len(paths) > 2000
+    for path in paths:
+        assert checked(path.read_bytes(), str(path)) == Image.open(path).size
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_jpegs_of_every_kind_are_whole(mode: str, options: dict[str, Any], data_root: str) -> None:
+    picture = Image.open(worlds.samples(data_root)["ski"]).convert(mode)
+    encoded = worlds.saved(picture, "JPEG", **options)
+    assert checked(encoded, "it") == picture.size
+    with pytest.raises(DataError, match=r"^it is no readable JPEG, PNG or WebP picture: "):
+        checked(encoded[: len(encoded) // 2] + encoded[len(encoded) // 2 + 300 :], "it")
+
+
+def test_a_png_is_compared_with_its_own_checksums() -> None:
+    values = seeding.rng(0, "png").integers(0, 256, (3, 40, 40), np.uint8)
+    encoded = bytearray(encode(values, "png"))
+    encoded[encoded.index(b"IDAT") + 4 + 1000] ^= 1
+    with pytest.raises(DataError, match=r"^it is no readable JPEG, PNG or WebP picture: "):
+        checked(bytes(encoded), "it")
+
+
+# --- mended and replaced files -------------------------------------------------------------------
+
+
+def test_a_mended_file_is_seen(few: worlds.World, tmp_path: Path) -> None:
+    """Nothing of what failed stands in the way; the storage remembers what it saw."""
+    kept = Store(tmp_path / "store").blobs
+    contents = Contents(kept)
+    before = data.source(settings(few), contents)
+    (path,) = train_pictures(few)[:1]
+    good = path.read_bytes()
+    harm([path], 1)
+    with pytest.raises(DataError, match=f"^{path} is no readable JPEG"):
+        data.source(settings(few), contents)
+    contents.keep()
+    path.write_bytes(good)
+    assert data.source(settings(few), Contents(kept)) == before
+
+
+def test_another_picture_of_the_same_size_and_date_is_another_dataset(few: worlds.World) -> None:
+    path, another = train_pictures(few)[2:4]
+    size = max(len(file.read_bytes()) for file in (path, another)) + 4
+    path.write_bytes(padded(path.read_bytes(), size))
+    said: list[str] = []
+    contents = Contents(say=said.append)
+    before, at = data.source(settings(few), contents), path.stat()
+    path.write_bytes(padded(another.read_bytes(), size))
+    os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (at.st_size, at.st_mtime_ns)
+    assert data.source(settings(few), contents) != before
+    assert said == [f"changed since they were last read: {path}"]
+    assert contents.changed == [str(path)]
+
+
+def padded(jpeg: bytes, size: int) -> bytes:
+    """The same picture with a comment."""
+    comment = bytes(size - len(jpeg) - 4)
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment + jpeg[2:]
+
+
+def test_a_touched_or_copied_file_is_the_same(few: worlds.World, tmp_path: Path) -> None:
+    before = data.source(settings(few))
+    for path in train_pictures(few):
+        os.utime(path)
+    assert data.source(settings(few)) == before
+    moved = worlds.World(tmp_path / "a", tmp_path / "b")
+    shutil.copytree(few.root, moved.root)
+    shutil.copytree(few.masks, moved.masks)
+    assert data.source(settings(moved)) == before
+
+
+def test_what_was_read_is_believed_while_size_and_times_stay(
+    few: worlds.World, tmp_path: Path
+) -> None:
+    """What is kept is altered here: it would not be seen if the files were read again."""
+    kept = Store(tmp_path / "store").blobs
+    old(few)
+    contents = Contents(kept)
+    before = data.source(settings(few), contents)
+    contents.keep()
+    name = min(kept.list("looks"))
+    altered = json.loads(kept.read(name) or b"")
+    assert str(few.root) not in json.dumps(altered)
+    one = next(iter(altered))
+    altered[one][1][0] = "0" * 64
+    kept.write(name, json.dumps(altered).encode())
+    assert data.source(settings(few), Contents(kept)) != before
+    for harmed in (b"", b"{", b"[]", b'{"a": 1}', b'{"a": [[1, 2, 3], [1]]}'):
+        kept.write(name, harmed)
+        assert data.source(settings(few), Contents(kept)) == before
+
+
+def old(world: worlds.World) -> None:
+    """Wait until the files are older than the clock's steps."""
+    newest = max(path.stat().st_ctime for path in (*world.root.rglob("*"), *world.masks.rglob("*")))
+    time.sleep(max(0.0, newest + 1.05 - time.time()))
+
+
+# --- refused, or left out ------------------------------------------------------------------------
+
+
+def test_a_damaged_mask_takes_its_picture_along(few: worlds.World, tmp_path: Path) -> None:
+    mask = sorted((few.masks / "val").iterdir())[1]
+    mask.write_bytes(mask.read_bytes()[:-20])
+    with pytest.raises(DataError, match=f"^{mask} is no readable JPEG, PNG or WebP picture: "):
+        data.source(settings(few))
+    record, inputs = published(settings(few, damaged="leave_out"), tmp_path)
+    assert record.summary["left_out"] == [f"val/{mask.name}"]
+    assert record.summary["sizes"]["test"] == 5 == len(inputs.encoded("dataset", "test_masks"))
+    lost = few.root / "val" / mask.name.replace("_ILSVRC", "/ILSVRC")
+    images = inputs.split("test").images
+    assert isinstance(images, Pictures)
+    assert lost.read_bytes() not in list(images.encoded)
+
+
+def test_a_class_of_which_too_little_is_left_is_named(few: worlds.World) -> None:
+    harmed = train_pictures(few)[:5]
+    for path in harmed:
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"^the train pictures are 1 of ski and must be 2 or more"):
+        data.source(settings(few, damaged="leave_out"))
+
+
+def test_the_reserve_is_planned_without_what_is_left_out(few: worlds.World, tmp_path: Path) -> None:
+    train_pictures(few)[3].write_bytes(b"")
+    found = settings(few, damaged="leave_out", reserve=0.4)
+    original, reserve = data.original_and_reserve(found)
+    _, inputs = published(found, tmp_path)
+    assert np.array_equal(inputs.split("train").labels, original)
+    assert np.array_equal(inputs.split("reserve").labels, reserve)
+    assert len(original) + len(reserve) == 10
+
+
+def test_the_pack_tells_which_file_each_picture_is(few: worlds.World, tmp_path: Path) -> None:
+    record, inputs = published(settings(few), tmp_path)
+    table = columns.read(inputs.store.path(record, "files.parquet")).to_pylist()
+    assert len(table) == 12 + 6 + 6
+    for row in table:
+        encoded = inputs.encoded("dataset", row["column"])[row["row"]]
+        assert hashlib.sha256(encoded).hexdigest() == row["sha256"]
+        home = few.masks if row["column"] == "test_masks" else few.root
+        assert (home / row["name"]).read_bytes() == encoded
+
+
+# --- between planning and packing ----------------------------------------------------------------
+
+
+def test_a_file_that_changes_after_planning_is_named(few: worlds.World, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    contents = Contents(store.blobs)
+    data.source(settings(few), contents)
+    contents.keep()
+    stage = stage_of(settings(few))
+    path = train_pictures(few)[4]
+    shutil.copyfile(train_pictures(few)[5], path)
+    with pytest.raises(DataError, match=f"^{path} is not what it was when this sweep was planned"):
+        execute(stage, store)
+
+
+def test_a_disk_that_changes_bytes_by_itself_is_seen_in_the_pack(few: worlds.World) -> None:
+    """Where neither size nor times tell: the bytes that are packed are compared."""
+    found = used(settings(few))
+    files = found.listed.train.files
+    path = few.root / files.names[3]
+    path.write_bytes(path.read_bytes()[:-2] + b"\xff\xd9\x00")
+    assert files[2]
+    with pytest.raises(DataError, match=f"^{path} is not what it was"):
+        files[3]
+
+
+def test_a_packed_picture_that_cannot_be_decoded_is_named_by_its_file(tmp_path: Path) -> None:
+    write_encoded(tmp_path, "train_images", [b"nothing"])
+    pictures = Pictures(read_encoded(tmp_path, "train_images"), View(8, 8, "stretch"))
+    with pytest.raises(DataError) as caught:
+        pictures[0]
+    assert str(caught.value).startswith(f"picture 0 of {tmp_path}/train_images.bin is no readable")
+
+
+# --- from the command line -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def words(data_root: str, tmp_path: Path) -> list[str]:
+    """A sweep on 12 training and 3 test pictures of each of four classes."""
+    found = tiny_hard_imagenet.words(tmp_path, data_root, 12, 3)
+    return [*found, f"storage={tmp_path / 'store'}"]
+
+
+def harmed_by(words: list[str]) -> list[Path]:
+    """Two pictures of the sweep's data, damaged."""
+    (root,) = [word.partition("=")[2] for word in words if word.startswith("dataset.root=")]
+    paths = sorted(Path(root, "train").glob("*/*.JPEG"))[5:7]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-40])
+    return paths
+
+
+def test_a_damaged_picture_is_refused_before_anything_is_computed(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = harmed_by(words)
+    assert sweep.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path} is no readable JPEG, PNG or WebP picture: ")
+    assert line.endswith(
+        "; so is 1 more file. Fetch again what is damaged, or set dataset.damaged=leave_out to go "
+        "on without it"
+    )
+    assert not (Path(words[-1].partition("=")[2]) / "stages").exists()
+
+
+def test_what_is_left_out_stands_in_the_report(words: list[str]) -> None:
+    paths = harmed_by(words)
+    plan = planning.prepare([*words, "dataset.damaged=leave_out"])
+    (dataset,) = plan.graph.of_kind("dataset")
+    execute(dataset.stage, plan.store)
+    plan.look_up()
+    conclusion = Conclusion(Run(plan), 1.0)
+    names = ", ".join(f"train/{path.parent.name}/{path.name}" for path in paths)
+    (said,) = [text for text in conclusion.view.warnings if "left out" in text]
+    assert said == (
+        f"base: 2 damaged files are left out of the data: {names} (all: `left_out` in the "
+        "dataset's record)."
+    )
+    assert names in Path(conclusion.write_report()).read_text(encoding="utf-8")
+
+
+def test_looking_on_writes_nothing(words: list[str], tmp_path: Path) -> None:
+    planning.prepare(words, writes=False)
+    assert not (tmp_path / "store").exists()
+    planning.prepare(words)
+    assert [path.parent.name for path in (tmp_path / "store").rglob("*.json")] == ["looks"] * 2
