@@ -36,6 +36,7 @@ ROOMS = (
     "tracking",
     "report",
     "planning",
+    "earlier",
     "running",
     "conclude",
     "sweep",
