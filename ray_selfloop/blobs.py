@@ -7,13 +7,14 @@ libraries of each cloud read them.
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import random
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,8 @@ PATIENCE = 120.0  # s for which one request is tried again while the bucket is i
 FIRST_WAIT, LONGEST_WAIT = 0.2, 10.0  # s at most between two tries
 AT_ONCE = 16  # requests that one process has in flight
 LEAST_PART, MOST_PARTS = 16 * 2**20, 9000  # of a large file: bytes, and S3's limit with room
+LINKLESS = (errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems without hard links say of one: exFAT, mounts of buckets, some of networks."""
 BUSY = (408, 409, 429)  # HTTP: timeout, conflicting writers, too many requests; and 500 or more
 PASSING = {
     "HTTPClientError", "ClientPayloadError", "IncompleteRead", "ResponseParserError",
@@ -115,11 +118,11 @@ class Folder:
         with _said(path, "written"):
             draft = _draft(path, content)
             try:
-                os.link(draft, path)
+                _name(draft, path)
             except FileExistsError:
                 return path.read_bytes() == content
             finally:
-                draft.unlink()
+                draft.unlink(missing_ok=True)
         return True
 
     def write(self, name: str, content: bytes) -> None:
@@ -192,8 +195,57 @@ def _draft(path: Path, content: bytes) -> Path:
     return draft
 
 
+def has_links(folder: Path) -> bool:
+    """Whether a folder's file system has hard links; writes nothing that stays."""
+    with _said(folder, "written"):
+        draft = _draft(folder / "linked", b"")
+        try:
+            os.link(draft, draft.with_name(f"{draft.name}.2"))
+            draft.with_name(f"{draft.name}.2").unlink()
+        except OSError as error:
+            if error.errno not in LINKLESS:
+                raise
+            return False
+        finally:
+            draft.unlink()
+    return True
+
+
+def _name(draft: Path, path: Path) -> None:
+    """Give a whole file the name ``path``; raises FileExistsError where that is taken.
+
+    A hard link does it in one step, for every machine that sees the folder. Without them, one
+    process of this machine at a time looks and renames; the kernel lets go of a killed one's lock.
+    """
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in LINKLESS:
+            raise
+        with _alone_in(path.parent):
+            if path.exists():
+                raise FileExistsError(path) from None
+            draft.replace(path)
+
+
 @contextlib.contextmanager
-def _said(path: Path, what: str) -> Any:
+def _alone_in(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        os.close(handle)
+        raise StorageError(
+            f"{folder} needs hard links or locks of files, and its file system has neither"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _said(path: Path, what: str) -> Iterator[None]:
     """Trouble with a file as a StorageError that names it."""
     try:
         yield

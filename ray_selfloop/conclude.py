@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ray_selfloop import __version__, arms, declaration, told, tracking
+from ray_selfloop import __version__, arms, declaration, earlier, told, tracking
 from ray_selfloop.config.plain import dumped, masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.data import columns
@@ -66,12 +66,21 @@ class Conclusion:
 
     def __init__(self, run: Run, wall_seconds: float) -> None:
         self.run, self.plan = run, run.plan
+        self._say(earlier.keep(run.plan, (RESULTS, REPORT)))
         self.results = write_results(run.plan)
         self.view = report_view(run, self.results, wall_seconds)
         self.report = self.plan.write(REPORT, lambda path: page.write(self.view, path))
 
     def track(self) -> list[str]:
         """Write to MLflow what it lacks; trouble with it is printed and returned, never raised."""
+        try:
+            warnings = self._sync()
+        except Exception as error:  # what is drawn for MLflow must cost no result either
+            warnings = [tracking.trouble(self.run.tracking_uri, error)]
+        self._say(*warnings)
+        return warnings
+
+    def _sync(self) -> list[str]:
         with tempfile.TemporaryDirectory(prefix="selfloop-figures-") as scratch:
             files = {
                 scenario: [tracking.Artifact(path, "figures") for path in paths]
@@ -81,10 +90,11 @@ class Conclusion:
             files[""] = [tracking.Artifact(path) for path in own]
             tracked = tracked_sweep(self.plan, self.run.progress, self.results, files)
             runs = tracking.plan(tracked)
-            warnings = tracking.sync(self.run.tracking_uri, self.plan.sweep.name, runs)
-        for warning in warnings:
-            self.run.console.print(warning, style="yellow", highlight=False, markup=False)
-        return warnings
+            return tracking.sync(self.run.tracking_uri, self.plan.sweep.name, runs)
+
+    def _say(self, *sentences: str) -> None:
+        for sentence in filter(None, sentences):
+            self.run.console.print(sentence, style="yellow", highlight=False, markup=False)
 
     def summarise(self) -> None:
         """The final tables, the verdicts and the paths, for a person at a terminal."""
@@ -110,6 +120,7 @@ def write_results(plan: Plan) -> pd.DataFrame:
     order = list(COLUMNS[: COLUMNS.index("value")])
     results = results.sort_values(order, kind="stable", ignore_index=True)
     assert not results.duplicated(order).any(), "rows of the results table are unique"
+    results.attrs[earlier.ABOUT] = earlier.about(plan)
     plan.write(RESULTS, lambda path: results.to_parquet(path, index=False))
     return results
 

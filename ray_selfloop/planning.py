@@ -22,7 +22,7 @@ from ray_selfloop import arms, blobs, loop, queue
 from ray_selfloop.artifacts import room_in
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked, shown
-from ray_selfloop.config.sweep import Scenario, Sweep
+from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imageset import Ids
@@ -75,6 +75,11 @@ class Plan:
                 fill(path)
             self.store.blobs.upload(path, f"{self.sweep.name}/{name}")
         return self.place(name)
+
+    def move(self, name: str, other: str) -> str:
+        """Give one of the sweep's own files another name; returns its place."""
+        self.store.blobs.move(f"{self.sweep.name}/{name}", f"{self.sweep.name}/{other}")
+        return self.place(other)
 
     def copies(self, names: Iterable[str], folder: Path) -> list[Path]:
         """Copies of those of the sweep's own files that there are."""
@@ -150,7 +155,7 @@ def prepare(
     writes: whether the storage is to be written to, and so has to be writable.
     """
     sweep, scenarios = load.load(*arguments(words))
-    root = storage(sweep.storage, writes)
+    root = storage(sweep.storage, writes, sweep.storage_shared, sweep.name)
     if writes:
         tracking_uri(sweep, root)
     graph, store = Graph(versions or VERSIONS), Store(root)
@@ -275,10 +280,11 @@ def tracking_uri(sweep: Sweep, root: str | Path) -> str:
         raise ConfigError(f"{TRACKING_MARK}: {masked(named)} is not a tracking URI") from error
 
 
-def storage(text: str, writes: bool = True) -> str | Path:
+def storage(text: str, writes: bool = True, shared: bool = False, name: str = "") -> str | Path:
     """The storage as `Store` takes it: an absolute folder, or a bucket's address.
 
-    writes: whether it has to be writable. Raises ConfigError or StorageError.
+    writes: whether it has to be writable; shared: by several machines; name: the sweep's. Raises
+    ConfigError or StorageError.
     """
     if "://" in text:
         return _bucket(text, writes)
@@ -290,16 +296,32 @@ def storage(text: str, writes: bool = True) -> str | Path:
         )
     try:
         path = path.resolve()
-        if not writes:
-            return path
-        parent = next(folder for folder in (path, *path.parents) if folder.exists())
-        with tempfile.TemporaryDirectory(prefix=".selfloop-probe-", dir=parent):
-            pass
+        if writes:
+            _try(path, shared, name)
     except OSError as error:
         raise StorageError(f"storage: {path} cannot be written: {error.strerror}") from error
     except (RuntimeError, ValueError) as error:  # a loop of links, a zero byte
         raise StorageError(f"storage: {text!r} is not a path: {error}") from error
     return path
+
+
+def _try(path: Path, shared: bool, name: str) -> None:
+    """Do in a folder what a run will; raises StorageError or OSError. Nothing of it stays."""
+    parent = next(folder for folder in (path, *path.parents) if folder.exists())
+    with tempfile.TemporaryDirectory(prefix=".selfloop-probe-", dir=parent) as probe:
+        if shared and not blobs.has_links(Path(probe)):
+            raise StorageError(
+                f"storage: {parent} has no hard links, by which several machines agree on who was "
+                "first; give a file system that has them (NFS has), or an address s3:// or gs://"
+            )
+        try:
+            blobs.at(probe).create("probe", b"")
+        except StorageError as error:
+            raise StorageError(f"storage: {error}") from error
+    stored = (folder for folder in OF_THE_STORE if not folder.startswith("mlflow"))  # a warning
+    for folder in (*(path / f for f in (name, *stored)), *(path / "stages").glob("*/")):
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            raise StorageError(f"storage: {folder} cannot be written: Permission denied")
 
 
 def _bucket(text: str, writes: bool) -> str:

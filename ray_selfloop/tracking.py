@@ -10,11 +10,15 @@ below that one per trained curve (classifier x loop seed x classifier seed). All
 same metric names, so that MLflow's own charts compare architectures over generations.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
+import posixpath
 import re
+import sqlite3
 import threading
+import urllib.parse
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,9 +36,11 @@ WRITTEN_TAG = "selfloop.written"
 SUPERSEDED_TAG = "selfloop.superseded"
 PARENT_TAG = "mlflow.parentRunId"
 SQLITE = "sqlite:///"
+ARTIFACTS = "mlflow-artifacts"  # beside an SQLite database: a folder for each experiment
 METRICS_PER_BATCH = 900  # MLflow takes 1000 entries, parameters and tags included
 KEY_LENGTH = 250  # MLflow's limit for a metric's name
-TAG_LENGTH = 5000  # MLflow's limit for a tag's value, in its older versions
+TAG_LENGTH = 5000  # MLflow's limit for a value of a tag or parameter, in its older versions
+NAME_LENGTH = 170  # of a scenario in a run's name, which has 250 characters in MLflow's databases
 PREPARE_SECONDS = 15.0
 SYNC_SECONDS, SYNC_SECONDS_EACH = 20.0, 0.5  # in all, and for each run and file
 # What the user has set stays; some are read when mlflow is imported. Its own defaults would let
@@ -124,8 +130,16 @@ class TrackedRun:
 
 
 def default_uri(storage: Path) -> str:
-    """The SQLite database of a storage folder."""
-    return f"{SQLITE}{storage.resolve() / 'mlflow.db'}"
+    """The SQLite database of a storage folder; `%` and `?` are what an address gives a meaning."""
+    path = str(storage.resolve() / "mlflow.db")
+    return f"{SQLITE}{path.replace('%', '%25').replace('?', '%3F')}"
+
+
+def database(uri: str) -> Path | None:
+    """The file of an SQLite database's address; None of a server."""
+    if not uri.startswith(SQLITE):
+        return None
+    return Path(urllib.parse.unquote(uri.removeprefix(SQLITE).partition("?")[0]))
 
 
 # --- what should be there: pure ------------------------------------------------------------------
@@ -186,16 +200,32 @@ def _scenario_run(sweep: TrackedSweep, scenario: str, rows: pd.DataFrame) -> Tra
     means = rows[rows["loop_seed"].isna() & rows["seed"].isna()]
     points = [*_points(means, times), *_points(_generator_means(rows, means), times)]
     return TrackedRun(
-        key=f"{sweep.key}/{scenario}",
-        name=scenario,
+        key=_scenario_key(sweep, scenario),
+        name=told_apart(scenario, NAME_LENGTH),
         parent=f"{sweep.key}/sweep",
-        params={"scenario": scenario, **sweep.params[scenario]},
-        tags={"run_kind": "scenario", "scenario": scenario, SWEEP_TAG: sweep.key},
+        params=_params(sweep, scenario),
+        tags=_tags(sweep, scenario, "scenario"),
         points=tuple(points),
         artifacts=tuple(sweep.artifacts.get(scenario, ())),
         failed=any(trial.scenario == scenario for trial in sweep.failed),
         **_span(sweep, times.values()),
     )
+
+
+def _scenario_key(sweep: TrackedSweep, scenario: str) -> str:
+    """As the scenario is called; what is long, or could be read as another run's key, by digest."""
+    plain = len(scenario) <= NAME_LENGTH and "/" not in scenario and scenario != "sweep"
+    return f"{sweep.key}/{scenario if plain else _digest(scenario.encode())}"
+
+
+def _params(sweep: TrackedSweep, scenario: str) -> dict[str, str]:
+    values = {"scenario": scenario, **sweep.params[scenario]}
+    return {name: told_apart(value, TAG_LENGTH) for name, value in values.items()}
+
+
+def _tags(sweep: TrackedSweep, scenario: str, kind: str) -> dict[str, str]:
+    name = told_apart(scenario, TAG_LENGTH)
+    return {"run_kind": kind, "scenario": name, SWEEP_TAG: sweep.key}
 
 
 def _scenario_times(sweep: TrackedSweep, scenario: str) -> dict[int, int]:
@@ -252,12 +282,13 @@ def _curve_run(
 ) -> TrackedRun:
     classifier, loop_seed, seed = curve
     params = {"classifier": classifier, "loop_seed": str(loop_seed), "seed": str(seed)}
+    parent, name = _scenario_key(sweep, scenario), told_apart(scenario, NAME_LENGTH)
     return TrackedRun(
-        key=f"{sweep.key}/{scenario}/{classifier}/{loop_seed}/{seed}",
-        name=f"{scenario} · {classifier} · loop {loop_seed} · seed {seed}",
-        parent=f"{sweep.key}/{scenario}",
-        params={"scenario": scenario, **sweep.params[scenario], **params},
-        tags={"run_kind": "curve", "scenario": scenario, SWEEP_TAG: sweep.key},
+        key=f"{parent}/{classifier}/{loop_seed}/{seed}",
+        name=f"{name} · {classifier} · loop {loop_seed} · seed {seed}",
+        parent=parent,
+        params={**_params(sweep, scenario), **params},
+        tags=_tags(sweep, scenario, "curve"),
         points=tuple(points),
         artifacts=(),
         failed=failed,
@@ -278,8 +309,18 @@ def _points(rows: pd.DataFrame, times: Mapping[int, int]) -> Iterator[Point]:
 
 
 def metric_name(text: str) -> str:
-    """``text`` with every character that MLflow refuses in a metric's name replaced by ``_``."""
-    return re.sub(r"[^A-Za-z0-9_\-. /:]", "_", text)[: KEY_LENGTH - len("_high")]
+    """``text`` as MLflow takes it in a metric's name; what had to be changed ends in its digest."""
+    clean, most = re.sub(r"[^A-Za-z0-9_\-. /:]", "_", text), KEY_LENGTH - len("_high")
+    if clean != posixpath.normpath(clean) or clean.startswith(("/", "..")):
+        clean = clean.replace("/", "_")
+    clean = clean if clean == text else f"{clean}_{_digest(text.encode())[:8]}"
+    return told_apart(clean, most, "_")
+
+
+def told_apart(text: str, most: int, mark: str = "… ") -> str:
+    """``text``, or where it is longer its beginning and its digest, in ``most`` characters."""
+    end = f"{mark}{_digest(text.encode())[:8]}"
+    return text if len(text) <= most else f"{text[: most - len(end)]}{end}"
 
 
 # --- within a bounded time ------------------------------------------------------------------------
@@ -307,19 +348,44 @@ def sync(uri: str, experiment: str, runs: Sequence[TrackedRun]) -> list[str]:
     """
 
     def write(late: threading.Event) -> None:
-        writer = _Writer(_client(uri), late, runs[0].tags[SWEEP_TAG])
-        writer.open(experiment, _beside(uri, experiment))
+        writer, location = _Writer(_client(uri), late, runs[0].tags[SWEEP_TAG]), None
+        if file := database(uri):
+            location = _beside(file, experiment)
+            _follow(file)
+        writer.open(experiment, location)
         writer.write(runs)
 
     return _within(budget(runs), uri, write)
 
 
-def _beside(uri: str, experiment: str) -> str | None:
+def _beside(file: Path, experiment: str) -> str:
     """MLflow's own choice for a database is the working folder, which a job leaves behind."""
-    if not uri.startswith(SQLITE):
-        return None
-    folder = Path(uri.removeprefix(SQLITE)).resolve().parent
-    return (folder / "mlflow-artifacts" / experiment).as_uri()
+    return (file.resolve().parent / ARTIFACTS / experiment).as_uri()
+
+
+def _follow(file: Path) -> None:
+    """MLflow keeps whole paths; after a copy or a move they would lead to where it was before.
+
+    Experiments whose artifacts the user keeps elsewhere are left alone.
+    """
+    with contextlib.closing(sqlite3.connect(file, timeout=PREPARE_SECONDS)) as opened, opened:
+        found = opened.execute("select experiment_id, name, artifact_location from experiments")
+        for experiment, name, before in found.fetchall():
+            now, place = _beside(file, name), f"/{ARTIFACTS}/{urllib.parse.quote(name)}"
+            if before.startswith("file:") and before.endswith(place) and before != now:
+                _lead(opened, experiment, before, now)
+
+
+def _lead(opened: sqlite3.Connection, experiment: int, before: str, now: str) -> None:
+    """An experiment's artifacts, and those of its runs, lie below ``now``."""
+    opened.execute(
+        "update experiments set artifact_location = ? where experiment_id = ?", (now, experiment)
+    )
+    opened.execute(
+        "update runs set artifact_uri = ? || substr(artifact_uri, ?)"
+        " where experiment_id = ? and substr(artifact_uri, 1, ?) = ?",
+        (now, len(before) + 1, experiment, len(before) + 1, f"{before}/"),
+    )
 
 
 def budget(runs: Sequence[TrackedRun]) -> float:
@@ -350,7 +416,12 @@ def _within(seconds: float, uri: str, work: Callable[[threading.Event], object])
     late.set()
     if thread.is_alive():
         return [_trouble(uri, f"not done after {seconds:.0f} s")]
-    return [_trouble(uri, _cause(error)) for error in errors]
+    return [trouble(uri, error) for error in errors]
+
+
+def trouble(uri: str, error: Exception) -> str:
+    """The warning that an error is, with what to do."""
+    return _trouble(uri, _cause(error))
 
 
 def _cause(error: BaseException) -> str:
@@ -384,13 +455,26 @@ def _load() -> None:
 
 
 def _client(uri: str) -> Any:
-    if uri.startswith(SQLITE):
-        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    file = database(uri)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
     from mlflow import clear_active_model
     from mlflow.tracking import MlflowClient
 
     clear_active_model()  # MLFLOW_ACTIVE_MODEL_ID would tie our numbers to the user's model
-    return MlflowClient(uri)
+    with _nothing_beside(uri):
+        return MlflowClient(uri)
+
+
+@contextlib.contextmanager
+def _nothing_beside(uri: str) -> Iterator[None]:
+    """MLflow makes the folder that an SQLite address names, before it decodes it."""
+    named = Path(uri.removeprefix(SQLITE)).parent
+    made = [folder for folder in (named, *named.parents) if database(uri) and not folder.exists()]
+    yield
+    for folder in made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 # --- what is there, and what is missing ----------------------------------------------------------
@@ -544,9 +628,18 @@ class _Writer:
             self._stop_if_late()
             name, digest = _artifact_tag(artifact), _digest(artifact.path.read_bytes())
             if there.data.tags.get(name) != digest:
-                identity = there.info.run_id
-                self.client.log_artifact(identity, str(artifact.path), artifact.folder or None)
-                self.client.set_tag(identity, name, digest, synchronous=True)
+                self._log_artifact(there.info, artifact)
+                self.client.set_tag(there.info.run_id, name, digest, synchronous=True)
+
+    def _log_artifact(self, run: Any, artifact: Artifact) -> None:
+        path, folder = str(artifact.path), artifact.folder or None
+        if not run.artifact_uri.startswith("file:"):
+            self.client.log_artifact(run.run_id, path, folder)
+            return
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # The client remembers places by a run's id alone, and a copied run has the same.
+        get_artifact_repository(run.artifact_uri).log_artifact(path, folder)
 
 
 def _emptiness(run: Any) -> tuple[bool, int, str]:

@@ -1,6 +1,9 @@
 """Shared by all tests: a micro-sweep, whose stages are the real ones at the smallest sizes."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,15 @@ MICRO = (
 def micro(tmp_path: Path) -> list[str]:
     """The words of a micro-sweep's command line, with a storage of its own."""
     return [*MICRO, f"storage={tmp_path / 'store'}"]
+
+
+@pytest.fixture
+def seen() -> Iterator[Path]:
+    """A folder that every user can read; pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp(prefix="selfloop-seen-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

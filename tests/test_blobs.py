@@ -1,6 +1,11 @@
 """Named bytes behave alike in a folder and in a bucket, and trouble with a bucket loses nothing."""
 
+import errno
+import fcntl
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,7 +45,18 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Blobs]:
         yield blobs.at("gs://bucket/a/prefix")
 
 
-@pytest.fixture(params=["folder", "bucket", "google"])
+@pytest.fixture
+def linkless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blobs:
+    """A folder of a file system without hard links, as exFAT and mounts of buckets are."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    return blobs.at(tmp_path / "linkless")
+
+
+@pytest.fixture(params=["folder", "linkless", "bucket", "google"])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     if request.param == "folder":
         return blobs.at(tmp_path / "root")
@@ -236,3 +252,58 @@ def test_a_file_in_the_way_and_a_cloud_of_another_kind_are_said(tmp_path: Path) 
         blobs.at(tmp_path).read("")
     with pytest.raises(StorageError, match=r"^az://b/x is neither s3://BUCKET/PREFIX nor gs://"):
         blobs.at("az://b/x")
+
+
+# --- file systems without hard links -------------------------------------------------------------
+
+
+def test_without_hard_links_nothing_is_seen_half_written_or_left(
+    linkless: Blobs, tmp_path: Path
+) -> None:
+    content, seen, done = bytes(10**6), set(), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(len(linkless.read("a/b") or b""))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(20):
+        assert linkless.create("a/b", content)
+        linkless.delete("a/b")
+    done.set()
+    watcher.join()
+    assert seen <= {0, len(content)}
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_without_hard_links_a_killed_creator_stands_in_nobodys_way(
+    linkless: Blobs, tmp_path: Path
+) -> None:
+    (tmp_path / "linkless" / "a").mkdir(parents=True)
+    script = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
+    wait = "; print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", script + wait, str(tmp_path / "linkless" / "a")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        made: list[bool] = []
+        creator = threading.Thread(target=lambda: made.append(linkless.create("a/b", b"mine")))
+        creator.start()
+        creator.join(0.3)
+        assert creator.is_alive(), "another process creates in this folder"
+        holder.kill()
+        creator.join(10)
+    assert made == [True]
+
+
+def test_without_hard_links_and_locks_a_folder_is_refused(
+    linkless: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match=r"needs hard links or locks .*has neither"):
+        linkless.create("a/b", b"mine")
+    assert linkless.list("") == {}

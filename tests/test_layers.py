@@ -40,6 +40,7 @@ ROOMS = (
     "tracking",
     "report",
     "planning",
+    "earlier",
     "running",
     "conclude",
     "sweep",

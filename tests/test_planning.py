@@ -1,9 +1,13 @@
 """From words to a plan: what is refused before anything runs or is written."""
 
+import errno
+import fcntl
+import os
 import re
 from pathlib import Path
 
 import pytest
+from other_user import as_other, needs_root
 
 from ray_selfloop import declaration
 from ray_selfloop.__main__ import main
@@ -112,6 +116,45 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
 def test_a_folder_where_nothing_can_be_made_is_refused() -> None:
     with pytest.raises(StorageError, match=r"^storage: /proc/.*/results cannot be written: "):
         storage("/proc/self/results")
+
+
+def test_what_a_run_will_ask_of_a_folder_is_tried_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert storage(str(tmp_path / "deep" / "er")) == tmp_path / "deep" / "er"
+    assert storage(str(tmp_path), writes=False, shared=True) == tmp_path
+    with pytest.raises(StorageError) as caught:
+        storage(str(tmp_path / "deep"), shared=True)
+    assert str(caught.value) == (
+        f"storage: {tmp_path} has no hard links, by which several machines agree on who was first;"
+        " give a file system that has them (NFS has), or an address s3:// or gs://"
+    )
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match="needs hard links or locks of files"):
+        storage(str(tmp_path / "deep"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_root
+@pytest.mark.parametrize("closed", ["", "stages", "stages/kept", "drivers", "leases", "mine"])
+def test_a_folder_of_another_user_is_refused_before_anything_is_computed(
+    seen: Path, closed: str
+) -> None:
+    for name in ("stages/kept", "drivers", "leases", "mine", "of others"):
+        (seen / name).mkdir(parents=True)
+    for folder in (seen, *seen.rglob("*")):
+        folder.chmod(0o777)
+    (seen / "of others").chmod(0o700)
+    assert as_other(storage, str(seen), True, False, "mine") == seen
+    (seen / closed).chmod(0o755)
+    with pytest.raises(StorageError) as caught:
+        as_other(storage, str(seen), True, False, "mine")
+    assert str(caught.value) == f"storage: {seen / closed} cannot be written: Permission denied"
+    assert as_other(storage, str(seen), False) == seen
 
 
 def test_what_is_no_path_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The report: one HTML file that opens anywhere. Assembles; draws nothing, computes nothing."""
 
 import base64
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -338,7 +337,8 @@ def _data_uri(kind: str, content: bytes) -> str:
 def artifacts(view: ReportView, folder: Path) -> Mapping[str, list[Path]]:
     """PNG files of the figures and sample grids, for the tracker: scenario -> files.
 
-    File names depend on nothing but what is drawn. What belongs to a whole group (``arms.png``,
+    File names depend on nothing but what is drawn; folders are numbered, since a scenario's name
+    may be of any length and kind. What belongs to a whole group (``arms.png``,
     ``decomposition.png``) and ``amplification.png`` lies with the group's treatment.
     """
     written: dict[str, list[Path]] = {}
@@ -348,7 +348,7 @@ def artifacts(view: ReportView, folder: Path) -> Mapping[str, list[Path]]:
             drawn = _pictures(table, scenario, inks)
             if scenario is group.main:
                 drawn |= _group_pictures(table, view, group, inks)
-            into = folder / re.sub(r"[^\w.=-]", "_", scenario.name)
+            into = folder / str(len(written))
             into.mkdir(parents=True, exist_ok=True)
             written[scenario.name] = [into / name for name in drawn]
             for name, draw in drawn.items():

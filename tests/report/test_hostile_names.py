@@ -1,7 +1,9 @@
-"""What a sweep or its data call things cannot become part of the page's own HTML."""
+"""What a sweep or its data call things becomes neither the page's own HTML nor a file's name."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import synthetic_sweep
 
 from ray_selfloop.report import page
@@ -22,3 +24,22 @@ def test_what_looks_like_html_is_text_on_the_page() -> None:
     assert evil not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<img src=x" not in html
+
+
+@pytest.mark.parametrize(
+    "names", [("base=a/b", "base=a?b"), ("é" * 200 + "1", "é" * 200 + "2"), ("..", "../..")]
+)
+def test_scenarios_of_any_name_have_pictures_of_their_own(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    view = synthetic_sweep.view(generations=1)
+    renamed = dict(zip((scenario.name for scenario in view.scenarios), names, strict=True))
+    scenarios = tuple(replace(s, name=renamed[s.name]) for s in view.scenarios)
+    results = view.results.assign(scenario=view.results["scenario"].map(renamed))
+    folder = tmp_path / "figures"
+    written = page.artifacts(replace(view, scenarios=scenarios, results=results), folder)
+    assert set(written) == set(names)
+    files = [path for paths in written.values() for path in paths]
+    assert len(set(files)) == len(files) > 2
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(files)
+    assert all(path.is_relative_to(folder) for path in files)

@@ -1,0 +1,104 @@
+"""What is written of a run: results of other settings stay beside, and MLflow costs a warning."""
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ray_selfloop.conclude import Conclusion
+from ray_selfloop.planning import prepare
+from ray_selfloop.running import Run
+
+
+def concluded(words: list[str]) -> Conclusion:
+    """The results and the report of a command line whose stages are still to be computed."""
+    conclusion = Conclusion(Run(prepare(words)), 1.0)
+    conclusion.write_report()
+    return conclusion
+
+
+def test_figures_that_cannot_be_written_cost_a_warning_and_no_result(
+    micro: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conclusion = concluded(micro)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    (warning,) = conclusion.track()
+    assert "FileNotFoundError" in warning
+    assert "python -m ray_selfloop sync-mlflow" in warning
+
+
+def kept(folder: Path) -> list[str]:
+    """Names of the sweep's own files."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+OTHER = ["filter.drop=0.3"], ["evaluation.level=0.9"], ["training_of.lenet.batch_size=48"]
+GROWN = (
+    ["loop.generations=3"],
+    ["loop.loop_seeds=[0, 1]", "loop.classifier_seeds=[0, 7]"],
+    ["classifiers=[lenet, mobilenet_v3_small]", "training_of.mobilenet_v3_small.max_steps=9"],
+    ["axes.dataset.initialization=[unbiased, biased, spurious]"],
+    ["resources.num_cpus=1", "tracking.uri=http://127.0.0.1:9"],
+)
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_results_of_other_settings_under_the_same_name_are_kept_and_said(
+    micro: list[str], capsys: pytest.CaptureFixture[str], change: list[str]
+) -> None:
+    first = concluded(micro)
+    folder = first.plan.folder
+    before = {name: (folder / name).read_bytes() for name in ("results.parquet", "report.html")}
+    capsys.readouterr()
+    concluded([*micro, *change])
+    said = " ".join(capsys.readouterr().out.split())
+    beside = [name for name in kept(folder) if name not in before]
+    assert len(beside) == 2
+    for name in beside:
+        start, end = name.partition("-")[0], name.partition(".")[2]
+        assert (folder / name).read_bytes() == before[f"{start}.{end}"]
+        assert name in said.replace(" ", "")
+    concluded([*micro, *change])
+    assert capsys.readouterr().out == ""
+    assert len(kept(folder)) == 4
+    concluded(micro)
+    assert {name: (folder / name).read_bytes() for name in beside} == {
+        name: before[f"{name.partition('-')[0]}.{name.partition('.')[2]}"] for name in beside
+    }
+
+
+@pytest.mark.parametrize("change", GROWN)
+def test_a_sweep_that_grows_is_silent_and_has_one_table(
+    micro: list[str], capsys: pytest.CaptureFixture[str], change: list[str]
+) -> None:
+    concluded(micro)
+    capsys.readouterr()
+    folder = concluded([*micro, *change]).plan.folder
+    assert capsys.readouterr().out == ""
+    assert kept(folder) == ["report.html", "results.parquet"]
+
+
+def test_a_sweep_that_shrinks_keeps_the_larger_table(micro: list[str]) -> None:
+    concluded([*micro, "loop.classifier_seeds=[0, 1]"])
+    assert len(kept(concluded(micro).plan.folder)) == 4
+
+
+def test_a_table_without_a_word_on_its_settings_is_kept(
+    micro: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = concluded(micro).plan.folder
+    pd.DataFrame({"of": ["an older version"]}).to_parquet(folder / "results.parquet")
+    (folder / "report.html").unlink()
+    concluded(micro)
+    (beside,) = set(kept(folder)) - {"results.parquet", "report.html"}
+    assert pd.read_parquet(folder / beside)["of"].tolist() == ["an older version"]
+    assert beside in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no table at all" * 99])
+def test_a_damaged_table_is_kept_too(micro: list[str], content: bytes) -> None:
+    folder = concluded(micro).plan.folder
+    (folder / "results.parquet").write_bytes(content)
+    concluded(micro)
+    assert content in [(folder / name).read_bytes() for name in kept(folder)]
