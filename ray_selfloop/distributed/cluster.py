@@ -147,7 +147,7 @@ def connect(resources: Resources, say: Callable[[str], None] = print) -> Cluster
     address = os.environ.get("RAY_ADDRESS", "")
     if address in ("", "local"):
         return _started(resources, say)
-    _start(address=_answering(address))
+    _start(address=answering(address))
     return joined(resources, nodes.possible())
 
 
@@ -189,7 +189,7 @@ def _start(**arguments: Any) -> None:
             signal.signal(number, handler)
 
 
-def _answering(address: str) -> str:
+def answering(address: str) -> str:
     """The address, if something listens there: Ray itself would retry for minutes."""
     if address == "auto":
         return address
