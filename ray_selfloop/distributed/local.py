@@ -25,7 +25,7 @@ from ray_selfloop.errors import ResourceError
 
 LOOPBACK = "127.0.0.1"
 SHORT = Path("/tmp")
-SESSION = "ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store.0"
+SESSION = "ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """What Ray puts behind its temporary folder, at its longest."""
 LONGEST = 107 if sys.platform == "linux" else 103  # bytes of a socket's name
 ENOUGH = 2**20  # bytes: that much goes into Ray's first logs
