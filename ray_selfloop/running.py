@@ -156,7 +156,7 @@ class Run:
         from ray_selfloop.distributed.cluster import connect
         from ray_selfloop.distributed.driver import Scheduler
 
-        cluster = connect(self.plan.sweep.resources)
+        cluster = connect(self.plan.sweep.resources, self._say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
         self.warnings += tracking.prepare(self.tracking_uri)

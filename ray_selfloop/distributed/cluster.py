@@ -7,17 +7,21 @@ hands out slots, and never more than there can be.
 
 import math
 import os
+import re
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from ray_selfloop.config.sweep import Resources
-from ray_selfloop.distributed import nodes, placement
+from ray_selfloop.distributed import local, nodes, placement
+from ray_selfloop.distributed.head import token_message
+from ray_selfloop.distributed.limits import limits
 from ray_selfloop.distributed.nodes import Machines
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
@@ -30,6 +34,7 @@ WITH_NETWORKS = (
     "classifier", "scorer", "probe", "reference", "kept", "generator_metrics", "search",
 )  # fmt: skip
 HERE = 1e-3  # of a machine's own resource: enough to be placed there, beside any number of others
+ADDRESS = re.compile(r"(\[(?P<bare>[^\s\[\]]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]+)")
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -131,53 +136,74 @@ def _gpu(amount: float) -> dict[str, float]:
     return {"GPU": amount} if amount else {}
 
 
-def connect(resources: Resources) -> Cluster:
+def connect(resources: Resources, say: Callable[[str], None] = print) -> Cluster:
     """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
 
-    Raises ResourceError where that cannot be, or where the sweep asks for more cores than there
-    are.
+    say: what a person should know of it goes there. Raises ResourceError where that cannot be, or
+    where the sweep asks for more cores than a cluster has.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if os.environ.get("RAY_ADDRESS"):
-        _start(address=_answering(os.environ["RAY_ADDRESS"]))
-        return joined(resources, nodes.possible())
-    slots = resources.num_cpus or len(os.sched_getaffinity(0))
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address in ("", "local"):
+        return _started(resources, say)
+    _start(address=answering(address))
+    return joined(resources, nodes.possible())
+
+
+def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
+    """Start Ray on this machine alone."""
+    slots = local.slots(resources.num_cpus, limits(), say)
+    folder = local.folder(say)
+    local.authenticate()
+    os.environ.setdefault(local.NICENESS, "0")  # above the command's own
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _start(
-        address="local",
-        num_cpus=slots + 1,  # one more than slots: a stream's pools and its driver's tasks
-        resources={SLOT: slots},
-        include_dashboard=False,
-    )
-    return joined(resources, nodes.present())
+    with local.on_loopback():
+        _start(
+            address="local",
+            num_cpus=slots + 1,  # one more than slots: a stream's pools and its driver's tasks
+            resources={SLOT: slots},
+            include_dashboard=False,
+            _temp_dir=str(folder),
+        )
+    return joined(resources.model_copy(update={"num_cpus": slots}), nodes.present())
 
 
 def _start(**arguments: Any) -> None:
     """``ray.init`` that leaves the caller's signal handlers in place: Ray sets its own."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    address = arguments["address"]
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ResourceError(f"Ray at {arguments['address']} cannot be used: {reason}") from error
+    except (AuthenticationError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and local.curable(error):
+            raise
+        cause = error.__cause__ or error
+        if isinstance(cause, AuthenticationError):
+            raise ResourceError(token_message(address, str(cause))) from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ResourceError(f"Ray at {address} cannot be used: {said}") from error
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _answering(address: str) -> str:
+def answering(address: str) -> str:
     """The address, if something listens there: Ray itself would retry for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit() and "://" not in address:
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError as error:
-            raise ResourceError(
-                f"RAY_ADDRESS={address}: nothing answers there ({error})"
-            ) from error
+    if address == "auto":
+        return address
+    found = ADDRESS.fullmatch(address)
+    if not found:
+        raise ResourceError(
+            f"RAY_ADDRESS={address}: must be HOST:PORT of a Ray head ([HOST]:PORT for IPv6), auto "
+            "or local; a dashboard's address is for `submit`, in RAY_API_SERVER_ADDRESS"
+        )
+    try:
+        there = found["bare"] or found["host"], int(found["port"])
+        socket.create_connection(there, timeout=5).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ResourceError(f"RAY_ADDRESS={address}: nothing answers there ({error})") from error
     return address
 
 

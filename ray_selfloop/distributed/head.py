@@ -53,7 +53,7 @@ class _Client(JobSubmissionClient):
         try:
             answer = super()._do_request(method, endpoint, timeout=limits, **arguments)
         except AuthenticationError as error:
-            raise ResourceError(_token_message(self._address, str(error))) from error
+            raise ResourceError(token_message(self._address, str(error))) from error
         except OSError as error:  # all of requests' own
             raise Unreachable(f"{self._address}: no answer ({_reason(error)})") from error
         if answer.status_code >= 500:
@@ -75,7 +75,7 @@ class Head:
         try:
             self._client = _Client(address)
         except AuthenticationError as error:
-            raise ResourceError(_token_message(address, str(error))) from error
+            raise ResourceError(token_message(address, str(error))) from error
         except (RuntimeError, OSError, LookupError, TypeError) as error:
             raise ResourceError(
                 f"{address} answers, but is not the dashboard of a Ray head ({_reason(error)})"
@@ -127,7 +127,7 @@ class Head:
         return True
 
 
-def _token_message(address: str, said: str) -> str:
+def token_message(address: str, said: str) -> str:
     """What was tried, and what to do: Ray's own answer does not say where it looked."""
     mode, place = os.environ.get("RAY_AUTH_MODE"), _token_place()
     if (mode or "").lower() != "token":

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,34 @@ def test_more_gpus_than_there_are(tmp_path: Path) -> None:
     said = refused(tmp_path, *words, RAY_ADDRESS="")
     assert said.startswith("resources.gpus_per_trial: ")
     assert "asks one machine for 64 GPU, 1 slot, and no machine of the cluster has that" in said
+
+
+def test_a_temporary_folder_that_ray_cannot_use(tmp_path: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir="/tmp") as file:  # a short name
+        environment = {"RAY_ADDRESS": "", "RAY_TMPDIR": file.name}
+        said = refused(tmp_path, f"storage={tmp_path / 'store'}", **environment)
+    assert said == (
+        f"Ray's temporary folder {file.name}/ray cannot be used: Not a directory; name another "
+        "folder in RAY_TMPDIR (or TMPDIR)"
+    )
+
+
+@pytest.mark.slow
+def test_a_temporary_folder_whose_name_is_too_long_is_done_without(tmp_path: Path) -> None:
+    """Ray starts: what is refused is what only a Ray that runs can tell."""
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    words = ("resources.gpus_per_trial=64", f"storage={tmp_path / 'store'}")
+    done = command("ray_selfloop.sweep", *words, RAY_ADDRESS="", TMPDIR=str(folder))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "no machine of the cluster has that" in done.stderr
+    assert " ".join(done.stdout.split()).endswith("for the names of Ray's sockets: /tmp is used")
+
+
+def test_a_dashboards_address_in_place_of_the_heads(tmp_path: Path) -> None:
+    address = "http://127.0.0.1:8265"
+    said = refused(tmp_path, f"storage={tmp_path / 'store'}", RAY_ADDRESS=address)
+    assert said.startswith(f"RAY_ADDRESS={address}: must be HOST:PORT of a Ray head")
 
 
 def test_an_unknown_verb(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""Cores and memory of a process: in made-up trees of control groups, and in a real group."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ray_selfloop.distributed.limits import GB, Limits, limits
+
+CORES = len(os.sched_getaffinity(0))
+UNIFIED = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw"
+CPU_1 = "32 31 0:29 {top} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
+MEMORY_1 = "35 31 0:32 {top} /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
+NAMED_1 = "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd"
+BOUNDLESS_1 = "9223372036854771712"
+
+
+class Tree:
+    """A machine of 32 GB whose files are made up."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.file("proc/meminfo", "MemTotal:       31250000 kB\nMemFree:        1 kB\n")
+
+    def file(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def process(self, groups: str, *mounts: str) -> None:
+        self.file("proc/self/cgroup", groups)
+        self.file("proc/self/mountinfo", "".join(f"{line}\n" for line in mounts))
+
+    def cpu_1(self, group: str, quota: int, period: int = 100_000) -> None:
+        folder = f"sys/fs/cgroup/cpu,cpuacct/{group}"
+        self.file(f"{folder}/cpu.cfs_quota_us", f"{quota}\n")
+        self.file(f"{folder}/cpu.cfs_period_us", f"{period}\n")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def test_without_groups_it_is_affinity_and_what_is_installed(tree: Tree) -> None:
+    assert limits(tree.root) == Limits(CORES, 32 * GB)
+    assert limits(tree.root / "none") == Limits(CORES, math.inf)
+
+
+def test_the_closest_bound_of_all_groups_above_holds(tree: Tree) -> None:
+    """A pod's group has half a core and 8 GB, the container's in it no quota and 2 GB."""
+    tree.process("0::/pods/pod1/box\n", UNIFIED)
+    tree.file("sys/fs/cgroup/pods/pod1/box/cpu.max", "max 100000\n")
+    tree.file("sys/fs/cgroup/pods/pod1/box/memory.max", "2000000000\n")
+    tree.file("sys/fs/cgroup/pods/pod1/cpu.max", "50000 100000\n")
+    tree.file("sys/fs/cgroup/pods/pod1/memory.max", "8000000000\n")
+    tree.file("sys/fs/cgroup/pods/memory.max", "max\n")
+    tree.file("sys/fs/cgroup/pods/pod2/cpu.max", "1000 100000\n")  # of others
+    found = limits(tree.root)
+    assert found == Limits(0.5, 2 * GB)
+    assert (found.whole_cores, found.workers) == (1, 1)
+    assert str(found) == "0.5 CPU cores and 2.0 GB of memory"
+
+
+@pytest.mark.parametrize("path", ["/", "/../../kubepods/box"])
+def test_a_container_sees_its_own_group_as_the_top(tree: Tree, path: str) -> None:
+    tree.process(f"0::{path}\n", UNIFIED)
+    tree.file("sys/fs/cgroup/cpu.max", "50000 100000\n")
+    tree.file("sys/fs/cgroup/memory.max", "3000000000\n")
+    assert limits(tree.root) == Limits(0.5, 3 * GB)
+
+
+def test_groups_of_version_1_nest_too(tree: Tree) -> None:
+    groups = "4:memory:/jobs/a\n1:cpu,cpuacct:/jobs/a\n9:name=systemd:/elsewhere\n0::/\n"
+    mounts = [line.format(top="/") for line in (CPU_1, MEMORY_1, NAMED_1)]
+    tree.process(groups, *mounts)
+    tree.cpu_1("jobs/a", -1)
+    tree.cpu_1("jobs", 30_000, 20_000)
+    tree.cpu_1(".", -1)
+    tree.file("sys/fs/cgroup/memory/jobs/a/memory.limit_in_bytes", f"{BOUNDLESS_1}\n")
+    tree.file("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "4000000000\n")
+    assert limits(tree.root) == Limits(min(1.5, CORES), 4 * GB)
+
+
+def test_a_container_of_version_1_is_told_its_groups_by_the_hosts_names(tree: Tree) -> None:
+    tree.process(
+        "4:memory:/docker/box\n1:cpu,cpuacct:/docker/box\n",
+        *(line.format(top="/docker/box") for line in (CPU_1, MEMORY_1)),
+    )
+    tree.cpu_1(".", 25_000)
+    tree.file("sys/fs/cgroup/memory/memory.limit_in_bytes", "1000000000\n")
+    assert limits(tree.root) == Limits(0.25, GB)
+
+
+def test_without_a_bound_of_version_1_memory_is_what_is_installed(tree: Tree) -> None:
+    tree.process("4:memory:/\n", MEMORY_1.format(top="/"))
+    tree.file("sys/fs/cgroup/memory/memory.limit_in_bytes", f"{BOUNDLESS_1}\n")
+    assert limits(tree.root) == Limits(CORES, 32 * GB)
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "workers"),
+    [
+        (0.5, 2, 1),  # there is always one
+        (0.1, 0.2, 1),
+        (8, 4, 3),
+        (8, 2.9, 1),
+        (1.9, 64, 1),  # no more than there are
+        (8, 64, 8),
+        (8, math.inf, 8),
+    ],
+)
+def test_workers_follow_cores_and_memory(cores: float, memory: float, workers: int) -> None:
+    assert Limits(cores, memory * GB).workers == workers
+
+
+class Group:
+    """A control group of version 1 below the one that this process is in."""
+
+    def __init__(self, controller: str) -> None:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        (own,) = [line.split(":", 2)[2] for line in lines if f":{controller}:" in line]
+        top = Path(f"/sys/fs/cgroup/{controller}")
+        self.folder = top / own.lstrip("/") / f"selfloop-test-{os.getpid()}"
+
+    def __enter__(self) -> "Group":
+        self.folder.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.rmdir()
+
+    def set(self, name: str, value: int) -> None:
+        (self.folder / name).write_text(str(value))
+
+
+@pytest.fixture
+def half_a_core() -> Iterator[list[Group]]:
+    """Real groups with half a core and 2 GB, without processes."""
+    try:
+        with Group("cpu") as cpu, Group("memory") as memory:
+            cpu.set("cpu.cfs_quota_us", 50_000)
+            memory.set("memory.limit_in_bytes", 2 * 1024**3)
+            yield [cpu, memory]
+    except (OSError, ValueError) as error:
+        pytest.skip(f"no control groups of version 1 can be made here: {error}")
+
+
+def test_in_a_real_group_its_bounds_are_found(half_a_core: list[Group]) -> None:
+    enter = " && ".join(f"echo $$ > {group.folder}/cgroup.procs" for group in half_a_core)
+    ask = "from ray_selfloop.distributed.limits import limits; print(limits())"
+    said = subprocess.check_output(
+        ["sh", "-c", f'{enter} && exec "$0" -c "$1"', sys.executable, ask], text=True
+    )
+    assert said == "0.5 CPU cores and 2.1 GB of memory\n"
