@@ -187,6 +187,8 @@ def test_gap_variance_by_hand_also_without_a_cell():
         pairs = zip(HITS[c], SUPPORT[c], strict=True)
         rates, noise = zip(*(of_cell(h, n) for h, n in pairs if n), strict=True)
         assert (corrected[c], raw[c]) == pytest.approx(variance_by_hand(rates, noise))
+    drawn = fairness.gap_variance(np.stack([HITS, HITS / 2]), np.stack([SUPPORT, SUPPORT]))
+    np.testing.assert_allclose([part[0] for part in drawn], [corrected, raw])
 
 
 def test_pooled_gap_variance_by_hand_also_without_a_cell():
@@ -210,6 +212,12 @@ def test_a_cell_of_one_image_has_no_noise_and_so_no_gap_variance():
     assert np.isnan(fairness.gap_variance_pooled(HITS, few)).all()
     assert np.isfinite(fairness.gap_variance(HITS, SUPPORT)).all()
     assert np.isfinite(fairness.gap_variance_pooled(HITS, SUPPORT)).all()
+
+
+def test_log_odds_add_a_half_to_both_sides():
+    found = fairness.log_odds(np.array([0.0, 3.0, 4.0, 0.0]), np.array([4.0, 4.0, 4.0, 0.0]))
+    np.testing.assert_allclose(found[:3], np.log([0.5 / 4.5, 3.5 / 1.5, 4.5 / 0.5]))
+    assert np.isnan(found[3])
 
 
 def test_shares_nearer_than_two_hundredths_are_one_level():
