@@ -13,10 +13,12 @@ from ray_selfloop.dynamics.amplification import (
     NO_BIAS,
     ONE_CHAIN,
     Images,
+    _misfit,
     amplification,
     contrast,
     reach,
 )
+from ray_selfloop.dynamics.amplification import Test as OfFactor
 from ray_selfloop.dynamics.factors import bias_series
 
 SETTINGS = Evaluation(resamples=150, permutations=150)
@@ -158,3 +160,92 @@ def test_one_seed_is_marked():
     (two,) = bias_series("s", found, test, SETTINGS)
     (one,) = bias_series("s", [o for o in found if o.seed == 0], test, SETTINGS)
     assert (two.seeds_apart, one.seeds_apart) == (True, False)
+
+
+# --- by hand -------------------------------------------------------------------------------------
+
+
+def test_a_contrast_of_any_factor_is_finite():
+    """Of growth without end all weight of t_A lies on the last generation, of decay on the first:
+    with both, c is a straight line from there, and one that is decayed away."""
+    grown, shrunk = contrast(np.array([400.0, -400.0]), np.ones((1, 5)))[:, 0]
+    assert grown == pytest.approx([-1, -0.75, -0.5, -0.25, 0])
+    assert shrunk[0] == pytest.approx(0, abs=1e-100) or np.isfinite(shrunk).all()
+    still = contrast(np.zeros(1), np.ones((1, 5)))[0, 0]
+    assert still == pytest.approx([-1, -0.5, 0, 0.5, 1])
+
+
+def chosen(y, **others):
+    """A test of these y; its weights are of A_t (see `contrast`)."""
+    known = np.ones_like(y)
+    none = Images(*(np.zeros((y.size, y.size)) for _ in range(2)))
+    plain = {"images": none, "training": np.zeros_like(y), "level": 0.95, **others}
+    return OfFactor(y, lambda x: contrast(x, known), **plain), known
+
+
+@pytest.mark.parametrize("x", [-0.4, 0.0, 0.3])
+def test_the_misfit_is_the_rest_of_least_squares_chain_by_chain(x):
+    rng = np.random.default_rng(0)
+    y = np.vstack([1 + rng.random((2, 4)), -np.ones((1, 4))])  # the last has no bias to fit
+    test, known = chosen(y)
+    curve = np.exp(2 * x * np.arange(4))[:, None]
+    rest = sum(np.linalg.lstsq(curve, row, rcond=None)[1][0] for row in y[:2])
+    assert _misfit(test, known, x) == pytest.approx(rest + 4.0)
+    law, known = chosen(np.exp(2 * x * np.arange(4)) * np.array([[0.1], [0.3]]))
+    assert _misfit(law, known, x) == pytest.approx(0.0, abs=1e-12)
+    assert _misfit(law, known, x + 0.2) > 1e-4
+
+
+@pytest.mark.parametrize("chains", [1, 3])
+@pytest.mark.parametrize("scale", [0.1, 10.0])
+def test_the_images_variance_is_that_of_pairs_of_chains(chains, scale):
+    """By loops over the pairs; scale: of the square part, at 10 it outweighs the linear one."""
+    rng, length = np.random.default_rng(1), 3
+    size = chains * length
+    linear, square = ((m @ m.T) for m in rng.standard_normal((2, size, size)))
+    weights = rng.standard_normal((2, chains, length))
+    found = Images(linear, scale * square).variance(weights)
+    for one, value in zip(weights, found, strict=True):
+        parts = []
+        for of in (linear, scale * square):
+            pairs = [
+                one[i] @ of[i * length : (i + 1) * length, j * length : (j + 1) * length] @ one[j]
+                for i in range(chains)
+                for j in range(chains)
+                if i != j or chains == 1
+            ]
+            parts.append(sum(pairs) / len(pairs))
+        assert value == pytest.approx(max(parts[0] - 2 * parts[1], 0) + max(parts[1], 0))
+
+
+def test_what_differs_between_chains_is_their_scatter_and_of_one_that_of_its_seeds():
+    y = np.array([[0.1, 0.2, 0.4], [0.2, 0.2, 0.2]])
+    x, c = np.array([0.0]), np.array([-1.0, 0.0, 1.0])
+    value, between, shared = chosen(y)[0].parts(x)
+    each = y @ c
+    assert (value[0], shared[0]) == (pytest.approx(each.mean()), 0)
+    assert between[0] == pytest.approx(each.var(ddof=1) / 2)
+    one, _ = chosen(y[:1], training=np.array([[1.0, 2.0, 4.0]]))
+    assert one.parts(x)[1] == pytest.approx([1.0 + 4.0])
+    assert one.excess(x)[0] == pytest.approx(each[0] - norm.ppf(0.975) * 5**0.5)
+
+
+def test_a_step_beyond_the_limit_is_a_ratio_of_b_without_an_interval():
+    """Tenfold in a step is not sought up to 4; it is B(t+1) over B(t), not B^2."""
+    bias = np.array([[0.01, 0.1, 0.1]] * 3)
+    series = laws.series("s", "a", bias, 0, noise=1e-9)
+    value, low, high = amplification(series, 0.95, LIMIT).by_step[0]
+    assert value == pytest.approx(10, rel=1e-3)
+    assert np.isnan([low, high]).all()
+
+
+def test_chains_without_two_generations_are_not_behind_a():
+    bias = 0.1 * 1.2 ** np.arange(3) * np.ones((3, 1))
+    series = laws.series("s", "a", bias, 0, noise=1e-6)
+    squared = series.squared.copy()
+    squared[:, 2, 1:] = np.nan
+    found = amplification(replace(series, squared=squared), 0.95, LIMIT)
+    assert (found.chains, found.verdict) == (2, "A > 1")
+    squared[:, 1, 1:] = np.nan
+    alone = amplification(replace(series, squared=squared), 0.95, LIMIT)
+    assert (alone.chains, alone.verdict) == (1, ONE_CHAIN)

@@ -682,6 +682,30 @@ def test_readings_compare_tested_claims_under_each_definition(falling):
 # --- the form ------------------------------------------------------------------------------------
 
 
+def test_ordered_pairs_double_the_change_of_meo():
+    """Eq. 2 as printed counts each pair twice: another unit, and the same p of a change."""
+    narrows = {"treatment": (-0.3, -0.1, 0.1, 0.3), "no_synthetic": NOTHING}
+    members = arms(narrows, world={"groups": 4, "gap": 0.3}, generations=1)
+    plain, ordered = (
+        row(claims(members, SETTINGS.model_copy(update={"ordered": flag})),
+            "mnist-unbiased-single-meo")
+        for flag in (False, True)
+    )  # fmt: skip
+    assert plain.value > 0.02
+    assert ordered.value == pytest.approx(2 * plain.value)
+    assert ordered.p == pytest.approx(plain.p)
+    assert plain.p < 0.5
+
+
+@pytest.mark.parametrize(("groups", "there"), [(2, False), (3, True)])
+def test_two_subgroups_leave_nothing_to_leave_out(groups, there):
+    """Eq. 2 to 4 read literally leave subgroup G out; of two, no gap would be left."""
+    found = claims(arms(world={"groups": groups}, generations=1), SETTINGS)
+    literally = "i, j < G (eq. 2 to 4)"
+    assert (literally in {reading.definition for reading in found.readings}) == there
+    assert row(found, HYPOTHESIS).verdict != "not tested"
+
+
 def test_the_summary_is_json_with_null_for_what_is_not_there(falling):
     summary = json.loads(json.dumps(falling.summary(), allow_nan=False))
     assert set(summary) == {"claims", "decomposition", "readings", "null", "scatter"}

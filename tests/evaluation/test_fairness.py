@@ -162,6 +162,74 @@ def test_gap_variance_is_unbiased_for_crossed_units():
     np.testing.assert_allclose(pooled, corrected[:, 0])  # one class: the same thing
 
 
+HITS, SUPPORT = (
+    np.array([[1.0, 3.0, 2.0], [4.0, 0.0, 1.0]]),
+    np.array([[2.0, 4.0, 3.0], [5.0, 0.0, 4.0]]),
+)
+
+
+def variance_by_hand(rates, noise):
+    """Of rates and the noise of each, in plain arithmetic."""
+    mean = sum(rates) / len(rates)
+    raw = sum((p - mean) ** 2 for p in rates) / (len(rates) - 1)
+    return raw - sum(noise) / len(noise), raw
+
+
+def of_cell(hits, n):
+    """Rate and its noise: ``p (1 - p) / (n - 1)``."""
+    p = hits / n
+    return p, p * (1 - p) / (n - 1)
+
+
+def test_gap_variance_by_hand_also_without_a_cell():
+    corrected, raw = fairness.gap_variance(HITS, SUPPORT)
+    for c in range(2):
+        pairs = zip(HITS[c], SUPPORT[c], strict=True)
+        rates, noise = zip(*(of_cell(h, n) for h, n in pairs if n), strict=True)
+        assert (corrected[c], raw[c]) == pytest.approx(variance_by_hand(rates, noise))
+    drawn = fairness.gap_variance(np.stack([HITS, HITS / 2]), np.stack([SUPPORT, SUPPORT]))
+    np.testing.assert_allclose([part[0] for part in drawn], [corrected, raw])
+
+
+def test_pooled_gap_variance_by_hand_also_without_a_cell():
+    """Classes are strata: each brings the square of its share of the subgroup's images."""
+    rates, noise = [], []
+    for g in range(3):
+        n_g = SUPPORT[:, g].sum()
+        cells = [(h, n) for h, n in zip(HITS[:, g], SUPPORT[:, g], strict=True) if n]
+        rates.append(sum(h for h, _ in cells) / n_g)
+        noise.append(sum((n / n_g) ** 2 * of_cell(h, n)[1] for h, n in cells))
+    found = fairness.gap_variance_pooled(HITS, SUPPORT)
+    assert found == pytest.approx(variance_by_hand(rates, noise))
+
+
+def test_a_cell_of_one_image_has_no_noise_and_so_no_gap_variance():
+    """In its class; of the pooled rates in all. Two images are enough."""
+    few = SUPPORT.copy()
+    few[0, 0] = 1.0
+    corrected, raw = fairness.gap_variance(HITS, few)
+    np.testing.assert_array_equal(np.isnan([corrected, raw]), [[True, False]] * 2)
+    assert np.isnan(fairness.gap_variance_pooled(HITS, few)).all()
+    assert np.isfinite(fairness.gap_variance(HITS, SUPPORT)).all()
+    assert np.isfinite(fairness.gap_variance_pooled(HITS, SUPPORT)).all()
+
+
+def test_log_odds_add_a_half_to_both_sides():
+    found = fairness.log_odds(np.array([0.0, 3.0, 4.0, 0.0]), np.array([4.0, 4.0, 4.0, 0.0]))
+    np.testing.assert_allclose(found[:3], np.log([0.5 / 4.5, 3.5 / 1.5, 4.5 / 0.5]))
+    assert np.isnan(found[3])
+
+
+def test_shares_nearer_than_two_hundredths_are_one_level():
+    def levels(*shares):
+        found = fairness.share_levels(np.array([shares] * 2))
+        return None if found is None else len(found)
+
+    assert levels(0.37, 0.34, 0.29) == 3
+    assert levels(0.345, 0.33, 0.325) is None
+    assert levels(0.5, 0.255, 0.245) == 2
+
+
 def test_share_levels_name_majority_and_minority_or_nothing():
     rotated = np.stack([np.roll([0.7, 0.2, 0.1], c) for c in range(4)])
     majority, _, minority = fairness.share_levels(rotated)
