@@ -323,11 +323,11 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def refused(*words: str, **environment: str) -> str:
-    """The one line with which the command is refused, with exit code 2."""
+def refused(*words: str, code: int = 2, **environment: str) -> str:
+    """The one line with which the command is refused."""
     process = command(*words, **environment)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 2, output + errors
+    assert process.returncode == code, output + errors
     assert output == ""
     (line,) = errors.splitlines()
     return line.removeprefix("error: ")
@@ -402,9 +402,10 @@ def test_no_head_at_the_address_is_said_within_seconds() -> None:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         where = f"http://127.0.0.1:{taken.getsockname()[1]}"
         begun = time.monotonic()
-        said = refused(*WORDS, **{ADDRESS: where})
+        said = refused(*WORDS, code=75, **{ADDRESS: where})
     assert time.monotonic() - begun < 10
-    assert said == f"{where}: no answer ([Errno 111] Connection refused)"
+    begin = f"{where}: no answer ([Errno 111] Connection refused)"
+    assert said.startswith(f"{begin}; go on with: python -m ray_selfloop submit ")
 
 
 def test_another_server_at_the_address_is_said(server: JobServer) -> None:
