@@ -80,6 +80,17 @@ def test_a_job_gets_its_settings_and_this_package_and_nothing_else(tmp_path: Pat
     assert sum((tmp_path / path).stat().st_size for path in files) < 5e6
 
 
+def test_settings_are_sent_as_utf_8_from_any_terminal(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path\nfrom ray_selfloop.distributed.submit import described, pack\n"
+        f"pack(described(None, ['storage=/s', 'dataset.root=\\xe9']), Path({str(tmp_path)!r}))"
+    )
+    plainest = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, **plainest})
+    found, _ = load.load(str(tmp_path / "quickstart.yaml"), [])
+    assert found.dataset.root == "é"
+
+
 def test_what_a_job_gets_runs_in_its_folder(tmp_path: Path) -> None:
     pack(described(None, WORDS), tmp_path)
     code = (
