@@ -262,7 +262,7 @@ def test_a_terminal_that_is_not_utf_8_shows_the_results(published: list[str]) ->
         [sys.executable, "-m", SWEEP, *published],
         capture_output=True,
         timeout=LIMIT,
-        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert "results.parquet" in done.stdout.decode("ascii")

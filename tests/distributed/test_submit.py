@@ -80,6 +80,17 @@ def test_a_job_gets_its_settings_and_this_package_and_nothing_else(tmp_path: Pat
     assert sum((tmp_path / path).stat().st_size for path in files) < 5e6
 
 
+def test_settings_are_sent_as_utf_8_from_any_terminal(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path\nfrom ray_selfloop.distributed.submit import described, pack\n"
+        f"pack(described(None, ['storage=/s', 'dataset.root=\\xe9']), Path({str(tmp_path)!r}))"
+    )
+    plainest = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, **plainest})
+    found, _ = load.load(str(tmp_path / "quickstart.yaml"), [])
+    assert found.dataset.root == "é"
+
+
 def test_what_a_job_gets_runs_in_its_folder(tmp_path: Path) -> None:
     pack(described(None, WORDS), tmp_path)
     code = (
@@ -323,11 +334,11 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def refused(*words: str, **environment: str) -> str:
-    """The one line with which the command is refused, with exit code 2."""
+def refused(*words: str, code: int = 2, **environment: str) -> str:
+    """The one line with which the command is refused."""
     process = command(*words, **environment)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 2, output + errors
+    assert process.returncode == code, output + errors
     assert output == ""
     (line,) = errors.splitlines()
     return line.removeprefix("error: ")
@@ -402,9 +413,10 @@ def test_no_head_at_the_address_is_said_within_seconds() -> None:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         where = f"http://127.0.0.1:{taken.getsockname()[1]}"
         begun = time.monotonic()
-        said = refused(*WORDS, **{ADDRESS: where})
+        said = refused(*WORDS, code=75, **{ADDRESS: where})
     assert time.monotonic() - begun < 10
-    assert said == f"{where}: no answer ([Errno 111] Connection refused)"
+    begin = f"{where}: no answer ([Errno 111] Connection refused)"
+    assert said.startswith(f"{begin}; go on with: python -m ray_selfloop submit ")
 
 
 def test_another_server_at_the_address_is_said(server: JobServer) -> None:
