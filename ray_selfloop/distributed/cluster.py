@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -61,6 +61,7 @@ class Cluster:
 
     slots: stages of one core that may run at once. gpus: that there can be.
     place: what a trial asks for besides GPUs. machines: those that there can be.
+    cramped: whether there is no memory for processes that wait for their next stage.
     """
 
     slots: int
@@ -68,6 +69,11 @@ class Cluster:
     place: Mapping[str, float]
     resources: Resources
     machines: Machines = field(default_factory=Machines)
+    cramped: bool = False
+
+    def in_the_way(self, stage: Stage) -> bool:
+        """Whether what an idle experiment keeps may be wanting to a stage that is no trial."""
+        return stage.kind != "classifier" and (self.cramped or self.gpus_of(stage) > 0)
 
     @property
     def nodes(self) -> int:
@@ -153,7 +159,11 @@ def connect(resources: Resources, say: Callable[[str], None] = print) -> Cluster
 
 def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
     """Start Ray on this machine alone."""
-    slots = local.slots(resources.num_cpus, limits(), say)
+    found = limits()
+    slots = local.slots(resources.num_cpus, found, say)
+    cramped = found.cramped(slots)
+    if cramped:
+        os.environ.setdefault(local.IDLE_WORKERS, "0")
     folder = local.folder(say)
     local.authenticate()
     os.environ.setdefault(local.NICENESS, "0")  # above the command's own
@@ -167,7 +177,8 @@ def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
             include_dashboard=False,
             _temp_dir=str(folder),
         )
-    return joined(resources.model_copy(update={"num_cpus": slots}), nodes.present())
+    asked = resources.model_copy(update={"num_cpus": slots})
+    return replace(joined(asked, nodes.present()), cramped=cramped)
 
 
 def _start(**arguments: Any) -> None:
