@@ -88,12 +88,16 @@ class Cluster:
             return placement.gpus(stage, self.resources)
         return 0.0
 
+    def streams(self, stage: Stage) -> bool:
+        """Whether a stage runs in pools of its own; where memory is short, in one process."""
+        return stage.kind == "samples" and not self.cramped
+
     def ask(self, stage: Stage) -> Ask:
         """What a stage asks Ray for."""
         gpus = self.gpus_of(stage)
         if stage.kind == "classifier":
             return Ask({**self.place, **_gpu(gpus)})
-        if stage.kind == "samples":
+        if self.streams(stage):
             pairs = self.resources.sampling_workers
             return Ask({"CPU": POOL_CPUS, **_gpu(gpus / 2)}, 2 * pairs)
         return Ask({"CPU": STAGE_CPUS, **_gpu(gpus)}, workers(stage))

@@ -209,7 +209,7 @@ class Scheduler:
         gpus = self.cluster.gpus_of(stage)
         if stage.kind == "classifier":
             self._trials().board.waiting.put(stages)
-        elif stage.kind == "samples":
+        elif self.cluster.streams(stage):
             threading.Thread(target=self._stream, args=(stage, gpus), daemon=True).start()
         elif stage.kind == "search":
             task = ray.remote(num_cpus=STAGE_CPUS, max_retries=0)(search.run)

@@ -12,7 +12,7 @@ import pytest
 
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes
-from ray_selfloop.distributed.cluster import Cluster, joined
+from ray_selfloop.distributed.cluster import Ask, Cluster, joined
 from ray_selfloop.distributed.nodes import Machines, NodeType, with_workers
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
@@ -118,6 +118,14 @@ def test_an_idle_experiment_is_in_the_way_of_who_wants_its_gpu_or_its_memory() -
     assert [roomy.in_the_way(of) for of in kinds] == [True, False, False]
     assert [cramped.in_the_way(of) for of in kinds] == [True, True, False]
     assert not cluster(HEAD).in_the_way(stage("dataset"))
+
+
+def test_where_memory_is_short_samples_are_drawn_and_scored_in_one_process() -> None:
+    samples = stage("samples")
+    assert cluster(HEAD, sampling_workers=3).ask(samples) == Ask({"CPU": 0.25}, 6)
+    cramped = replace(cluster(HEAD, sampling_workers=3), cramped=True)
+    assert not cramped.streams(samples)
+    assert cramped.ask(samples) == Ask({"CPU": 0.5})
 
 
 def test_of_all_machines_that_may_come_no_more_count_than_may_be_there_at_once() -> None:
