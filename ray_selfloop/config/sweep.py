@@ -61,7 +61,8 @@ class Resources(Settings):
     num_cpus: int | None = Field(
         default=None,
         ge=1,
-        description="CPU cores to use; null: all of this machine, or of the cluster.",
+        description="CPU cores to use, on this machine no more than there are; null: as many as "
+        "its quota and memory allow, or all of the cluster.",
     )
     gpus_per_trial: Gpus | Literal["auto"] = Field(
         default=0.0,

@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -61,6 +61,7 @@ class Cluster:
 
     slots: stages of one core that may run at once. gpus: that there can be.
     place: what a trial asks for besides GPUs. machines: those that there can be.
+    cramped: whether there is no memory for processes that wait for their next stage.
     """
 
     slots: int
@@ -68,6 +69,11 @@ class Cluster:
     place: Mapping[str, float]
     resources: Resources
     machines: Machines = field(default_factory=Machines)
+    cramped: bool = False
+
+    def in_the_way(self, stage: Stage) -> bool:
+        """Whether what an idle experiment keeps may be wanting to a stage that is no trial."""
+        return stage.kind != "classifier" and (self.cramped or self.gpus_of(stage) > 0)
 
     @property
     def nodes(self) -> int:
@@ -82,12 +88,16 @@ class Cluster:
             return placement.gpus(stage, self.resources)
         return 0.0
 
+    def streams(self, stage: Stage) -> bool:
+        """Whether a stage runs in pools of its own; where memory is short, in one process."""
+        return stage.kind == "samples" and not self.cramped
+
     def ask(self, stage: Stage) -> Ask:
         """What a stage asks Ray for."""
         gpus = self.gpus_of(stage)
         if stage.kind == "classifier":
             return Ask({**self.place, **_gpu(gpus)})
-        if stage.kind == "samples":
+        if self.streams(stage):
             pairs = self.resources.sampling_workers
             return Ask({"CPU": POOL_CPUS, **_gpu(gpus / 2)}, 2 * pairs)
         return Ask({"CPU": STAGE_CPUS, **_gpu(gpus)}, workers(stage))
@@ -153,7 +163,11 @@ def connect(resources: Resources, say: Callable[[str], None] = print) -> Cluster
 
 def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
     """Start Ray on this machine alone."""
-    slots = local.slots(resources.num_cpus, limits(), say)
+    found = limits()
+    slots = local.slots(resources.num_cpus, found, say)
+    cramped = found.cramped(slots)
+    if cramped:
+        os.environ.setdefault(local.IDLE_WORKERS, "0")
     folder = local.folder(say)
     local.authenticate()
     os.environ.setdefault(local.NICENESS, "0")  # above the command's own
@@ -167,7 +181,8 @@ def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
             include_dashboard=False,
             _temp_dir=str(folder),
         )
-    return joined(resources.model_copy(update={"num_cpus": slots}), nodes.present())
+    asked = resources.model_copy(update={"num_cpus": slots})
+    return replace(joined(asked, nodes.present()), cramped=cramped)
 
 
 def _start(**arguments: Any) -> None:

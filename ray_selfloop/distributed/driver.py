@@ -119,7 +119,7 @@ class Scheduler:
         A stage that waits for GPUs keeps those that are free from less urgent ones, and those that
         get free too where it has waited for long.
         """
-        self._let_go_of_gpus()
+        self._let_go()
         graph, cluster = self.progress.graph, self.cluster
         processes = [graph.nodes[key].stage for key in self.progress.running.keys() - self._beside]
         slots = cluster.slots - len(processes)
@@ -187,14 +187,13 @@ class Scheduler:
                 self._say(f"recomputing: {said}")
             return not said and self._store.find(key) is not None
 
-    def _let_go_of_gpus(self) -> None:
-        """End an idle experiment when another stage wants a GPU: it keeps its last trial's."""
+    def _let_go(self) -> None:
+        """End an idle experiment where it keeps what another stage wants: a GPU, or memory."""
         if self._experiment is None or self._running_trials():
             return
         graph = self.progress.graph
         keys = [*self.progress.running, *(node.stage.key for node in self.progress.ready())]
-        stages = [graph.nodes[key].stage for key in keys]
-        if any(self.cluster.gpus_of(stage) for stage in stages if stage.kind != "classifier"):
+        if any(self.cluster.in_the_way(graph.nodes[key].stage) for key in keys):
             self._experiment.close(timeout=CLOSE)
             self._experiment = None
 
@@ -210,7 +209,7 @@ class Scheduler:
         gpus = self.cluster.gpus_of(stage)
         if stage.kind == "classifier":
             self._trials().board.waiting.put(stages)
-        elif stage.kind == "samples":
+        elif self.cluster.streams(stage):
             threading.Thread(target=self._stream, args=(stage, gpus), daemon=True).start()
         elif stage.kind == "search":
             task = ray.remote(num_cpus=STAGE_CPUS, max_retries=0)(search.run)

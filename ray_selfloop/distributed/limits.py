@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 GB = 1e9  # bytes
-WORKER = 1.0  # GB that a worker holds at most: torch, its network, its images
+WORKER = 1.2  # GB: a stage's process holds 0.6, and a stream has two
+IDLE = 1.3  # GB beside each worker, where processes that wait for their next stage may stay
 BESIDES = 1.0  # GB for the driver and Ray's own processes
 EPSILON = 1e-6
 ROOT = Path("/")
@@ -34,6 +35,10 @@ class Limits:
         """Workers that fit into cores and memory; at least one must."""
         held = (self.memory / GB - BESIDES) / WORKER + EPSILON
         return max(int(min(self.whole_cores, held)), 1)
+
+    def cramped(self, workers: int) -> bool:
+        """Whether memory is short of what so many workers hold when idle processes stay."""
+        return self.memory / GB < BESIDES + workers * (WORKER + IDLE)
 
     def __str__(self) -> str:
         return f"{self.cores:g} CPU cores and {self.memory / GB:.1f} GB of memory"

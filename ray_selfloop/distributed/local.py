@@ -31,6 +31,7 @@ LONGEST = 107 if sys.platform == "linux" else 103  # bytes of a socket's name
 ENOUGH = 2**20  # bytes: that much goes into Ray's first logs
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 NICENESS = "RAY_worker_niceness"
+IDLE_WORKERS = "RAY_num_workers_soft_limit"  # that Ray keeps for the next task
 Say = Callable[[str], None]
 
 

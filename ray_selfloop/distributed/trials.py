@@ -104,7 +104,7 @@ class _Lost(tune.Callback):
         """Called by Tune: the trial's worker is gone."""
         board = _BOARDS[self.board]
         machine = machine_of(board.workers.get(trial.trial_id, ""))
-        said = Path(trial.error_file).read_text().strip() if trial.error_file else "lost"
+        said = (Path(trial.error_file).read_text().strip() if trial.error_file else "") or "lost"
         stages = board.handed_out[trial.trial_id]
         together = len(stages) > 1
         for stage in stages:

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes
-from ray_selfloop.distributed.cluster import Cluster, joined
+from ray_selfloop.distributed.cluster import Ask, Cluster, joined
 from ray_selfloop.distributed.nodes import Machines, NodeType, with_workers
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
@@ -108,6 +109,23 @@ def test_networks_get_a_trials_share_and_generators_their_own() -> None:
     assert {asking.gpus_of(stage(kind)) for kind in networks} == {0.25}
     measures = ("dataset", "fairness", "dynamics", "claims")
     assert {asking.gpus_of(stage(kind)) for kind in measures} == {0.0}
+
+
+def test_an_idle_experiment_is_in_the_way_of_who_wants_its_gpu_or_its_memory() -> None:
+    roomy = cluster(HEAD, GPU, gpus_per_generator=1.0)
+    cramped = replace(cluster(HEAD), cramped=True)
+    kinds = [stage("generator"), stage("dataset"), stage("classifier", network="lenet")]
+    assert [roomy.in_the_way(of) for of in kinds] == [True, False, False]
+    assert [cramped.in_the_way(of) for of in kinds] == [True, True, False]
+    assert not cluster(HEAD).in_the_way(stage("dataset"))
+
+
+def test_where_memory_is_short_samples_are_drawn_and_scored_in_one_process() -> None:
+    samples = stage("samples")
+    assert cluster(HEAD, sampling_workers=3).ask(samples) == Ask({"CPU": 0.25}, 6)
+    cramped = replace(cluster(HEAD, sampling_workers=3), cramped=True)
+    assert not cramped.streams(samples)
+    assert cramped.ask(samples) == Ask({"CPU": 0.5})
 
 
 def test_of_all_machines_that_may_come_no_more_count_than_may_be_there_at_once() -> None:

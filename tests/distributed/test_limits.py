@@ -106,8 +106,8 @@ def test_without_a_bound_of_version_1_memory_is_what_is_installed(tree: Tree) ->
     [
         (0.5, 2, 1),  # there is always one
         (0.1, 0.2, 1),
-        (8, 4, 3),
-        (8, 2.9, 1),
+        (8, 4, 2),
+        (8, 3.3, 1),
         (1.9, 64, 1),  # no more than there are
         (8, 64, 8),
         (8, math.inf, 8),
@@ -115,6 +115,15 @@ def test_without_a_bound_of_version_1_memory_is_what_is_installed(tree: Tree) ->
 )
 def test_workers_follow_cores_and_memory(cores: float, memory: float, workers: int) -> None:
     assert Limits(cores, memory * GB).workers == workers
+
+
+@pytest.mark.parametrize(("workers", "enough"), [(1, 3.5), (4, 11)])
+def test_memory_is_short_where_idle_processes_could_fill_it(workers: int, enough: float) -> None:
+    """Of each place a stream's two, an idle trial's and one or two idle tasks' may stay."""
+    assert Limits(4, (enough - 0.1) * GB).cramped(workers)
+    assert not Limits(4, (enough + 0.1) * GB).cramped(workers)
+    assert Limits(0.5, 2 * GB).cramped(1)
+    assert not Limits(2, math.inf).cramped(2)
 
 
 class Group:

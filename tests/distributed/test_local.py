@@ -293,8 +293,8 @@ def test_a_full_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, 8, 64, 8, None),
         (None, 0.5, 2, 1, None),
         (
-            None, 8, 4, 3,
-            "3 of 8 CPU cores used: 8 CPU cores and 4.0 GB of memory (more: resources.num_cpus)",
+            None, 8, 4, 2,
+            "2 of 8 CPU cores used: 8 CPU cores and 4.0 GB of memory (more: resources.num_cpus)",
         ),
         (4, 8, 64, 4, None),
         (1, 8, 4, 1, None),
@@ -304,7 +304,7 @@ def test_a_full_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             6, 8, 4, 6,
-            "resources.num_cpus: 6 asked for, there may be memory for 3: 8 CPU cores and 4.0 GB of "
+            "resources.num_cpus: 6 asked for, there may be memory for 2: 8 CPU cores and 4.0 GB of "
             "memory",
         ),
     ],
