@@ -133,7 +133,7 @@ class Filter(Settings):
     drop: float = Field(
         default=0.10,
         ge=0,
-        lt=1,
+        le=0.999,
         description="Share r dropped: MNIST 0.10, CIFAR 0.30, ImageNet sets 0.60 (app. C). Under "
         "`range`: share of the score's range that is dropped, rounded to tenths.",
     )

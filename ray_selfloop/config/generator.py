@@ -52,8 +52,8 @@ class ConditionalGan(Settings):
         "and leaky ReLU about halve the signal at each layer, so that deep discriminators (32 "
         "pixels and more) hardly leave 0 with 1.",
     )
-    batch_size: PositiveInt = Field(
-        default=64, description="Images per optimiser step; a multiple of group_size."
+    batch_size: int = Field(
+        default=64, ge=2, description="Images per optimiser step; a multiple of group_size."
     )
     group_size: int = Field(
         default=8,
