@@ -30,6 +30,7 @@ ROOMS = (
     "arms",
     "identity",
     "loop",
+    "idle",
     "declaration",
     "progress",
     "distributed",

@@ -157,6 +157,18 @@ class Filter(Settings):
     )
 
     @property
+    def read(self) -> "Filter":
+        """With defaults in the place of what is not read under ``score``."""
+        unread = {
+            "drop": self.score == "none",
+            "cut": self.score == "none",
+            "clip": not self.uses_clip,
+            "uncertainty": not self.uses_uncertainty,
+            "expert": not self.uses_uncertainty,
+        }
+        return Filter.model_validate(self.model_dump(exclude={n for n, un in unread.items() if un}))
+
+    @property
     def uses_clip(self) -> bool:
         """Whether the CLIP score enters the ranking."""
         return self.score in ("clip", "combined")

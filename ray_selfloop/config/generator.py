@@ -43,8 +43,11 @@ class ConditionalGan(Settings):
         default=32,
         description="Discriminator's channels after its first convolution; doubled at each next.",
     )
-    discriminator_features: PositiveInt = Field(
-        default=128, description="Features of an image from which the discriminator judges it."
+    discriminator_features: int = Field(
+        default=128,
+        ge=2,
+        description="Features of an image from which the discriminator judges it; half as many of "
+        "a group.",
     )
     discriminator_gain: PositiveFloat = Field(
         default=1.0,
