@@ -4,24 +4,21 @@ Everything that can be refused is refused here, before Ray starts and before any
 """
 
 import contextlib
-import itertools
 import os
 import re
 import sys
 import tempfile
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ray_selfloop import arms, blobs, loop, queue
+from ray_selfloop import arms, blobs, idle, loop, queue
 from ray_selfloop.artifacts import room_in
 from ray_selfloop.config import load
-from ray_selfloop.config.plain import masked, shown
+from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.data.contents import Contents
@@ -34,10 +31,6 @@ from ray_selfloop.store import Record, Store
 ADDRESS = r"(s3|gs)://[A-Za-z0-9._-]+(/[A-Za-z0-9._=-]+)*/?"
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
 TRACKING_MARK = "MLFLOW_TRACKING_URI"
-SAME = (
-    "make no difference here: their scenarios have the same stages, and one result is counted as "
-    "several cases"
-)
 PROBE_PATIENCE = 10.0  # s for which a bucket in trouble is asked whether it can be used
 
 
@@ -168,43 +161,10 @@ def prepare(
             with contextlib.suppress(StorageError):  # nothing depends on it
                 contents.keep()
     plan = Plan(sweep, scenarios, store, graph)
-    plan.warnings += idle_axes(sweep.axes, scenarios, graph)
+    sources = {s.name: plan.dataset(s.name).config["source"] for s in scenarios}
+    plan.warnings += idle.sentences(sweep.axes, scenarios, sources)
     plan.look_up()
     return plan
-
-
-def idle_axes(
-    axes: Mapping[str, Sequence[Any]], scenarios: Sequence[Scenario], graph: Graph
-) -> Iterator[str]:
-    """A sentence for values of an axis under which all stages are the same, whatever else differs.
-
-    scenarios: of the axes' product, in its order. Where there is a treatment, controls that are the
-    same are meant: each group of arms has its own.
-    """
-    treated = [scenario.sweep.loop.arm == arms.TREATMENT for scenario in scenarios]
-    results = _results(scenarios, graph)
-    points = list(itertools.product(*(range(len(values)) for values in axes.values())))
-    for number, (axis, values) in enumerate(axes.items()):
-        rows = [[r for r, p in enumerate(points) if p[number] == i] for i in range(len(values))]
-        alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for i, own in enumerate(rows):
-            alike[tuple(results[row] for row in own)].append(i)
-        for same in alike.values():
-            meant = any(treated) and not any(treated[row] for i in same for row in rows[i])
-            if len(same) > 1 and not meant:
-                said = shown(" and ".join(shown(values[i], 100) for i in same))
-                yield f"axes: {axis}: {said} {SAME}"
-
-
-def _results(scenarios: Sequence[Scenario], graph: Graph) -> list[int]:
-    """A number for each scenario: the same where all stages and their measurement are the same."""
-    stages: dict[str, set[str]] = defaultdict(set)
-    for node in graph:
-        for place in node.places:
-            stages[place.scenario].add(node.stage.key)
-    known: dict[tuple[frozenset[str], str], int] = {}
-    whole = ((frozenset(stages[s.name]), str(loop.measurement(s))) for s in scenarios)
-    return [known.setdefault(one, len(known)) for one in whole]
 
 
 def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:

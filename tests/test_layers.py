@@ -34,6 +34,7 @@ ROOMS = (
     "identity",
     "told",
     "loop",
+    "idle",
     "declaration",
     "progress",
     "distributed",

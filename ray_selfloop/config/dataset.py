@@ -61,8 +61,9 @@ class ColorizedMnist(ColorizedDigits):
     download: bool = Field(default=False, description="Fetch MNIST when files are missing.")
     limit_train: int | None = Field(
         default=None,
-        ge=100,
-        description="Use only this many of the official training images (stratified, seeded).",
+        ge=200,
+        description="Use only this many of the official training images (stratified, seeded); a "
+        "tenth of them is held out, two digits of each class at least.",
     )
     limit_test: int | None = Field(
         default=None, ge=100, description="Use only this many of the official test images."
@@ -138,9 +139,10 @@ class Cifar(Settings):
     )
     minority_kept: float = Field(
         default=0.25,
-        gt=0,
+        ge=0.02,
         lt=1,
-        description="`imbalanced`: share of a minority fine class's training images that stays.",
+        description="`imbalanced`: share of a minority fine class's training images that stays; "
+        "2 % of 500 are ten, of which one is held out.",
     )
     superclasses: tuple[Superclass, ...] | None = Field(
         default=None,

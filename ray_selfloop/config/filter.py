@@ -133,7 +133,7 @@ class Filter(Settings):
     drop: float = Field(
         default=0.10,
         ge=0,
-        lt=1,
+        le=0.999,
         description="Share r dropped: MNIST 0.10, CIFAR 0.30, ImageNet sets 0.60 (app. C). Under "
         "`range`: share of the score's range that is dropped, rounded to tenths.",
     )
@@ -155,6 +155,18 @@ class Filter(Settings):
     uncertainty: Uncertainty = Field(
         default_factory=Uncertainty, description="How the expert's uncertainty is measured."
     )
+
+    @property
+    def read(self) -> "Filter":
+        """With defaults in the place of what is not read under ``score``."""
+        unread = {
+            "drop": self.score == "none",
+            "cut": self.score == "none",
+            "clip": not self.uses_clip,
+            "uncertainty": not self.uses_uncertainty,
+            "expert": not self.uses_uncertainty,
+        }
+        return Filter.model_validate(self.model_dump(exclude={n for n, un in unread.items() if un}))
 
     @property
     def uses_clip(self) -> bool:

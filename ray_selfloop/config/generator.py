@@ -43,8 +43,11 @@ class ConditionalGan(Settings):
         default=32,
         description="Discriminator's channels after its first convolution; doubled at each next.",
     )
-    discriminator_features: PositiveInt = Field(
-        default=128, description="Features of an image from which the discriminator judges it."
+    discriminator_features: int = Field(
+        default=128,
+        ge=2,
+        description="Features of an image from which the discriminator judges it; half as many of "
+        "a group.",
     )
     discriminator_gain: PositiveFloat = Field(
         default=1.0,
@@ -52,8 +55,8 @@ class ConditionalGan(Settings):
         "and leaky ReLU about halve the signal at each layer, so that deep discriminators (32 "
         "pixels and more) hardly leave 0 with 1.",
     )
-    batch_size: PositiveInt = Field(
-        default=64, description="Images per optimiser step; a multiple of group_size."
+    batch_size: int = Field(
+        default=64, ge=2, description="Images per optimiser step; a multiple of group_size."
     )
     group_size: int = Field(
         default=8,

@@ -109,3 +109,8 @@ class Queue(Settings):
         "shares (1 - tilt) * original + tilt * majority. null: left as it is.",
     )
     mixing: Mixing = Field(default_factory=Mixing, description="p of the paper.")
+
+    @property
+    def read(self) -> "Queue":
+        """With the default in the place of `mixing.of` where no ratio is asked for."""
+        return self if self.mixing.ratio != "all" else self.model_copy(update={"mixing": Mixing()})

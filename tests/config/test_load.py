@@ -212,8 +212,8 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         ("name=a b", "name: must match pattern"),
         # out of range
         ("loop.generations=-1", "loop.generations: must be greater than or equal to 0 (found -1)"),
-        ("filter.drop=1", "filter.drop: must be less than 1 (found 1)"),
-        ("filter.drop=.nan", "filter.drop: must be less than 1 (found nan)"),
+        ("filter.drop=1", "filter.drop: must be less than or equal to 0.999 (found 1)"),
+        ("filter.drop=.nan", "filter.drop: must be less than or equal to 0.999 (found nan)"),
         ("training.learning_rate=.inf", "training.learning_rate: must be a finite number (found "),
         ("training.weight_decay=1e999", "training.weight_decay: must be a finite number (found "),
         ("generator.betas=[.nan, 0.9]", "generator.betas.0: must be "),
@@ -290,7 +290,7 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         ),
         (
             "axes={filter.drop: [0.1, 2]}",
-            "filter.drop: must be less than 1 (found 2) (in scenario drop=2)",
+            "filter.drop: must be less than or equal to 0.999 (found 2) (in scenario drop=2)",
         ),
         # what is no override
         ("loop.generations", "'loop.generations' is not an override; write key.key=value"),

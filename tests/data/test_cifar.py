@@ -353,7 +353,10 @@ def test_the_names_that_a_sweep_may_give_are_the_keys_of_the_table() -> None:
         ),
         (["dataset.minority={fis: [ray, shark]}"], "did you mean fish?"),
         (["dataset.minority={fish: [ray]}"], "dataset.minority.fish.1: this entry is required"),
-        (["dataset.minority_kept=0"], "dataset.minority_kept: must be greater than 0"),
+        (
+            ["dataset.minority_kept=0"],
+            "dataset.minority_kept: must be greater than or equal to 0.02",
+        ),
         (["dataset.ratios=[1, 0, 0]"], "dataset.ratios: unknown key"),
     ],
 )

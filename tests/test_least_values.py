@@ -1,0 +1,86 @@
+"""The least value of every setting runs: none that is allowed and always fails later.
+
+All least values of a group at once, in this process: what runs together is no dead end alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ray_selfloop.config.dataset import Cifar, ColorizedMnist
+from ray_selfloop.config.filter import Filter
+from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.sweep import Sweep
+from ray_selfloop.data.split import apportion, cut_rows
+from ray_selfloop.filtering.cut import draws_needed
+from ray_selfloop.planning import prepare
+from ray_selfloop.running import Run
+from ray_selfloop.stages.run import run_here
+
+ROOT = Sweep.model_json_schema()
+KINDS = {"dataset": "ColorizedDigits", "generator": "ConditionalGan", "clip": "DomainClip"}
+GROUPS = ("dataset", "generator", "queue", "filter", "training", "evaluation", "compute")
+TINY = 1e-6  # above a bound that is itself excluded
+MNIST = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # official training digits
+
+
+def members(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A setting's own schema, or those of a union."""
+    while "$ref" in schema:
+        schema = ROOT["$defs"][schema["$ref"].rpartition("/")[2]]
+    return [m for part in schema["anyOf"] for m in members(part)] if "anyOf" in schema else [schema]
+
+
+def least(path: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Dotted key -> its least value, of every setting below a group that is a number."""
+    name = path.rpartition(".")[2]
+    known = ROOT["$defs"][KINDS[name]] if name in KINDS else members(schema)[0]
+    for inner, field in known.get("properties", {}).items():
+        yield from least(f"{path}.{inner}", field)
+    for member in members(schema) if name not in KINDS else ():
+        if member.get("type") in ("integer", "number"):
+            step = 1 if member["type"] == "integer" else TINY
+            if {"minimum", "exclusiveMinimum"} & member.keys():
+                yield path, member.get("minimum", member.get("exclusiveMinimum", 0) + step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", GROUPS)
+def test_all_least_values_of_a_group_run_together(group: str, micro: list[str]) -> None:
+    values = dict(least(group, ROOT["properties"][group]))
+    assert values
+    words = [f"{key}={value}" for key, value in values.items()]
+    plan = prepare([*micro, "loop.generations=1", "queue.volume=30", *words])
+    run_here(plan.graph, plan.store)
+    plan.look_up()
+    Run(plan).measure_here()
+    assert set(plan.records) == set(plan.graph.nodes)
+
+
+def test_the_fewest_digits_leave_two_of_each_class_held_out() -> None:
+    """The generator's stopping criterion compares classes that have two."""
+    bounds = ColorizedMnist.model_json_schema()["properties"]["limit_train"]["anyOf"][0]
+    labels = np.repeat(np.arange(10), apportion(bounds["minimum"], MNIST))
+    _, held, _ = cut_rows(labels, 0.0, 0, [str(n) for n in range(10)])
+    assert np.bincount(labels[held], minlength=10).min() == 2
+
+
+def test_the_largest_share_dropped_takes_a_thousand_draws_a_sample() -> None:
+    most = Filter.model_json_schema()["properties"]["drop"].get("maximum", 1.0)
+    assert draws_needed(1_000, most) <= 1_000_000
+
+
+def test_the_mildest_minority_has_a_held_out_image() -> None:
+    """The probe of subgroups counts its errors on them."""
+    bounds = Cifar.model_json_schema()["properties"]["minority_kept"]
+    kept = bounds.get("minimum", 1e-6)
+    labels = np.repeat(np.arange(100), [round(kept * 500)] * 40 + [500] * 60)
+    _, held, _ = cut_rows(labels, 0.0, 0, [str(n) for n in range(100)])
+    assert np.bincount(labels[held], minlength=100).min() > 0
+
+
+def test_a_batch_holds_a_group() -> None:
+    schema = ConditionalGan.model_json_schema()["properties"]
+    assert schema["batch_size"]["minimum"] == schema["group_size"]["minimum"]
