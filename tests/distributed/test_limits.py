@@ -70,18 +70,23 @@ def test_a_container_sees_its_own_group_as_the_top(tree: Tree, path: str) -> Non
     tree.process(f"0::{path}\n", UNIFIED)
     tree.file("sys/fs/cgroup/cpu.max", "50000 100000\n")
     tree.file("sys/fs/cgroup/memory.max", "3000000000\n")
+    tree.file("sys/kubepods/box/cpu.max", "1000 100000\n")  # no group
     assert limits(tree.root) == Limits(0.5, 3 * GB)
 
 
 def test_groups_of_version_1_nest_too(tree: Tree) -> None:
-    groups = "4:memory:/jobs/a\n1:cpu,cpuacct:/jobs/a\n9:name=systemd:/elsewhere\n0::/\n"
+    groups = "4:memory:/jobs/a\n1:cpu,cpuacct:/jobs/c\n9:name=systemd:/s\n0::/u\n"
     mounts = [line.format(top="/") for line in (CPU_1, MEMORY_1, NAMED_1)]
     tree.process(groups, *mounts)
-    tree.cpu_1("jobs/a", -1)
+    tree.cpu_1("jobs/c", -1)
     tree.cpu_1("jobs", 30_000, 20_000)
     tree.cpu_1(".", -1)
     tree.file("sys/fs/cgroup/memory/jobs/a/memory.limit_in_bytes", f"{BOUNDLESS_1}\n")
     tree.file("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "4000000000\n")
+    for other in ("jobs/a", "s", "u"):  # groups of the same names, this process in none of them
+        tree.cpu_1(other, 1_000)
+    for other in ("jobs/c", "s", "u"):
+        tree.file(f"sys/fs/cgroup/memory/{other}/memory.limit_in_bytes", "1000\n")
     assert limits(tree.root) == Limits(min(1.5, CORES), 4 * GB)
 
 
