@@ -3,11 +3,11 @@
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from control_groups import Container, half_a_core
 
 from ray_selfloop.distributed.limits import GB, Limits, limits
 
@@ -131,42 +131,12 @@ def test_memory_is_short_where_idle_processes_could_fill_it(workers: int, enough
     assert not Limits(2, math.inf).cramped(2)
 
 
-class Group:
-    """A control group of version 1 below the one that this process is in."""
-
-    def __init__(self, controller: str) -> None:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        (own,) = [line.split(":", 2)[2] for line in lines if f":{controller}:" in line]
-        top = Path(f"/sys/fs/cgroup/{controller}")
-        self.folder = top / own.lstrip("/") / f"selfloop-test-{os.getpid()}"
-
-    def __enter__(self) -> "Group":
-        self.folder.mkdir()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.folder.rmdir()
-
-    def set(self, name: str, value: int) -> None:
-        (self.folder / name).write_text(str(value))
-
-
 @pytest.fixture
-def half_a_core() -> Iterator[list[Group]]:
-    """Real groups with half a core and 2 GB, without processes."""
-    try:
-        with Group("cpu") as cpu, Group("memory") as memory:
-            cpu.set("cpu.cfs_quota_us", 50_000)
-            memory.set("memory.limit_in_bytes", 2 * 1024**3)
-            yield [cpu, memory]
-    except (OSError, ValueError) as error:
-        pytest.skip(f"no control groups of version 1 can be made here: {error}")
+def small() -> Iterator[Container]:
+    yield from half_a_core()
 
 
-def test_in_a_real_group_its_bounds_are_found(half_a_core: list[Group]) -> None:
-    enter = " && ".join(f"echo $$ > {group.folder}/cgroup.procs" for group in half_a_core)
+def test_in_a_real_group_its_bounds_are_found(small: Container) -> None:
     ask = "from ray_selfloop.distributed.limits import limits; print(limits())"
-    said = subprocess.check_output(
-        ["sh", "-c", f'{enter} && exec "$0" -c "$1"', sys.executable, ask], text=True
-    )
+    said = subprocess.check_output(small.within("-c", ask), text=True)
     assert said == "0.5 CPU cores and 2.1 GB of memory\n"
