@@ -195,9 +195,9 @@ def _start(**arguments: Any) -> None:
         if isinstance(error, OSError) and local.curable(error):
             raise
         cause = error.__cause__ or error
-        if isinstance(cause, AuthenticationError):
-            raise ResourceError(token_message(address, str(cause))) from error
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(cause).split()) or type(cause).__name__
+        if isinstance(cause, AuthenticationError) or "InvalidAuthToken" in said:
+            raise ResourceError(token_message(address, said)) from error
         raise ResourceError(f"Ray at {address} cannot be used: {said}") from error
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():

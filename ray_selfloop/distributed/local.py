@@ -23,7 +23,6 @@ from ray.exceptions import AuthenticationError
 from ray_selfloop.distributed.limits import Limits
 from ray_selfloop.errors import ResourceError
 
-LOOPBACK = "127.0.0.1"
 SHORT = Path("/tmp")
 SESSION = "ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """What Ray puts behind its temporary folder, at its longest."""
@@ -66,7 +65,7 @@ def folder(say: Say) -> Path:
         _try(chosen / "ray")
     except OSError as error:
         raise ResourceError(
-            f"Ray's temporary folder {chosen}/ray cannot be used: {error.strerror}; "
+            f"Ray's temporary folder {chosen}/ray cannot be used: {error.strerror or error}; "
             "name another folder in RAY_TMPDIR (or TMPDIR)"
         ) from error
     return chosen / "ray"

@@ -3,11 +3,11 @@
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from control_groups import Container, half_a_core
 
 from ray_selfloop.distributed.limits import GB, Limits, limits
 
@@ -70,18 +70,23 @@ def test_a_container_sees_its_own_group_as_the_top(tree: Tree, path: str) -> Non
     tree.process(f"0::{path}\n", UNIFIED)
     tree.file("sys/fs/cgroup/cpu.max", "50000 100000\n")
     tree.file("sys/fs/cgroup/memory.max", "3000000000\n")
+    tree.file("sys/kubepods/box/cpu.max", "1000 100000\n")  # no group
     assert limits(tree.root) == Limits(0.5, 3 * GB)
 
 
 def test_groups_of_version_1_nest_too(tree: Tree) -> None:
-    groups = "4:memory:/jobs/a\n1:cpu,cpuacct:/jobs/a\n9:name=systemd:/elsewhere\n0::/\n"
+    groups = "4:memory:/jobs/a\n1:cpu,cpuacct:/jobs/c\n9:name=systemd:/s\n0::/u\n"
     mounts = [line.format(top="/") for line in (CPU_1, MEMORY_1, NAMED_1)]
     tree.process(groups, *mounts)
-    tree.cpu_1("jobs/a", -1)
+    tree.cpu_1("jobs/c", -1)
     tree.cpu_1("jobs", 30_000, 20_000)
     tree.cpu_1(".", -1)
     tree.file("sys/fs/cgroup/memory/jobs/a/memory.limit_in_bytes", f"{BOUNDLESS_1}\n")
     tree.file("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", "4000000000\n")
+    for other in ("jobs/a", "s", "u"):  # groups of the same names, this process in none of them
+        tree.cpu_1(other, 1_000)
+    for other in ("jobs/c", "s", "u"):
+        tree.file(f"sys/fs/cgroup/memory/{other}/memory.limit_in_bytes", "1000\n")
     assert limits(tree.root) == Limits(min(1.5, CORES), 4 * GB)
 
 
@@ -126,42 +131,12 @@ def test_memory_is_short_where_idle_processes_could_fill_it(workers: int, enough
     assert not Limits(2, math.inf).cramped(2)
 
 
-class Group:
-    """A control group of version 1 below the one that this process is in."""
-
-    def __init__(self, controller: str) -> None:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        (own,) = [line.split(":", 2)[2] for line in lines if f":{controller}:" in line]
-        top = Path(f"/sys/fs/cgroup/{controller}")
-        self.folder = top / own.lstrip("/") / f"selfloop-test-{os.getpid()}"
-
-    def __enter__(self) -> "Group":
-        self.folder.mkdir()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.folder.rmdir()
-
-    def set(self, name: str, value: int) -> None:
-        (self.folder / name).write_text(str(value))
-
-
 @pytest.fixture
-def half_a_core() -> Iterator[list[Group]]:
-    """Real groups with half a core and 2 GB, without processes."""
-    try:
-        with Group("cpu") as cpu, Group("memory") as memory:
-            cpu.set("cpu.cfs_quota_us", 50_000)
-            memory.set("memory.limit_in_bytes", 2 * 1024**3)
-            yield [cpu, memory]
-    except (OSError, ValueError) as error:
-        pytest.skip(f"no control groups of version 1 can be made here: {error}")
+def small() -> Iterator[Container]:
+    yield from half_a_core()
 
 
-def test_in_a_real_group_its_bounds_are_found(half_a_core: list[Group]) -> None:
-    enter = " && ".join(f"echo $$ > {group.folder}/cgroup.procs" for group in half_a_core)
+def test_in_a_real_group_its_bounds_are_found(small: Container) -> None:
     ask = "from ray_selfloop.distributed.limits import limits; print(limits())"
-    said = subprocess.check_output(
-        ["sh", "-c", f'{enter} && exec "$0" -c "$1"', sys.executable, ask], text=True
-    )
+    said = subprocess.check_output(small.within("-c", ask), text=True)
     assert said == "0.5 CPU cores and 2.1 GB of memory\n"

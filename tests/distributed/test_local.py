@@ -40,7 +40,16 @@ CALLS = (
 )
 """One call of each of Ray's services over gRPC, of which a port knows its own alone."""
 JOBS = "/api/job_agent/jobs/"
-COME_IN = "import ray, sys; ray.init(sys.argv[1], logging_level='CRITICAL'); print('in')"
+COME_IN = """
+from ray_selfloop.config.sweep import Resources
+from ray_selfloop.distributed.cluster import connect, leave
+from ray_selfloop.errors import ResourceError
+try:
+    print(connect(Resources()).slots)
+    leave()
+except ResourceError as error:
+    print(error)
+"""
 
 
 @dataclass
@@ -122,24 +131,37 @@ def _answers(port: int) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "token", [{}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}], ids=["none", "wrong"]
+    ("mode", "token", "said"),
+    [
+        (
+            "",
+            "",
+            "asks for the cluster's token: RAY_AUTH_MODE is not set, so none was sent;",
+        ),
+        ("token", "0" * 64, "asks for the cluster's token: it does not know the one in RAY_AUTH_T"),
+        ("token", None, "1\n"),
+    ],
+    ids=["none", "wrong", "right"],
 )
-def test_rays_own_client_is_refused_without_the_token(
-    started: Started, token: dict[str, str]
+def test_another_sweep_comes_in_with_the_token_alone(
+    started: Started, mode: str, token: str | None, said: str
 ) -> None:
-    """With the token it comes in; on a machine of several addresses it must be told which."""
-    head, here = started.said["head"], {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": started.said["token"]}
-    for environment, code in ((token, 1), (ours, 0)):
-        done = subprocess.run(
-            [sys.executable, "-c", COME_IN, head],
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            env={**plain(), **here, **environment},
-        )
-        assert done.returncode == code, done.stderr
-        assert ("AuthenticationError" in done.stderr) == bool(code)
+    """On a machine of several addresses it must be told which."""
+    known = {"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token or started.said["token"]}
+    done = subprocess.run(
+        [sys.executable, "-c", COME_IN],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={
+            **plain(),
+            **(known if mode else {}),
+            "RAY_ADDRESS": started.said["head"],
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        },
+    )
+    assert done.stdout.removeprefix(f"{started.said['head']} ").startswith(said)
+    assert done.stdout.count("\n") == 1
 
 
 def test_the_token_lies_in_no_file_and_on_no_command_line(started: Started) -> None:
@@ -380,6 +402,12 @@ def test_rays_own_words_are_told_whole_and_in_one_line(monkeypatch: pytest.Monke
     )
 
 
+def test_the_reason_behind_rays_own_words_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, ConnectionError("failed"), RuntimeError("no route"))
+    with pytest.raises(ResourceError, match="Ray at auto cannot be used: no route"):
+        connect(Resources(), silent)
+
+
 def test_an_error_of_the_system_is_one_line_where_a_person_must_mend_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -395,6 +423,7 @@ def test_a_cluster_that_asks_for_a_token_says_where_it_belongs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    failing(monkeypatch, ConnectionError("failed"), AuthenticationError("InvalidAuthToken"))
-    with pytest.raises(ResourceError, match="auto asks for the cluster's token: RAY_AUTH_MODE is "):
-        connect(Resources(), silent)
+    for cause in (AuthenticationError("no token"), RuntimeError("RPC error: InvalidAuthToken: x")):
+        failing(monkeypatch, ConnectionError("failed"), cause)
+        with pytest.raises(ResourceError, match="auto asks for the cluster's token: RAY_AUTH_MODE"):
+            connect(Resources(), silent)
