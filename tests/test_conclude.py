@@ -102,3 +102,15 @@ def test_a_damaged_table_is_kept_too(micro: list[str], content: bytes) -> None:
     (folder / "results.parquet").write_bytes(content)
     concluded(micro)
     assert content in [(folder / name).read_bytes() for name in kept(folder)]
+
+
+def test_mlflow_holds_results_and_report_of_the_same_settings(micro: list[str]) -> None:
+    folder = concluded(micro).plan.folder
+    other = Conclusion(Run(prepare([*micro, "filter.drop=0.3"])), 1.0)
+    assert not (folder / "report.html").exists(), "it was of other settings"
+    assert other.track() == []
+    logged = {p.name: p for p in (folder.parent / "mlflow-artifacts").rglob("re*.*")}
+    assert set(logged) == {"report.html", "results.parquet"}
+    for name, path in logged.items():
+        assert path.read_bytes() == (folder / name).read_bytes()
+    assert "drop: 0.3" in (folder / "report.html").read_text()
