@@ -33,13 +33,18 @@ def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-OTHER = ["filter.drop=0.3"], ["evaluation.level=0.9"], ["training_of.lenet.batch_size=48"]
+OTHER = (
+    ["filter.drop=0.3"],
+    ["evaluation.level=0.9"],
+    ["training_of.lenet.batch_size=48"],
+    ["dataset.initialization=spurious"],
+)
 GROWN = (
     ["loop.generations=3"],
     ["loop.loop_seeds=[0, 1]", "loop.classifier_seeds=[0, 7]"],
     ["classifiers=[lenet, mobilenet_v3_small]", "training_of.mobilenet_v3_small.max_steps=9"],
     ["axes.dataset.initialization=[unbiased, biased, spurious]"],
-    ["resources.num_cpus=1", "tracking.uri=http://127.0.0.1:9"],
+    ["resources.num_cpus=1", "tracking.uri=http://127.0.0.1:9", "dataset.root=/elsewhere"],
 )
 
 
