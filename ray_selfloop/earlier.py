@@ -20,6 +20,7 @@ from ray_selfloop.planning import Plan
 ABOUT = "selfloop.settings"  # in the table's attributes, which pandas keeps in the file
 GROWING = {"generations", "loop_seeds", "classifier_seeds"}  # of `loop`
 BY_CLASSIFIER = {"classifiers", "training", "training_of"}
+BY_KEY = {"dataset"}  # whose key holds the content and not the place
 
 
 def about(plan: Plan) -> list[dict[str, Any]]:
@@ -30,7 +31,8 @@ def about(plan: Plan) -> list[dict[str, Any]]:
 def _about(scenario: Scenario, data: str) -> dict[str, Any]:
     """``covers`` is what may grow; ``settings``, with the data's key, what may not."""
     sweep = scenario.sweep
-    settings = sweep.model_dump(mode="json", exclude={*NOT_IN_A_SCENARIO, *BY_CLASSIFIER})
+    apart = {*NOT_IN_A_SCENARIO, *BY_CLASSIFIER, *BY_KEY}
+    settings = sweep.model_dump(mode="json", exclude=apart)
     fixed = {name: value for name, value in settings["loop"].items() if name not in GROWING}
     networks = {
         name: digest(sweep.training_for(name).model_dump(mode="json")) for name in sweep.classifiers

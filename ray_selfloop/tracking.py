@@ -400,7 +400,10 @@ def _within(seconds: float, uri: str, work: Callable[[threading.Event], object])
     resolution of a name and a locked file last as long as they like. ``work`` is given an event
     that is set when nobody waits any more.
     """
-    _load()
+    try:
+        _load()
+    except Exception as error:
+        return [trouble(uri, error)]
     late = threading.Event()
     errors: list[Exception] = []
 

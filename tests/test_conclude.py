@@ -33,13 +33,18 @@ def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-OTHER = ["filter.drop=0.3"], ["evaluation.level=0.9"], ["training_of.lenet.batch_size=48"]
+OTHER = (
+    ["filter.drop=0.3"],
+    ["evaluation.level=0.9"],
+    ["training_of.lenet.batch_size=48"],
+    ["dataset.initialization=spurious"],
+)
 GROWN = (
     ["loop.generations=3"],
     ["loop.loop_seeds=[0, 1]", "loop.classifier_seeds=[0, 7]"],
     ["classifiers=[lenet, mobilenet_v3_small]", "training_of.mobilenet_v3_small.max_steps=9"],
     ["axes.dataset.initialization=[unbiased, biased, spurious]"],
-    ["resources.num_cpus=1", "tracking.uri=http://127.0.0.1:9"],
+    ["resources.num_cpus=1", "tracking.uri=http://127.0.0.1:9", "dataset.root=/elsewhere"],
 )
 
 
@@ -102,3 +107,15 @@ def test_a_damaged_table_is_kept_too(micro: list[str], content: bytes) -> None:
     (folder / "results.parquet").write_bytes(content)
     concluded(micro)
     assert content in [(folder / name).read_bytes() for name in kept(folder)]
+
+
+def test_mlflow_holds_results_and_report_of_the_same_settings(micro: list[str]) -> None:
+    folder = concluded(micro).plan.folder
+    other = Conclusion(Run(prepare([*micro, "filter.drop=0.3"])), 1.0)
+    assert not (folder / "report.html").exists(), "it was of other settings"
+    assert other.track() == []
+    logged = {p.name: p for p in (folder.parent / "mlflow-artifacts").rglob("re*.*")}
+    assert set(logged) == {"report.html", "results.parquet"}
+    for name, path in logged.items():
+        assert path.read_bytes() == (folder / name).read_bytes()
+    assert "drop: 0.3" in (folder / "report.html").read_text()

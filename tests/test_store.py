@@ -74,6 +74,18 @@ def test_no_place_is_written_into_a_record(store: Store, tmp_path: Path) -> None
     assert str(tmp_path) not in record_file(store).read_text()
 
 
+@pytest.mark.parametrize(("folder", "file"), [(0o755, 0o644), (0o775, 0o664), (0o700, 0o600)])
+def test_who_may_read_a_storages_folders_may_read_its_files(
+    store: Store, folder: int, file: int
+) -> None:
+    with store.attempt(STAGE.key) as attempt:
+        attempt.chmod(folder)
+        (attempt / "weights.safetensors").write_bytes(b"123")
+        (attempt / "weights.safetensors").chmod(0o600)  # as safetensors leaves it
+        record = store.publish(STAGE, attempt, SUMMARY, 1.0)
+    assert store.path(record, "weights.safetensors").stat().st_mode & 0o777 == file
+
+
 def test_what_is_not_published_is_not_found(store: Store) -> None:
     assert store.find(STAGE.key) is None
     with pytest.raises(StorageError, match=f"nothing is published under {STAGE.key} in "):

@@ -247,6 +247,15 @@ def asked(address: str, body: object = None) -> bytes:
     return found
 
 
+def test_an_mlflow_that_cannot_be_loaded_costs_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    (warning,) = tracking.prepare(tracking.default_uri(tmp_path))
+    assert "ModuleNotFoundError" in warning
+    assert tracking.sync(tracking.default_uri(tmp_path), "tiny", tracking.plan(sweep()))
+
+
 # --- names of scenarios and subgroups ------------------------------------------------------------
 
 

@@ -13,18 +13,19 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from conftest import MICRO
-from other_user import OTHER, needs_root
+from other_user import OTHER, needs_open_python, needs_root
 
 from sweeps import LIMIT, start
 
 pytestmark = pytest.mark.slow
 WORDS = [*MICRO, "loop.generations=1", "resources.num_cpus=1"]
 ODD = "a b?%20#;é"
-READING = "dac_read_search"  # what lets another user load this Python, wherever it lies
+NOBODY: Any = {"user": OTHER, "group": OTHER, "extra_groups": []}
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,9 @@ class Ended:
 
 def command(module: str, *words: object, other: Path | None = None) -> Ended:
     """Run ``python -m module words``, as another user whose home is ``other`` where it is given."""
-    become = (
-        *("setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", "--clear-groups"),
-        *(f"--inh-caps=+{READING}", f"--ambient-caps=+{READING}"),
-    )
     done = subprocess.run(
-        [*(become if other else ()), sys.executable, "-m", module, *map(str, words)],
+        [sys.executable, "-m", module, *map(str, words)],
+        **(NOBODY if other else {}),
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -136,6 +134,7 @@ def test_renamed_to_what_addresses_give_a_meaning_it_is_found_whole(original: Pa
 
 
 @needs_root
+@needs_open_python
 def test_who_may_only_read_is_told_so_and_can_look(original: Path, seen: Path) -> None:
     seen.chmod(0o777)
     before, where = digests(original), f"storage={original}"
@@ -153,11 +152,11 @@ def test_who_may_only_read_is_told_so_and_can_look(original: Path, seen: Path) -
 
 
 @needs_root
+@needs_open_python
 def test_another_users_copy_is_that_users_own(original: Path, seen: Path) -> None:
     seen.chmod(0o777)
     before, copy = digests(original), seen / ODD
-    as_other = dict(user=OTHER, group=OTHER, extra_groups=[])
-    subprocess.run(["cp", "-r", original, copy], check=True, **as_other)  # type: ignore[call-overload]
+    subprocess.run(["cp", "-r", original, copy], check=True, **NOBODY)
     for module, *verb in (("ray_selfloop.sweep",), ("ray_selfloop", "sync-mlflow")):
         ended = command(module, *verb, *WORDS, f"storage={copy}", other=seen)
         assert (ended.code, ended.errors) == (0, []), ended
@@ -169,6 +168,7 @@ def test_another_users_copy_is_that_users_own(original: Path, seen: Path) -> Non
 
 
 @needs_root
+@needs_open_python
 def test_two_users_who_may_both_write_share_one_storage(original: Path, seen: Path) -> None:
     seen.chmod(0o777)
     shared = seen / "shared"
