@@ -225,6 +225,7 @@ def test_several_networks_and_statements_are_in_the_reason():
     several = word_of(at(0.05, networks=3), 4)[1]
     assert several.startswith("the interval, widened for 4 statements judged together, lies")
     assert several.endswith("on average over the networks")
+    assert ", widened for 2 statements judged together," in word_of(at(0.05), 2)[1]
     assert word_of(at(-0.05, networks=3))[1].endswith("on the other side in too many networks")
     undecided = word_of(at(0.018, 0.05, SAME, networks=2))[1]
     assert undecided == "the interval of too many networks holds the margin's end"
