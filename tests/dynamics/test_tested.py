@@ -249,6 +249,8 @@ def test_what_only_multiplicity_leaves_open_is_said_so():
     assert _word(weak, nothing, SWEEP, 7)[1] == (
         "the interval decides it alone, but not widened for 7 statements"
     )
+    assert "not widened for 2 statements" in _word(weak, nothing, SWEEP, 2)[1]
+    assert "alone" not in _word(weak, nothing, SWEEP, 1)[1]
     assert "alone" not in _word(replace(weak, evidence=nothing), nothing, SWEEP, 7)[1]
     with_rival = replace(weak, evidence=nothing, accuracy=Accuracy(of(0.0), 0.01))
     assert "what accuracy alone does" in _word(with_rival, nothing, SWEEP, 1)[1]
