@@ -314,6 +314,7 @@ def test_accuracy_is_by_intention_to_treat_and_fairness_names_the_lost():
     assert accuracy.value < -0.03  # per generation; the survivors alone rise
     assert accuracy.verdict in ("undecided", "contradicted")
     assert accuracy.chains == 5
+    assert "survivors" not in accuracy.reason
     claim = row(found, HYPOTHESIS)
     assert claim.verdict == "undecided"
     assert claim.lost == "collapsed: treatment 4 of 15, no_synthetic 0 of 15"
