@@ -119,6 +119,18 @@ def test_the_volume_follows_d0(volume, regime: str, expected: int) -> None:
     assert queue.volume(Queue(volume=volume), regime, 1293) == expected
 
 
+@pytest.mark.parametrize("regime", ["stack", "replace", "accumulate", "accumulate_subsample"])
+@pytest.mark.parametrize("mixing", [{}, {"ratio": 0.5}, {"ratio": 0.25, "of": "total"}])
+def test_the_control_counts_the_images_that_the_treatment_trains_on(regime, mixing) -> None:
+    """By settings alone what `training_rows` then makes of kept sets of S images."""
+    values = {"volume": 300, "mixing": mixing}
+    for generation in range(6):
+        found = rows(regime, generation, **values)
+        expected = len(found.original) + found.supplied
+        settings = Queue.model_validate(values)
+        assert queue.images(Loop(regime=regime), settings, generation, 900) == expected
+
+
 @pytest.mark.parametrize("drop", [0.0, 0.1, 0.3, 0.6])
 def test_enough_is_drawn_to_keep_the_volume_with_d0s_class_shares(drop: float) -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])

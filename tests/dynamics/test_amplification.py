@@ -246,6 +246,9 @@ def test_chains_without_two_generations_are_not_behind_a():
     squared[:, 2, 1:] = np.nan
     found = amplification(replace(series, squared=squared), 0.95, LIMIT)
     assert (found.chains, found.verdict) == (2, "A > 1")
+    two = series.squared.copy()
+    two[:, 2, 2] = np.nan
+    assert amplification(replace(series, squared=two), 0.95, LIMIT).chains == 3
     squared[:, 1, 1:] = np.nan
     alone = amplification(replace(series, squared=squared), 0.95, LIMIT)
     assert (alone.chains, alone.verdict) == (1, ONE_CHAIN)

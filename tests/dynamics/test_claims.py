@@ -11,10 +11,12 @@ import pytest
 from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.dynamics.cases import cases_of, groups_of
+from ray_selfloop.dynamics.choices import Choice
 from ray_selfloop.dynamics.claims import Verdict, claims
 from ray_selfloop.dynamics.decomposition import PART_METRICS
+from ray_selfloop.dynamics.measured import Sweep
 from ray_selfloop.dynamics.statements import BALANCE, HYPOTHESIS, KIN, POORNESS, STATEMENTS
-from ray_selfloop.dynamics.tested import margin_of
+from ray_selfloop.dynamics.tested import margin_of, read
 from ray_selfloop.evaluation.names import METRICS, base
 from ray_selfloop.inference.families import holm
 from ray_selfloop.inference.verdicts import WORDS
@@ -312,6 +314,7 @@ def test_accuracy_is_by_intention_to_treat_and_fairness_names_the_lost():
     assert accuracy.value < -0.03  # per generation; the survivors alone rise
     assert accuracy.verdict in ("undecided", "contradicted")
     assert accuracy.chains == 5
+    assert "survivors" not in accuracy.reason
     claim = row(found, HYPOTHESIS)
     assert claim.verdict == "undecided"
     assert claim.lost == "collapsed: treatment 4 of 15, no_synthetic 0 of 15"
@@ -680,6 +683,24 @@ def test_readings_compare_tested_claims_under_each_definition(falling):
 
 
 # --- the form ------------------------------------------------------------------------------------
+
+
+def read_of(members, id_, scale=1.0, settings=SETTINGS):
+    """What one statement is judged on, its margins taken by ``scale``."""
+    sweep = Sweep(groups_of(members), settings)
+    (case,) = (c for c in cases_of(groups_of(members)) if c.statement.id == id_ and not c.lacks)
+    return read(sweep, case, Choice(settings.ordered), scale)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_half_and_twice_the_margin_are_those_of_everything_that_has_one(scale):
+    members = arms(generations=1)
+    one, other = (read_of(members, "amplifies-worst_subgroup", s) for s in (1.0, scale))
+    assert other.margin == pytest.approx(scale * one.margin)
+    one, other = (read_of(members, HYPOTHESIS, s) for s in (1.0, scale))
+    assert other.margin == pytest.approx(scale * one.margin)
+    assert other.accuracy.margin == pytest.approx(scale * one.accuracy.margin)
+    assert one.accuracy.margin == SETTINGS.claims.accuracy_margin
 
 
 def test_ordered_pairs_double_the_change_of_meo():

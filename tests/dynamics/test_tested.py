@@ -225,6 +225,7 @@ def test_several_networks_and_statements_are_in_the_reason():
     several = word_of(at(0.05, networks=3), 4)[1]
     assert several.startswith("the interval, widened for 4 statements judged together, lies")
     assert several.endswith("on average over the networks")
+    assert ", widened for 2 statements judged together," in word_of(at(0.05), 2)[1]
     assert word_of(at(-0.05, networks=3))[1].endswith("on the other side in too many networks")
     undecided = word_of(at(0.018, 0.05, SAME, networks=2))[1]
     assert undecided == "the interval of too many networks holds the margin's end"
@@ -248,6 +249,8 @@ def test_what_only_multiplicity_leaves_open_is_said_so():
     assert _word(weak, nothing, SWEEP, 7)[1] == (
         "the interval decides it alone, but not widened for 7 statements"
     )
+    assert "not widened for 2 statements" in _word(weak, nothing, SWEEP, 2)[1]
+    assert "alone" not in _word(weak, nothing, SWEEP, 1)[1]
     assert "alone" not in _word(replace(weak, evidence=nothing), nothing, SWEEP, 7)[1]
     with_rival = replace(weak, evidence=nothing, accuracy=Accuracy(of(0.0), 0.01))
     assert "what accuracy alone does" in _word(with_rival, nothing, SWEEP, 1)[1]

@@ -100,6 +100,13 @@ def test_the_range_cut_drops_whole_bins() -> None:
     assert mask.tolist() == [False, True, True, True]
 
 
+def test_a_score_on_the_edge_of_a_dropped_bin_stays() -> None:
+    values = np.array([0.0, 29.0, 30.0, 100.0])  # ten bins of 10, three of them go
+    mask = cut.keep({"domain_clip_score": values}, np.zeros(4, int), np.arange(4),
+                    settings(score="clip", drop=0.3, cut="range"))  # fmt: skip
+    assert mask.tolist() == [False, False, True, True]
+
+
 def test_no_score_keeps_everything() -> None:
     _, labels, ids = sample(50, 4)
     unfiltered = settings(score="none", drop=0.6)
@@ -142,6 +149,22 @@ def test_the_audit_adds_up_and_is_json() -> None:
     assert report["domain_clip_score_kept"] > report["domain_clip_score_dropped"]
     assert report["uncertainty_kept"] < report["uncertainty_dropped"]
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_subgroup_audit_by_hand() -> None:
+    """Class 0: 3 and 1 of its subgroups, of which 1 and 1 stay; class 1 stays in none; class 2 has
+    a single known image; 9 is no subgroup."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+    subgroups = np.array([0, 0, 0, 1, 0, 1, 1, 9])
+    mask = np.array([True, False, False, True, False, False, True, True])
+    report = cut.audit_subgroups(mask, labels, subgroups, (3, 2))
+    assert report["subgroup_unknown"] == 1
+    assert report["generated_per_subgroup"] == [4, 3]
+    assert report["kept_per_subgroup"] == [1, 2]
+    assert report["kept_fraction_per_cell"] == [[1 / 3, 1.0], [0.0, 0.0], [None, 1.0]]
+    assert report["shares_before"] == [[0.75, 0.25], [0.5, 0.5], [0.0, 1.0]]
+    assert report["shares_after"] == [[0.5, 0.5], [None, None], [0.0, 1.0]]
+    assert report["share_shift"] == pytest.approx((0.25 + 0.0) / 2)
 
 
 def test_the_subgroup_audit_sees_a_cut_that_prefers_a_subgroup() -> None:

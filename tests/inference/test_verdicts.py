@@ -15,6 +15,7 @@ from ray_selfloop.inference.verdicts import (
     UNDECIDED,
     UP,
     WORDS,
+    Accuracy,
     Evidence,
     adjusted,
     evidence,
@@ -65,6 +66,34 @@ def test_a_statement_about_networks_counts_them():
     assert word(together([rises, falls, falls], "some"), 0.05) == SUPPORTED
     assert word(together([still, still, still], "some"), 0.05) == RULED_OUT
     assert word(together([], "all"), 0.05) == UNDECIDED
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_accuracy_is_excluded_where_it_stands_still_or_the_rest_moves(side):
+    """Without parts by whether it changed; with them, the better of both."""
+    still, moved, rest = of(0.0), of(side * 0.05), of(side * 0.006)
+    assert Accuracy(still, MARGIN).excluded(side) == still.p_inside(MARGIN) < 1e-3
+    assert Accuracy(moved, MARGIN).excluded(side) == moved.p_inside(MARGIN) == 1.0
+    parts = Accuracy(moved, MARGIN, of(0.0), rest)
+    assert parts.excluded(side) == pytest.approx(rest.p_change())
+    assert parts.excluded(-side) == 1.0
+    both = Accuracy(still, MARGIN, of(0.0), of(side * 0.001))
+    assert both.excluded(side) == still.p_inside(MARGIN)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_accuracy_explains_a_change_whose_level_part_moves_and_whose_rest_is_small(side):
+    level, rest = of(side * 0.012), of(side * 0.001)
+    parts = Accuracy(of(0.05), MARGIN, level, rest)
+    assert parts.explains(side, MARGIN) == pytest.approx(
+        max(level.p_change(), rest.p_inside(MARGIN))
+    )
+    assert parts.explains(-side, MARGIN) == 1.0
+    assert Accuracy(of(0.05), MARGIN, level, of(0.05)).explains(side, MARGIN) == 1.0
+    nan = Accuracy(of(0.05), MARGIN).explains(side, MARGIN)
+    assert nan != nan
+    found = evidence(of(side * 0.03), UP if side > 0 else DOWN, MARGIN, parts)
+    assert word(found, 0.05) == "explained by accuracy"
 
 
 def test_more_statements_need_more():
