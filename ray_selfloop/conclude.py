@@ -86,16 +86,13 @@ class Conclusion:
                 scenario: [tracking.Artifact(path, "figures") for path in paths]
                 for scenario, paths in page.artifacts(self.view, Path(scratch)).items()
             }
-            files[""] = [tracking.Artifact(path) for path in self._own(Path(scratch))]
+            files[""] = [
+                tracking.Artifact(path)
+                for path in self.plan.copies((REPORT, RESULTS), Path(scratch))
+            ]
             tracked = tracked_sweep(self.plan, self.run.progress, self.results, files)
             runs = tracking.plan(tracked)
             return tracking.sync(self.run.tracking_uri, self.plan.sweep.name, runs)
-
-    def _own(self, folder: Path) -> list[Path]:
-        """Copies of results and report; of other settings neither stays in MLflow."""
-        if not self.plan.copies((REPORT,), folder):
-            self.write_report()
-        return self.plan.copies((REPORT, RESULTS), folder)
 
     def _say(self, *sentences: str) -> None:
         for sentence in filter(None, sentences):
