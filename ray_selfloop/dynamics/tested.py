@@ -79,7 +79,7 @@ def read(sweep: Sweep, case: Case, choice: Choice, scale: float) -> Tested:
     lacks = reader.lacks()
     if lacks:
         return Tested(replace(case, lacks=lacks))
-    margin = scale * _margin(case, key, settings.claims)
+    margin = scale * abs(factor) * _margin(case, key, settings.claims)  # in the reading's unit
     each = tuple(reader.effect(member) for member in case.members)
     lost, uneven = sweep.lost(case)
     found = Tested(

@@ -718,6 +718,23 @@ def test_ordered_pairs_double_the_change_of_meo():
     assert plain.p < 0.5
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_another_unit_is_no_other_verdict(stored):
+    """The other reading of eq. 2 doubles (or halves) effect and margin alike."""
+    settings = SETTINGS.model_copy(update={"ordered": stored})
+    members = arms({"treatment": (-0.3, -0.1, 0.1, 0.3), "no_synthetic": NOTHING},
+                   world={"groups": 4, "gap": 0.3}, generations=1)  # fmt: skip
+    sweep = Sweep(groups_of(members), settings)
+    (case,) = (
+        c for c in cases_of(groups_of(members)) if c.statement.id == "mnist-unbiased-single-meo"
+    )
+    one, other = (read(sweep, case, Choice(flag), 1.0) for flag in (stored, not stored))
+    times = 0.5 if stored else 2.0
+    assert other.margin == pytest.approx(times * one.margin)
+    assert other.whole.value == pytest.approx(times * one.whole.value)
+    assert other.evidence == one.evidence
+
+
 @pytest.mark.parametrize(("groups", "there"), [(2, False), (3, True)])
 def test_two_subgroups_leave_nothing_to_leave_out(groups, there):
     """Eq. 2 to 4 read literally leave subgroup G out; of two, no gap would be left."""
