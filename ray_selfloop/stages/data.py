@@ -44,8 +44,9 @@ class Prepared(NamedTuple):
     class), ``crossed`` (every test image is shown in every subgroup) and ``subgroups_from``
     (``pixels`` or ``probe``: how the subgroup of a generated image is read; ``none``: there are
     no subgroups). Of pictures also ``pictures`` (their view), ``masks`` (whether each test picture
-    has one) and ``left_out`` (the damaged files that are not among them). test_masks: those masks,
-    encoded; empty where there are none.
+    has one) and ``left_out`` (the damaged files that are not among them); of MNIST ``official``
+    (whether its values are the published ones). test_masks: those masks, encoded; empty where there
+    are none.
     """
 
     splits: Splits
@@ -168,6 +169,8 @@ def _coloured(settings: ColorizedDigits, contents: Contents) -> Prepared:
         "crossed": settings.test_colours == "crossed",
         "subgroups_from": "pixels",
     }
+    if isinstance(settings, ColorizedMnist):
+        facts["official"] = _scans_source(settings, contents) == mnist.OFFICIAL
     return Prepared(splits, facts, ())
 
 
