@@ -121,6 +121,38 @@ def _save_digests(folder: Path, splits: Splits, test_masks: Sequence[bytes]) -> 
     parts = {f"{part}_images": getattr(splits, part).images for part in SPLITS}
     columns = {name: p.encoded for name, p in parts.items() if isinstance(p, Pictures)}
     packed = {**columns, "test_masks": test_masks}
+    tables = [
+        pa.table(
+            {
+                "column": pa.repeat(column, len(files)),
+                "row": np.arange(len(files)),
+                "name": pa.array(files.names, pa.string()),
+                "sha256": pa.array(files.digests, pa.string()),
+            }
+        )
+        for column, files in packed.items()
+        if isinstance(files, PictureFiles)
+    ]
+    if tables:
+        pq.write_table(pa.concat_tables(tables), folder / "files.parquet")
+
+
+def _require_planned(stage: Stage, settings: Dataset, contents: Contents) -> None:
+    """Raise DataError where this machine's files are not those that the stage's key is of."""
+    planned = stage.config.get("source")
+    if planned in (None, source(settings, contents)):
+        return
+    root = stage.hints.get("root")
+    what = contents.changed[0] if contents.changed else f"what is in {root} on this machine"
+    more = f" (nor are {len(contents.changed) - 1:,} more)" if contents.changed[1:] else ""
+    raise DataError(f"{what} {CHANGED}{more}")
+
+
+def _save_digests(folder: Path, splits: Splits, test_masks: Sequence[bytes]) -> None:
+    """Of pictures ``files.parquet``: which file each is, by the part and row where it lies."""
+    parts = {f"{part}_images": getattr(splits, part).images for part in SPLITS}
+    columns = {name: p.encoded for name, p in parts.items() if isinstance(p, Pictures)}
+    packed = {**columns, "test_masks": test_masks}
     rows = [
         (column, row, name, digest)
         for column, files in packed.items()
