@@ -137,34 +137,6 @@ def _save_digests(folder: Path, splits: Splits, test_masks: Sequence[bytes]) -> 
         pq.write_table(pa.concat_tables(tables), folder / "files.parquet")
 
 
-def _require_planned(stage: Stage, settings: Dataset, contents: Contents) -> None:
-    """Raise DataError where this machine's files are not those that the stage's key is of."""
-    planned = stage.config.get("source")
-    if planned in (None, source(settings, contents)):
-        return
-    root = stage.hints.get("root")
-    what = contents.changed[0] if contents.changed else f"what is in {root} on this machine"
-    more = f" (nor are {len(contents.changed) - 1:,} more)" if contents.changed[1:] else ""
-    raise DataError(f"{what} {CHANGED}{more}")
-
-
-def _save_digests(folder: Path, splits: Splits, test_masks: Sequence[bytes]) -> None:
-    """Of pictures ``files.parquet``: which file each is, by the part and row where it lies."""
-    parts = {f"{part}_images": getattr(splits, part).images for part in SPLITS}
-    columns = {name: p.encoded for name, p in parts.items() if isinstance(p, Pictures)}
-    packed = {**columns, "test_masks": test_masks}
-    rows = [
-        (column, row, name, digest)
-        for column, files in packed.items()
-        if isinstance(files, PictureFiles)
-        for row, (name, digest) in enumerate(zip(files.names, files.digests, strict=True))
-    ]
-    if rows:
-        names = ("column", "row", "name", "sha256")
-        table = pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
-        pq.write_table(table, folder / "files.parquet")
-
-
 def _save(folder: Path, part: str, images: ImageSet) -> None:
     for column in COLUMNS:
         values = getattr(images, column)
