@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from ray_selfloop import seeding
@@ -96,7 +94,7 @@ def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[
         _save(folder, part, getattr(splits, part))
     if test_masks:
         write_encoded(folder, "test_masks", test_masks)
-    _save_digests(folder, splits, test_masks)
+        _save_digests(folder, "test_masks", test_masks)
     return {
         "class_names": list(splits.train.class_names),
         "subgroup_names": list(splits.train.subgroup_names),
@@ -116,25 +114,12 @@ def _require_planned(stage: Stage, settings: Dataset, contents: Contents) -> Non
     raise DataError(f"{what} {CHANGED}{more}")
 
 
-def _save_digests(folder: Path, splits: Splits, test_masks: Sequence[bytes]) -> None:
-    """Of pictures ``files.parquet``: which file each is, by the part and row where it lies."""
-    parts = {f"{part}_images": getattr(splits, part).images for part in SPLITS}
-    columns = {name: p.encoded for name, p in parts.items() if isinstance(p, Pictures)}
-    packed = {**columns, "test_masks": test_masks}
-    tables = [
-        pa.table(
-            {
-                "column": pa.repeat(column, len(files)),
-                "row": np.arange(len(files)),
-                "name": pa.array(files.names, pa.string()),
-                "sha256": pa.array(files.digests, pa.string()),
-            }
-        )
-        for column, files in packed.items()
-        if isinstance(files, PictureFiles)
-    ]
-    if tables:
-        pq.write_table(pa.concat_tables(tables), folder / "files.parquet")
+def _save_digests(folder: Path, name: str, files: object) -> None:
+    """Of pictures ``<name>.sha256``: which file each row is, as `sha256sum` writes it."""
+    if isinstance(files, PictureFiles):
+        with (folder / f"{name}.sha256").open("w", encoding="utf-8") as file:
+            for digest, own in zip(files.digests, files.names, strict=True):
+                file.write(f"{digest}  {own}\n")
 
 
 def _save(folder: Path, part: str, images: ImageSet) -> None:
@@ -142,6 +127,7 @@ def _save(folder: Path, part: str, images: ImageSet) -> None:
         values = getattr(images, column)
         if isinstance(values, Pictures):
             write_encoded(folder, f"{part}_{column}", values.encoded)
+            _save_digests(folder, f"{part}_{column}", values.encoded)
         else:
             save_array(folder, f"{part}_{column}", values)
 

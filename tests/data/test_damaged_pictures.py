@@ -17,7 +17,7 @@ from PIL import Image
 from ray_selfloop import planning, seeding, sweep
 from ray_selfloop.conclude import Conclusion
 from ray_selfloop.config.dataset import PLACES, HardImageNet
-from ray_selfloop.data import columns, hard_imagenet
+from ray_selfloop.data import hard_imagenet
 from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imagenet import Whole
 from ray_selfloop.data.pictures import (
@@ -297,13 +297,16 @@ def test_the_reserve_is_planned_without_what_is_left_out(few: worlds.World, tmp_
 
 def test_the_pack_tells_which_file_each_picture_is(few: worlds.World, tmp_path: Path) -> None:
     record, inputs = published(settings(few), tmp_path)
-    table = columns.read(inputs.store.path(record, "files.parquet")).to_pylist()
-    assert len(table) == 12 + 6 + 6
-    for row in table:
-        encoded = inputs.encoded("dataset", row["column"])[row["row"]]
-        assert hashlib.sha256(encoded).hexdigest() == row["sha256"]
-        home = few.masks if row["column"] == "test_masks" else few.root
-        assert (home / row["name"]).read_bytes() == encoded
+    rows = 0
+    for column in ("train_images", "held_out_images", "test_images", "test_masks"):
+        home = few.masks if column == "test_masks" else few.root
+        lines = inputs.store.path(record, f"{column}.sha256").read_text().splitlines()
+        for line, encoded in zip(lines, inputs.encoded("dataset", column), strict=True):
+            digest, name = line.split("  ")
+            assert hashlib.sha256(encoded).hexdigest() == digest
+            assert (home / name).read_bytes() == encoded
+            rows += 1
+    assert rows == 12 + 6 + 6
 
 
 # --- between planning and packing ----------------------------------------------------------------
