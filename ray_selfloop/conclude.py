@@ -346,7 +346,7 @@ def _statements(plan: Plan) -> list[str]:
     said |= dict.fromkeys(_stopped_early(plan))
     for scenario in plan.scenarios:
         said |= dict.fromkeys(
-            (_left_out(plan, scenario), _resampled(plan, scenario), _skewed(plan, scenario))
+            (_damage(plan, scenario), _resampled(plan, scenario), _skewed(plan, scenario))
         )
     return [sentence for sentence in said if sentence]
 
@@ -373,17 +373,22 @@ def _stopped_early(plan: Plan) -> Iterator[str]:
             )
 
 
-def _left_out(plan: Plan, scenario: Scenario) -> str:
-    """Which damaged files are not among the data; empty where all are sound."""
+def _damage(plan: Plan, scenario: Scenario) -> str:
+    """Which damaged files are not among the data, or may be; empty where all are sound."""
     record = plan.records.get(plan.dataset(scenario.name).key)
-    names = record.summary.get("left_out", []) if record else []
-    if not names:
-        return ""
+    summary = record.summary if record else {}
+    if not summary.get("official", True):
+        return (
+            f"{scenario.name}: the files are not the official MNIST: they are damaged, or another "
+            "set in its form."
+        )
+    names = summary.get("left_out", [])
     more = f" and {len(names) - MOST_FILES:,} more" if len(names) > MOST_FILES else ""
-    return (
+    said = (
         f"{scenario.name}: {len(names):,} damaged files are left out of the data: "
         f"{', '.join(names[:MOST_FILES])}{more} (all: `left_out` in the dataset's record)."
     )
+    return said if names else ""
 
 
 def _resampled(plan: Plan, scenario: Scenario) -> str:

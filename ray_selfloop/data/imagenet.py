@@ -53,6 +53,14 @@ class Found(NamedTuple):
         return Found(self.root, [self.names[row] for row in rows], self.cells[rows], digests)
 
     @property
+    def fingerprint(self) -> str:
+        """Digest of what `sha256sum` would write of these files."""
+        found = hashlib.sha256()
+        for digest, name in zip(self.digests, self.names, strict=True):
+            found.update(f"{digest}  {name}\n".encode())
+        return found.hexdigest()
+
+    @property
     def files(self) -> "PictureFiles":
         """Their bytes."""
         return PictureFiles(self.root, self.names, self.digests)
@@ -229,8 +237,7 @@ class Whole(NamedTuple):
     def content(self) -> list[object]:
         """What the dataset's source is told by, as JSON values: names and digests of all files."""
         parts = (self.listed.train, self.listed.test, self.beside)
-        files = [list(zip(p.names, p.digests, strict=True)) if p else [] for p in parts]
-        return [self.listed.strata, *files, self.left_out]
+        return [self.listed.strata, [p and p.fingerprint for p in parts], self.left_out]
 
 
 def whole(

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from ray_selfloop import seeding
@@ -44,8 +42,9 @@ class Prepared(NamedTuple):
     class), ``crossed`` (every test image is shown in every subgroup) and ``subgroups_from``
     (``pixels`` or ``probe``: how the subgroup of a generated image is read; ``none``: there are
     no subgroups). Of pictures also ``pictures`` (their view), ``masks`` (whether each test picture
-    has one) and ``left_out`` (the damaged files that are not among them). test_masks: those masks,
-    encoded; empty where there are none.
+    has one) and ``left_out`` (the damaged files that are not among them); of MNIST ``official``
+    (whether its values are the published ones). test_masks: those masks, encoded; empty where there
+    are none.
     """
 
     splits: Splits
@@ -95,7 +94,7 @@ def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[
         _save(folder, part, getattr(splits, part))
     if test_masks:
         write_encoded(folder, "test_masks", test_masks)
-    _save_digests(folder, splits, test_masks)
+        _save_digests(folder, "test_masks", test_masks)
     return {
         "class_names": list(splits.train.class_names),
         "subgroup_names": list(splits.train.subgroup_names),
@@ -115,21 +114,12 @@ def _require_planned(stage: Stage, settings: Dataset, contents: Contents) -> Non
     raise DataError(f"{what} {CHANGED}{more}")
 
 
-def _save_digests(folder: Path, splits: Splits, test_masks: Sequence[bytes]) -> None:
-    """Of pictures ``files.parquet``: which file each is, by the part and row where it lies."""
-    parts = {f"{part}_images": getattr(splits, part).images for part in SPLITS}
-    columns = {name: p.encoded for name, p in parts.items() if isinstance(p, Pictures)}
-    packed = {**columns, "test_masks": test_masks}
-    rows = [
-        (column, row, name, digest)
-        for column, files in packed.items()
-        if isinstance(files, PictureFiles)
-        for row, (name, digest) in enumerate(zip(files.names, files.digests, strict=True))
-    ]
-    if rows:
-        names = ("column", "row", "name", "sha256")
-        table = pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)))
-        pq.write_table(table, folder / "files.parquet")
+def _save_digests(folder: Path, name: str, files: object) -> None:
+    """Of pictures ``<name>.sha256``: which file each row is, as `sha256sum` writes it."""
+    if isinstance(files, PictureFiles):
+        with (folder / f"{name}.sha256").open("w", encoding="utf-8") as file:
+            for digest, own in zip(files.digests, files.names, strict=True):
+                file.write(f"{digest}  {own}\n")
 
 
 def _save(folder: Path, part: str, images: ImageSet) -> None:
@@ -137,6 +127,7 @@ def _save(folder: Path, part: str, images: ImageSet) -> None:
         values = getattr(images, column)
         if isinstance(values, Pictures):
             write_encoded(folder, f"{part}_{column}", values.encoded)
+            _save_digests(folder, f"{part}_{column}", values.encoded)
         else:
             save_array(folder, f"{part}_{column}", values)
 
@@ -168,6 +159,8 @@ def _coloured(settings: ColorizedDigits, contents: Contents) -> Prepared:
         "crossed": settings.test_colours == "crossed",
         "subgroups_from": "pixels",
     }
+    if isinstance(settings, ColorizedMnist):
+        facts["official"] = _scans_source(settings, contents) == mnist.OFFICIAL
     return Prepared(splits, facts, ())
 
 

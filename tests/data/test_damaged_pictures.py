@@ -1,7 +1,6 @@
 """Damaged, mended and replaced pictures: which are seen, how they are named, what is left out."""
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -18,7 +17,7 @@ from PIL import Image
 from ray_selfloop import planning, seeding, sweep
 from ray_selfloop.conclude import Conclusion
 from ray_selfloop.config.dataset import PLACES, HardImageNet
-from ray_selfloop.data import columns, hard_imagenet
+from ray_selfloop.data import hard_imagenet
 from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imagenet import Whole
 from ray_selfloop.data.pictures import (
@@ -236,14 +235,21 @@ def test_what_was_read_is_believed_while_size_and_times_stay(
     contents = Contents(kept)
     before = data.source(settings(few), contents)
     contents.keep()
-    name = min(kept.list("looks"))
-    altered = json.loads(kept.read(name) or b"")
-    assert str(few.root) not in json.dumps(altered)
-    one = next(iter(altered))
-    altered[one][1][0] = "0" * 64
-    kept.write(name, json.dumps(altered).encode())
+    name = next(name for name in kept.list("looks") if b"train/" in (kept.read(name) or b""))
+    altered = kept.read(name) or b""
+    assert str(few.root).encode() not in altered
+    digest = hashlib.sha256(train_pictures(few)[0].read_bytes()).hexdigest().encode()
+    assert altered.count(digest) == 1
+    kept.write(name, altered.replace(digest, b"0" * 64))
     assert data.source(settings(few), Contents(kept)) != before
-    for harmed in (b"", b"{", b"[]", b'{"a": 1}', b'{"a": [[1, 2, 3], [1]]}'):
+    for harmed in (
+        b"",
+        b"\n",
+        b"\xff\t\n",
+        b"1 2 3 \ta",
+        altered[:-90],
+        altered.replace(b" ", b""),
+    ):
         kept.write(name, harmed)
         assert data.source(settings(few), Contents(kept)) == before
 
@@ -291,13 +297,16 @@ def test_the_reserve_is_planned_without_what_is_left_out(few: worlds.World, tmp_
 
 def test_the_pack_tells_which_file_each_picture_is(few: worlds.World, tmp_path: Path) -> None:
     record, inputs = published(settings(few), tmp_path)
-    table = columns.read(inputs.store.path(record, "files.parquet")).to_pylist()
-    assert len(table) == 12 + 6 + 6
-    for row in table:
-        encoded = inputs.encoded("dataset", row["column"])[row["row"]]
-        assert hashlib.sha256(encoded).hexdigest() == row["sha256"]
-        home = few.masks if row["column"] == "test_masks" else few.root
-        assert (home / row["name"]).read_bytes() == encoded
+    rows = 0
+    for column in ("train_images", "held_out_images", "test_images", "test_masks"):
+        home = few.masks if column == "test_masks" else few.root
+        lines = inputs.store.path(record, f"{column}.sha256").read_text().splitlines()
+        for line, encoded in zip(lines, inputs.encoded("dataset", column), strict=True):
+            digest, name = line.split("  ")
+            assert hashlib.sha256(encoded).hexdigest() == digest
+            assert (home / name).read_bytes() == encoded
+            rows += 1
+    assert rows == 12 + 6 + 6
 
 
 # --- between planning and packing ----------------------------------------------------------------
@@ -387,4 +396,4 @@ def test_looking_on_writes_nothing(words: list[str], tmp_path: Path) -> None:
     planning.prepare(words, writes=False)
     assert not (tmp_path / "store").exists()
     planning.prepare(words)
-    assert [path.parent.name for path in (tmp_path / "store").rglob("*.json")] == ["looks"] * 2
+    assert [path.parent.name for path in (tmp_path / "store").rglob("*.*")] == ["looks"] * 2

@@ -1,18 +1,23 @@
 """Real scans: scikit-learn's digits, and MNIST's files, whole or not."""
 
 import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from ray_selfloop.conclude import Conclusion
 from ray_selfloop.config.dataset import ColorizedDigits, ColorizedMnist
 from ray_selfloop.data import digits, mnist
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
+from ray_selfloop.planning import prepare
+from ray_selfloop.running import Run
 from ray_selfloop.stages import data
 from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.run import execute
 from ray_selfloop.store import Store
 
 # --- digits --------------------------------------------------------------------------------------
@@ -194,6 +199,36 @@ def test_what_is_planned_of_a_reserve_is_what_the_stage_cuts(tmp_path: Path) -> 
     assert np.array_equal(inputs.split("reserve").labels, reserve)
     sizes = inputs.record("dataset").summary["sizes"]
     assert sizes == {"train": 776, "held_out": 144, "test": 1080, "reserve": 517}
+
+
+def test_a_record_tells_whether_mnist_is_the_official_one(data_root: str, tmp_path: Path) -> None:
+    """One byte of a picture may be another, and no form tells."""
+    raw = tmp_path / "MNIST" / "raw"
+    shutil.copytree(Path(data_root) / "MNIST" / "raw", raw)
+    for official in (True, False):
+        settings = ColorizedMnist(root=str(tmp_path), limit_train=200, limit_test=100)
+        record = published(settings, tmp_path / f"store {official}").record("dataset")
+        assert record.summary["official"] == official
+        with (raw / "train-images-idx3-ubyte").open("r+b") as file:
+            file.seek(5_000)
+            file.write(b"\x07")
+
+
+def test_a_reader_is_told_that_mnist_is_not_the_official_one(
+    micro: list[str], data_root: str, tmp_path: Path
+) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    shutil.copytree(Path(data_root) / "MNIST" / "raw", raw)
+    with (raw / "t10k-images-idx3-ubyte").open("r+b") as file:
+        file.seek(5_000)
+        file.write(b"\x07")
+    mine = f"dataset={{name: colorized_mnist, root: {tmp_path}, limit_train: 200, limit_test: 100}}"
+    plan = prepare([*micro, mine])
+    (dataset,) = plan.graph.of_kind("dataset")
+    execute(dataset.stage, plan.store)
+    plan.look_up()
+    said = Conclusion(Run(plan), 1.0).view.warnings
+    assert any("the files are not the official MNIST: they are damaged, or" in s for s in said)
 
 
 def test_limits_take_a_stratified_draw(data_root: str, tmp_path: Path) -> None:
