@@ -37,6 +37,7 @@ DIGITS = ("quickstart", "axes={}", "loop.generations=1")
 UNTOLD = {
     "name", "seed",
     "initialization", "benchmark", "variant",  # they are told as the start
+    "damaged",  # what is left out is a warning of its own
 }  # fmt: skip
 
 

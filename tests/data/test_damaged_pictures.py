@@ -389,7 +389,7 @@ def test_what_is_left_out_stands_in_the_report(words: list[str]) -> None:
         f"base: 2 damaged files are left out of the data: {names} (all: `left_out` in the "
         "dataset's record)."
     )
-    assert names in Path(conclusion.write_report()).read_text(encoding="utf-8")
+    assert names in Path(conclusion.report).read_text(encoding="utf-8")
 
 
 def test_looking_on_writes_nothing(words: list[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import worlds
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kernel_poly, mmd2
 from torch_fidelity.metric_prc import prc_features_to_metric
@@ -14,7 +15,6 @@ from ray_selfloop.data.colorized import paint
 from ray_selfloop.data.features import gray8, pixels8
 from ray_selfloop.evaluation.frechet import (
     distances,
-    frechet_between,
     kernel_distance,
     moments,
     prdc,
@@ -30,14 +30,10 @@ def pair(n, m, d, shift=0.3):
     return RNG.standard_normal((n, d)) @ mix, RNG.standard_normal((m, d)) @ mix * 1.2 + shift
 
 
-def frechet_distance(a, b):
-    return frechet_between(moments(a), moments(b))
-
-
 def test_one_dimension_has_a_closed_form():
     a, b = RNG.standard_normal((50, 1)), 3 * RNG.standard_normal((70, 1)) + 1
     expected = (a.mean() - b.mean()) ** 2 + (a.std(ddof=1) - b.std(ddof=1)) ** 2
-    assert frechet_distance(a, b) == pytest.approx(expected)
+    assert worlds.frechet_distance(a, b) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(600, 500, 16), (200, 300, 64), (40, 60, 100)])
@@ -45,14 +41,14 @@ def test_frechet_equals_torchmetrics_also_where_covariances_are_singular(n, m, d
     a, b = pair(n, m, d)
     parts = [torch.from_numpy(v) for x in (a, b) for v in (x.mean(axis=0), np.cov(x.T))]
     expected = _compute_fid(*parts).item()
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+    assert worlds.frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
 
 
 def test_distance_to_itself_is_zero_and_shifting_adds_the_squared_shift():
     a, _ = pair(300, 2, 20)
     scale = np.trace(np.cov(a.T))
-    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-7 * scale)
-    assert frechet_distance(a, a + 2.0) == pytest.approx(4.0 * 20, abs=1e-6 * scale)
+    assert worlds.frechet_distance(a, a) == pytest.approx(0.0, abs=1e-7 * scale)
+    assert worlds.frechet_distance(a, a + 2.0) == pytest.approx(4.0 * 20, abs=1e-6 * scale)
 
 
 def test_kernel_distance_equals_torchmetrics_on_full_sets():
@@ -126,7 +122,7 @@ def test_gray8_is_blind_to_the_colour_of_a_digit_and_pixels8_is_not():
 @pytest.mark.parametrize(("n", "m", "d"), [(600, 500, 16), (200, 300, 64), (40, 60, 100)])
 def test_frechet_equals_torch_fidelity_also_where_covariances_are_singular(n, m, d):
     a, b = pair(n, m, d)
-    ours = frechet_distance(a, b)
+    ours = worlds.frechet_distance(a, b)
     theirs = fid_statistics_to_metric(
         *(fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)), False
     )

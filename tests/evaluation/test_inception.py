@@ -15,7 +15,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.errors import DataError
 from ray_selfloop.evaluation import inception
-from ray_selfloop.evaluation.frechet import frechet_distance, kernel_distance
+from ray_selfloop.evaluation.frechet import kernel_distance
 from ray_selfloop.evaluation.generator_table import Generated, Reference, generator_rows
 from ray_selfloop.evaluation.generator_table import real_features as real
 from ray_selfloop.evaluation.names import describe
@@ -110,7 +110,7 @@ def test_kid_equals_torch_fidelity_on_the_same_images_and_weights(weights, pictu
 @pytest.mark.slow  # its eigenvalues of a 2048 x 2048 product
 def test_frechet_equals_torch_fidelity_on_the_same_images_and_weights(weights, pictures, features):
     expected = theirs(weights, pictures, fid=True)["frechet_inception_distance"]
-    ours = frechet_distance(*(x.astype(np.float64) for x in features))
+    ours = worlds.frechet_distance(*(x.astype(np.float64) for x in features))
     assert expected > 1e-3
     assert ours == pytest.approx(expected, rel=1e-3)
 

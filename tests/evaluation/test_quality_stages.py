@@ -9,7 +9,7 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.data.features import gray8, pixels8
 from ray_selfloop.errors import DataError
 from ray_selfloop.evaluation import inception
-from ray_selfloop.evaluation.frechet import frechet_between, frechet_distance, moments
+from ray_selfloop.evaluation.frechet import frechet_between, moments
 from ray_selfloop.graph import VERSIONS, Stage
 from ray_selfloop.planning import prepare
 from ray_selfloop.stages.inputs import Inputs
@@ -105,7 +105,7 @@ def test_what_is_kept_of_the_real_side_gives_the_same_distances(dataset):
     train, held_out = (pixels8(kept.split(part).images) for part in ("train", "held_out"))
     mean, factor = (kept.array("self", f"pixels8_{part}") for part in ("mean", "factor"))
     stored = frechet_between(type(moments(train))(mean, factor), moments(held_out))
-    assert stored == pytest.approx(frechet_distance(train, held_out), rel=1e-5)
+    assert stored == pytest.approx(worlds.frechet_distance(train, held_out), rel=1e-5)
     rows = kept.array("self", "pixels8_train")
     assert rows.dtype == np.float32
     assert sorted(map(tuple, rows)) == sorted(map(tuple, train.astype(np.float32)))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation.frechet import frechet_between, moments
 from ray_selfloop.evaluation.outcomes import Outcome, TestSet
 from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.graph import Stage
@@ -91,3 +92,8 @@ def published_pictures(store):
         found = {"class_names": ["a", "b"], "subgroup_names": ["r", "g"]}
         store.publish(stage, folder, found, 0.0)
     return store, stage
+
+
+def frechet_distance(real, generated):
+    """Of two sets of features ``(n, d)``."""
+    return frechet_between(moments(real), moments(generated))

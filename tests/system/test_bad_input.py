@@ -45,7 +45,7 @@ def refused(
     [
         ("loop.generatons=3", "loop.generatons: unknown key; did you mean loop.generations?"),
         ("loop.generations=many", "loop.generations: must be a valid integer"),
-        ("filter.drop=1.5", "filter.drop: must be less than 1 (found 1.5)"),
+        ("filter.drop=1.5", "filter.drop: must be less than or equal to 0.999 (found 1.5)"),
         ("dataset.name=colourized_digits", "dataset.name: must be one of 'colorized_digits', "),
         ("classifiers=[lenett]", "classifiers.0: must be 'lenet', 'alexnet', 'vgg19', "),
         ("axes.loop.regime=[stak]", "loop.regime: must be 'stack', 'replace', 'accumulate' or "),
