@@ -9,6 +9,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,35 @@ QUESTION = "Does training on generated data amplify bias across generations?"
 
 
 class Conclusion:
-    """What is said of one run; results table and report are written when it is made.
+    """What is said of one run; the results table is written when it is made.
 
-    Both, whoever asks: files of other settings must not stay beside them.
+    The report too where there is none of the same results: files of other settings must not stay
+    side by side, and a run's own report, which knows what it took, is not replaced by looking on.
     """
 
-    def __init__(self, run: Run, wall_seconds: float) -> None:
+    def __init__(self, run: Run, wall_seconds: float = float("nan")) -> None:
         self.run, self.plan = run, run.plan
-        self._say(earlier.keep(run.plan, (RESULTS, REPORT)))
+        self._say(earlier.keep(run.plan, (REPORT, RESULTS)))
+        before = self._files()
         self.results = write_results(run.plan)
         self.view = report_view(run, self.results, wall_seconds)
-        self.report = self.plan.write(REPORT, lambda path: page.write(self.view, path))
+        if self._files() != before or REPORT not in before:
+            self.write_report()
+
+    @property
+    def report(self) -> str:
+        """Where the report is."""
+        return self.plan.place(REPORT)
+
+    def write_report(self) -> None:
+        """Write the report of this run, over what may be there."""
+        self.plan.write(REPORT, lambda path: page.write(self.view, path))
+
+    def _files(self) -> dict[str, bytes]:
+        """Name -> digest of the files that are there."""
+        with tempfile.TemporaryDirectory(prefix="selfloop-") as scratch:
+            there = self.plan.copies((REPORT, RESULTS), Path(scratch))
+            return {path.name: sha256(path.read_bytes()).digest() for path in there}
 
     def track(self) -> list[str]:
         """Write to MLflow what it lacks; trouble with it is printed and returned, never raised."""
@@ -108,6 +127,7 @@ class Conclusion:
 def conclude(run: Run, wall_seconds: float) -> None:
     """Write results table, report and MLflow, and print the summary."""
     conclusion = Conclusion(run, wall_seconds)
+    conclusion.write_report()
     conclusion.track()
     conclusion.summarise()
 
@@ -122,8 +142,9 @@ def write_results(plan: Plan) -> pd.DataFrame:
     order = list(COLUMNS[: COLUMNS.index("value")])
     results = results.sort_values(order, kind="stable", ignore_index=True)
     assert not results.duplicated(order).any(), "rows of the results table are unique"
-    results.attrs[earlier.ABOUT] = earlier.about(plan)
-    plan.write(RESULTS, lambda path: results.to_parquet(path, index=False))
+    written = results.copy(deep=False)  # pandas copies attributes with every operation
+    written.attrs[earlier.ABOUT] = earlier.about(plan)
+    plan.write(RESULTS, lambda path: written.to_parquet(path, index=False))
     return results
 
 

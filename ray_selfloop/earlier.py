@@ -1,77 +1,64 @@
-"""What a sweep's name held before: results of other settings are kept beside, never replaced.
+"""What a sweep's name held before: results that the new ones do not cover are kept beside.
 
-A results table says of which settings it is. A sweep that has grown by chains, seeds, generations,
-classifiers or scenarios covers what was there, and replaces it. Whatever else was there goes to a
+A results table says of which published stages and by which settings it was measured. A sweep that
+has grown by chains, seeds, generations, classifiers or scenarios covers what was there, and replaces
+it. Whatever else was there (other settings, an older version, more that was published) goes to a
 name of its own, by its content. Knows nothing of numbers.
 """
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from ray_selfloop.config.sweep import NOT_IN_A_SCENARIO, Scenario
+from ray_selfloop import identity, loop
 from ray_selfloop.graph import digest
 from ray_selfloop.planning import Plan
 
-ABOUT = "selfloop.settings"  # in the table's attributes, which pandas keeps in the file
-GROWING = {"generations", "loop_seeds", "classifier_seeds"}  # of `loop`
-BY_CLASSIFIER = {"classifiers", "training", "training_of"}
-BY_KEY = {"dataset"}  # whose key holds the content and not the place
+ABOUT = "selfloop.covers"  # in the table's attributes, which pandas keeps in the file
+MEASURED = ("classifier", "generator_metrics")  # kinds whose results the rows are
+SHORT = 12  # hex digits of a key
+Covers = Mapping[str, Sequence[str]]
 
 
-def about(plan: Plan) -> list[dict[str, Any]]:
-    """What a table of these scenarios is of, as JSON."""
-    return [_about(scenario, plan.dataset(scenario.name).key) for scenario in plan.scenarios]
+def about(plan: Plan) -> Covers:
+    """What a table of this plan is of, as JSON: digests of settings, and of published stages."""
+    judged = identity.judged_with(plan.sweep)
+    settings = {digest([judged, loop.measurement(scenario)]) for scenario in plan.scenarios}
+    return {"settings": sorted(settings), "stages": sorted(published(plan))}
 
 
-def _about(scenario: Scenario, data: str) -> dict[str, Any]:
-    """``covers`` is what may grow; ``settings``, with the data's key, what may not."""
-    sweep = scenario.sweep
-    apart = {*NOT_IN_A_SCENARIO, *BY_CLASSIFIER, *BY_KEY}
-    settings = sweep.model_dump(mode="json", exclude=apart)
-    fixed = {name: value for name, value in settings["loop"].items() if name not in GROWING}
-    networks = {
-        name: digest(sweep.training_for(name).model_dump(mode="json")) for name in sweep.classifiers
-    }
-    return {
-        "settings": digest({**settings, "loop": fixed, "data": data}),
-        "generations": sweep.loop.generations,
-        "covers": [
-            *(f"chain {seed}" for seed in sweep.loop.loop_seeds),
-            *(f"seed {seed}" for seed in sweep.loop.classifier_seeds),
-            *(f"{name} {how}" for name, how in networks.items()),
-        ],
-    }
-
-
-def _covers(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    same = new["settings"] == old["settings"] and new["generations"] >= old["generations"]
-    return same and set(new["covers"]) >= set(old["covers"])
+def published(plan: Plan) -> set[str]:
+    """Short keys of the stages whose results the table holds."""
+    nodes = (node for kind in MEASURED for node in plan.graph.of_kind(kind))
+    keys = {node.stage.key for node in nodes if node.stage.key in plan.records}
+    return {key.rpartition("-")[2][:SHORT] for key in keys}
 
 
 def keep(plan: Plan, names: Sequence[str]) -> str:
-    """Move files of other settings to names of their own; says so, "" where there are none.
+    """Move files that are not covered to names of their own; says so, "" where there are none.
 
-    names: of the sweep's own files, the results table first.
+    names: of the sweep's own files, the results table last: until it is moved, all is tried again.
     """
     with tempfile.TemporaryDirectory(prefix="selfloop-") as scratch:
         found = {path.name: path for path in plan.copies(names, Path(scratch))}
-        table = found.get(names[0])
+        table = found.get(names[-1])
         if table is None or _covered(table, about(plan)):
             return ""
         mark = hashlib.sha256(table.read_bytes()).hexdigest()[:8]
     places = [plan.move(name, f"-{mark}.".join(name.rsplit(".", 1))) for name in found]
-    return f"results of other settings were here; they are kept as {' and '.join(places)}"
+    return (
+        "results that these do not cover were here (other settings, an older version, or more that "
+        f"was published); they are kept as {' and '.join(places)}"
+    )
 
 
-def _covered(table: Path, now: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether the present scenarios cover those of a table; not so where it does not say."""
+def _covered(table: Path, now: Covers) -> bool:
+    """Whether the present results cover those of a table; not so where it does not say."""
     try:
         before = pd.read_parquet(table, columns=[]).attrs[ABOUT]
-        return all(any(_covers(new, old) for new in now) for old in before)
+        return all(set(before[part]) <= set(now[part]) for part in now)
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -6,10 +6,10 @@ stage still counts as missing, so that running the sweep again tries it again.
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 
-from ray_selfloop.blobs import Blobs
+from ray_selfloop.blobs import Blobs, each
 from ray_selfloop.graph import Stage
 
 FAILURES = "failures"
@@ -41,6 +41,14 @@ def read(blobs: Blobs, key: str) -> Failure | None:
         return None if content is None else Failure(**json.loads(content))
     except (ValueError, TypeError):
         return None
+
+
+def of(blobs: Blobs, missing: Iterable[str]) -> dict[str, Failure]:
+    """Of missing stages those that have failed, by key."""
+    listed = {name.rpartition("/")[2] for name in blobs.list(FAILURES)}
+    failed = [key for key in missing if f"{key}.json" in listed]
+    found = zip(failed, each(lambda key: read(blobs, key), failed), strict=True)
+    return {key: failure for key, failure in found if failure}
 
 
 def forget(blobs: Blobs, published: Collection[str]) -> None:

@@ -90,7 +90,7 @@ class Run:
         self._add_measurements()
 
     def measure_here(self) -> None:
-        """Measure what is published, in this process and without Ray."""
+        """Measure what is published, in this process and without Ray; what has failed is known."""
         self.find_measurements()
         self.plan.set_aside()
         for node in self.progress.ready():
@@ -98,6 +98,9 @@ class Run:
                 execute(node.stage, self.plan.store)
                 self.progress.done.add(node.stage.key)
         self.plan.look_up(MEASUREMENTS)
+        missing = (key for key in self.plan.graph.nodes if key not in self.plan.records)
+        failed = failures.of(self.plan.store.blobs, missing)
+        self.progress.failed |= {key: failure.error for key, failure in failed.items()}
 
     def _add_measurements(self) -> None:
         """Fairness of each scenario's published trials, then dynamics and claims over all."""

@@ -11,6 +11,7 @@ same metric names, so that MLflow's own charts compare architectures over genera
 """
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
@@ -329,8 +330,7 @@ def told_apart(text: str, most: int, mark: str = "… ") -> str:
 def prepare(uri: str) -> list[str]:
     """Create the SQLite database, or see whether the server answers; warnings, never an error.
 
-    Ends within ``PREPARE_SECONDS``. Several processes that open a fresh database at once leave it
-    half migrated, so the driver opens it before anything else can.
+    Ends within ``PREPARE_SECONDS``. The driver opens it before anything else can.
     """
     return _within(PREPARE_SECONDS, uri, lambda _: _client(uri).search_experiments(max_results=1))
 
@@ -465,8 +465,26 @@ def _client(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     clear_active_model()  # MLFLOW_ACTIVE_MODEL_ID would tie our numbers to the user's model
-    with _nothing_beside(uri):
-        return MlflowClient(uri)
+    with _nothing_beside(uri), _alone(file):
+        client = MlflowClient(uri)
+        if file:
+            client.search_experiments(max_results=1)
+        return client
+
+
+@contextlib.contextmanager
+def _alone(file: Path | None) -> Iterator[None]:
+    """One process at a time makes or migrates a database: two at once leave it half migrated."""
+    if not file:
+        yield
+        return
+    handle = os.open(file.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # no locks here: as MLflow does it
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray_selfloop import arms, blobs, failures
+from ray_selfloop import arms, failures
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
@@ -68,14 +68,9 @@ def status(words: Sequence[str]) -> None:
     for line, nodes in _lines(found).items():
         done = sum(node.stage.key in found.records for node in nodes)
         print(f"{line:32}{done:5} of {len(nodes)} published")
-    stored = found.store.blobs
-    listed = {name.rpartition("/")[2] for name in stored.list(failures.FAILURES)}
     missing = (key for key in found.graph.nodes if key not in found.records)
-    failed = [key for key in missing if f"{key}.json" in listed]
-    said = blobs.each(lambda key: failures.read(stored, key), failed)
-    for key, failure in zip(failed, said, strict=True):
-        if failure:
-            print(f"failed: {line_of(found.graph.nodes[key])}, {key}: {failure.error}")
+    for key, failure in failures.of(found.store.blobs, missing).items():
+        print(f"failed: {line_of(found.graph.nodes[key])}, {key}: {failure.error}")
 
 
 def results(words: Sequence[str]) -> None:
@@ -84,8 +79,10 @@ def results(words: Sequence[str]) -> None:
 
 
 def report(words: Sequence[str]) -> None:
-    """Say where the report page is, which is written again with the results table."""
-    print(_concluded(words).report)
+    """Write the results table and the report page again; say where the page is."""
+    conclusion = _concluded(words)
+    conclusion.write_report()
+    print(conclusion.report)
 
 
 def sync_mlflow(words: Sequence[str]) -> int:
@@ -118,7 +115,7 @@ def _concluded(words: Sequence[str]) -> "Conclusion":
 
     run = Run(found)
     run.measure_here()
-    return Conclusion(run, float("nan"))
+    return Conclusion(run)
 
 
 def _declared(run: "Run") -> Iterator[str]:

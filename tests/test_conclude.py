@@ -6,9 +6,20 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ray_selfloop import earlier, failures
 from ray_selfloop.conclude import Conclusion
-from ray_selfloop.planning import prepare
+from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.running import Run
+
+
+@pytest.fixture(autouse=True)
+def as_if_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is computed here; what a table would hold is what is planned."""
+    monkeypatch.setattr(earlier, "published", planned)
+
+
+def planned(plan: Plan) -> set[str]:
+    return {node.stage.key for kind in earlier.MEASURED for node in plan.graph.of_kind(kind)}
 
 
 def concluded(words: list[str]) -> Conclusion:
@@ -85,6 +96,59 @@ def test_a_sweep_that_grows_is_silent_and_has_one_table(
 def test_a_sweep_that_shrinks_keeps_the_larger_table(micro: list[str]) -> None:
     concluded([*micro, "loop.classifier_seeds=[0, 1]"])
     assert len(kept(concluded(micro).plan.folder)) == 4
+
+
+def test_less_that_is_published_keeps_what_was_more(
+    micro: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer version, or stages that are gone: the settings are the same."""
+    folder = concluded(micro).plan.folder
+    monkeypatch.setattr(earlier, "published", lambda plan: sorted(planned(plan))[1:])
+    concluded(micro)
+    assert len(kept(folder)) == 4
+
+
+def test_what_was_cut_off_while_it_was_kept_is_kept_by_the_next(
+    micro: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = concluded(micro).plan.folder
+    before = {name: (folder / name).read_bytes() for name in kept(folder)}
+    with monkeypatch.context() as patched:
+        patched.setattr(Plan, "move", lambda plan, name, other: moved_once(plan, name, other))
+        with pytest.raises(KeyboardInterrupt):
+            concluded([*micro, "filter.drop=0.3"])
+    concluded([*micro, "filter.drop=0.3"])
+    found = {(folder / name).read_bytes() for name in kept(folder)}
+    assert found >= set(before.values())
+
+
+def moved_once(plan: Plan, name: str, other: str) -> str:
+    plan.store.blobs.move(f"{plan.sweep.name}/{name}", f"{plan.sweep.name}/{other}")
+    raise KeyboardInterrupt
+
+
+def test_looking_at_results_leaves_the_report_of_the_run(micro: list[str]) -> None:
+    """It knows what failed and what the run took."""
+    first = concluded(micro)
+    (first.plan.folder / "report.html").write_text("of the run")
+    concluded(micro)
+    assert (first.plan.folder / "report.html").read_text() == "of the run"
+
+
+def test_what_has_failed_is_in_the_results_that_are_looked_at(micro: list[str]) -> None:
+    plan = prepare(micro)
+    (stage,) = (
+        node.stage for node in plan.graph.of_kind("generator") if node.places[0].generation == 1
+    )
+    failures.publish(plan.store.blobs, stage, "it broke", "")
+    run = Run(plan)
+    run.measure_here()
+    assert run.progress.failed == {stage.key: "it broke"}
+
+
+def test_a_table_is_not_slowed_by_what_it_says_of_itself(micro: list[str]) -> None:
+    """pandas copies a table's attributes with every operation."""
+    assert concluded(micro).results.attrs == {}
 
 
 def test_a_table_without_a_word_on_its_settings_is_kept(

@@ -24,8 +24,8 @@ USING_SUBGROUPS = ("subgroup_matched", "real_skewed")  # arms
 PICTURES = ("hard_imagenet", "breeds")  # datasets of encoded pictures of any size
 MOST_SCENARIOS = 1_000
 OF_THE_STORE = (
-    "stages", "unfinished", "leases", "drivers", "failures", "declarations", "mlflow.db",
-    "mlflow-artifacts",
+    "stages", "unfinished", "leases", "drivers", "failures", "declarations", "looks",
+    "mlflow.db", "mlflow-artifacts",
 )  # fmt: skip
 EXPERT = "resnet50"  # the paper's
 LEAST_PART = 0.01  # of a GPU, that a stage may ask for
