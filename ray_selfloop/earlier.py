@@ -1,7 +1,7 @@
 """What a sweep's name held before: results that the new ones do not cover are kept beside.
 
 A results table says of which published stages and by which settings it was measured. A sweep that
-has grown by chains, seeds, generations, classifiers or scenarios covers what was there, and replaces
+has grown by chains, seeds, generations, classifiers or scenarios covers what was there and replaces
 it. Whatever else was there (other settings, an older version, more that was published) goes to a
 name of its own, by its content. Knows nothing of numbers.
 """
