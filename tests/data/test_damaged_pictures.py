@@ -1,12 +1,13 @@
 """Damaged, mended and replaced pictures: which are seen, how they are named, what is left out."""
 
 import hashlib
+import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import imagenet_worlds as worlds
 import numpy as np
@@ -62,20 +63,30 @@ def train_pictures(world: worlds.World) -> list[Path]:
     return sorted((world.root / "train").glob("*/*.JPEG"))
 
 
-def with_a_bad_block(encoded: bytes, draw: np.random.Generator) -> bytes:
-    """One sector of other bytes, somewhere."""
+Block = Literal["random", "zeros", "elsewhere"]  # what a bad block holds
+
+
+def with_a_bad_block(encoded: bytes, draw: np.random.Generator, block: Block) -> bytes:
+    """One sector of other bytes, somewhere; ``elsewhere``: of another part of the file."""
     first = int(draw.integers(0, len(encoded) // SECTOR)) * SECTOR
-    return encoded[:first] + draw.bytes(SECTOR) + encoded[first + SECTOR :]
+    other = int(draw.integers(0, len(encoded) - SECTOR))
+    filled = {
+        "random": draw.bytes(SECTOR),
+        "zeros": bytes(SECTOR),
+        "elsewhere": encoded[other : other + SECTOR],
+    }
+    return encoded[:first] + filled[block] + encoded[first + SECTOR :]
 
 
-def harm(paths: Iterable[Path], seed: int) -> list[Path]:
+def harm(paths: Iterable[Path], seed: int, blocks: Sequence[Block] = ("random",)) -> list[Path]:
     """A bad block in each, with the file's size and date left as they were."""
     draw, harmed = seeding.rng(seed, "blocks"), []
-    for path in paths:
-        at = path.stat()
-        path.write_bytes(with_a_bad_block(path.read_bytes(), draw))
+    for path, block in zip(paths, itertools.cycle(blocks), strict=False):
+        at, encoded = path.stat(), path.read_bytes()
+        path.write_bytes(with_a_bad_block(encoded, draw, block))
         os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
         assert path.stat().st_size == at.st_size
+        assert path.read_bytes() != encoded
         harmed.append(path)
     return harmed
 
@@ -111,10 +122,11 @@ def published(found: HardImageNet, folder: Path) -> tuple[Record, Inputs]:
 def test_of_300_bad_blocks_all_are_named_and_none_is_trained_on(
     many: worlds.World, tmp_path: Path
 ) -> None:
-    """With the pictures' checksums beside them."""
+    """With the pictures' checksums beside them, without which some are not seen."""
     sums(many)
-    harmed = harm(train_pictures(many)[20:320], 0)
+    harmed = harm(train_pictures(many)[20:320], 0, get_args(Block))
     assert len(harmed) == 300
+    assert sum(decodes(path.read_bytes()) for path in harmed) >= 5
     with pytest.raises(DataError, match=r"; so are 299 more files\. Fetch again") as caught:
         data.source(settings(many))
     said = caught.value.__notes__[0].splitlines()
@@ -136,6 +148,41 @@ def test_without_checksums_a_strict_decoder_names_nearly_all_of_them(many: world
     assert set(found.left_out) <= {str(path.relative_to(many.root)) for path in harmed}
     assert len(found.left_out) >= 297
     assert sum(shown(path) for path in harmed) >= 10
+
+
+def decodes(encoded: bytes) -> bool:
+    """Whether the strict decoder has nothing to say."""
+    try:
+        checked(encoded, "it")
+    except DataError:
+        return False
+    return True
+
+
+def test_a_flipped_bit_that_no_decoder_sees_is_seen_by_the_checksum(few: worlds.World) -> None:
+    (path,) = train_pictures(few)[3:4]
+    data.source(settings(few))
+    sums(few)
+    path.write_bytes(with_a_silent_bit(path.read_bytes()))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(DataError) as caught:
+        data.source(settings(few))
+    assert str(caught.value).startswith(
+        f"{path} is not the file of SHA256SUMS: its sha256 is {digest[:8]}.... Fetch again"
+    )
+    assert used(settings(few, damaged="leave_out")).left_out == [str(path.relative_to(few.root))]
+    (few.root / "SHA256SUMS").unlink()
+    assert used(settings(few)).left_out == []
+
+
+def with_a_silent_bit(jpeg: bytes) -> bytes:
+    """The first bit of the coded pixels whose flip decodes without a word, to other pixels."""
+    before = np.asarray(opened(jpeg, "it"))
+    for at, bit in itertools.product(range(jpeg.index(b"\xff\xda") + 20, len(jpeg)), range(8)):
+        flipped = jpeg[:at] + bytes([jpeg[at] ^ (1 << bit)]) + jpeg[at + 1 :]
+        if decodes(flipped) and not np.array_equal(np.asarray(opened(flipped, "it")), before):
+            return flipped
+    raise AssertionError("every bit is seen")
 
 
 def shown(path: Path) -> bool:
