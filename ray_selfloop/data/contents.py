@@ -2,9 +2,10 @@
 
 A file is the one that was looked at while its size and the times of its last writing and of its
 last change (`st_ctime`, which no copying program sets) are what they were. So a mended file is seen
-whatever its size, and a file of the same size and date too; a touched one costs a second look. What
-the disk changes by itself, below the file system, is seen where the bytes are read again: when they
-are packed. Knows nothing of datasets.
+whatever its size, and a file of the same size and date too; a touched one costs a second look. A
+process asks for the times of a whole file once; a damaged one is looked at each time. What the disk
+changes by itself, below the file system, is seen where the bytes are read again: when they are
+packed. Knows nothing of datasets.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -75,6 +77,7 @@ class Contents:
         self._tables: dict[Path, Table] = {}
         self._sums: dict[Path, dict[str, str]] = {}
         self._new: set[Path] = set()
+        self._sure: dict[Path, set[str]] = defaultdict(set)  # asked once, and whole
         self.changed: list[str] = []
 
     def of(self, root: Path, names: Sequence[str]) -> list[Look]:
@@ -84,31 +87,41 @@ class Contents:
         damaged too.
         """
         root = Path(os.path.abspath(root))
-        table = self._table(root)
+        sure = self._sure[root]
+        asked = [name for name in names if name not in sure]
         with ThreadPoolExecutor(self._threads) as pool:
-            stamps = _each(pool, lambda name: _stamp(root / name), names)
-            found = zip(names, stamps, strict=True)
-            new = [name for name, stamp in found if not table.get(name, "").startswith(stamp)]
+            stamps = _each(pool, lambda name: _stamp(root / name), asked)
+            found = zip(asked, stamps, strict=True)
+            new = [name for name, stamp in found if not self._believed(root, name, stamp)]
             if len(new) >= MANY:
                 self._say(
                     f"reading {len(new):,} pictures of {root}; later only those that have changed"
                 )
-            self._take(
-                root, dict(zip(new, _each(pool, lambda n: _look(root / n), new), strict=True))
-            )
-        sums = self._sums_of(root)
-        return [_compared(_parsed(table[name]), sums.get(name)) for name in names]
+            self._take(root, zip(new, _each(pool, lambda n: _look(root / n), new), strict=True))
+        looks = [self._known(root, name) for name in names]
+        sure.update(name for name, look in zip(names, looks, strict=True) if not look.damage)
+        return looks
 
-    def _take(self, root: Path, seen: Table) -> None:
-        """Enter new looks, and say which files were something else before."""
-        table = self._tables[root]
-        other = [n for n, row in seen.items() if n in table and _differ(row, table[n])]
+    def _believed(self, root: Path, name: str, stamp: str) -> bool:
+        """Whether a file need not be read: what was damaged may be mended, whatever its times."""
+        row = self._table(root).get(name, "")
+        return row.startswith(stamp) and not self._known(root, name).damage
+
+    def _known(self, root: Path, name: str) -> Look:
+        look = _parsed(self._table(root)[name])
+        return _compared(look, self._sums_of(root).get(name))
+
+    def _take(self, root: Path, seen: Iterable[tuple[str, str]]) -> None:
+        """Enter new looks one by one, and say which files were something else before."""
+        table, other = self._table(root), list[str]()
+        for name, row in seen:
+            if name in table and _differ(row, table[name]):
+                other.append(name)
+            table[name] = row
+            self._new.add(root)
         if other:
             self.changed += (str(root / name) for name in other)
             self._say(f"changed since they were last read: {several(root, other)}")
-        if seen:
-            table.update(seen)
-            self._new.add(root)
 
     def keep(self) -> None:
         """Write down what is new."""

@@ -5,7 +5,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +18,7 @@ from PIL import Image
 from ray_selfloop import planning, seeding, sweep
 from ray_selfloop.conclude import Conclusion
 from ray_selfloop.config.dataset import PLACES, HardImageNet
-from ray_selfloop.data import hard_imagenet
+from ray_selfloop.data import contents, hard_imagenet
 from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imagenet import Whole
 from ray_selfloop.data.pictures import (
@@ -100,8 +100,8 @@ def sums(world: worlds.World) -> None:
     (world.root / "SHA256SUMS").write_text("".join(lines))
 
 
-def used(found: HardImageNet, contents: Contents | None = None) -> Whole:
-    return hard_imagenet.whole(found, contents or Contents())
+def used(found: HardImageNet, mine: Contents | None = None) -> Whole:
+    return hard_imagenet.whole(found, mine or Contents())
 
 
 def stage_of(found: HardImageNet) -> Stage:
@@ -229,31 +229,38 @@ def test_a_png_is_compared_with_its_own_checksums() -> None:
 def test_a_mended_file_is_seen(few: worlds.World, tmp_path: Path) -> None:
     """Nothing of what failed stands in the way; the storage remembers what it saw."""
     kept = Store(tmp_path / "store").blobs
-    contents = Contents(kept)
-    before = data.source(settings(few), contents)
+    mine = Contents(kept)
+    before = data.source(settings(few), mine)
     (path,) = train_pictures(few)[:1]
     good = path.read_bytes()
+    mine.keep()
     harm([path], 1)
+    mine = Contents(kept)
     with pytest.raises(DataError, match=f"^{path} is no readable JPEG"):
-        data.source(settings(few), contents)
-    contents.keep()
+        data.source(settings(few), mine)
+    mine.keep()
     path.write_bytes(good)
     assert data.source(settings(few), Contents(kept)) == before
 
 
-def test_another_picture_of_the_same_size_and_date_is_another_dataset(few: worlds.World) -> None:
+def test_another_picture_of_the_same_size_and_date_is_another_dataset(
+    few: worlds.World, tmp_path: Path
+) -> None:
     path, another = train_pictures(few)[2:4]
     size = max(len(file.read_bytes()) for file in (path, another)) + 4
     path.write_bytes(padded(path.read_bytes(), size))
     said: list[str] = []
-    contents = Contents(say=said.append)
-    before, at = data.source(settings(few), contents), path.stat()
+    kept = Store(tmp_path / "store").blobs
+    mine = Contents(kept)
+    before, at = data.source(settings(few), mine), path.stat()
+    mine.keep()
     path.write_bytes(padded(another.read_bytes(), size))
     os.utime(path, ns=(at.st_atime_ns, at.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (at.st_size, at.st_mtime_ns)
-    assert data.source(settings(few), contents) != before
+    mine = Contents(kept, say=said.append)
+    assert data.source(settings(few), mine) != before
     assert said == [f"changed since they were last read: {path}"]
-    assert contents.changed == [str(path)]
+    assert mine.changed == [str(path)]
 
 
 def padded(jpeg: bytes, size: int) -> bytes:
@@ -279,9 +286,9 @@ def test_what_was_read_is_believed_while_size_and_times_stay(
     """What is kept is altered here: it would not be seen if the files were read again."""
     kept = Store(tmp_path / "store").blobs
     old(few)
-    contents = Contents(kept)
-    before = data.source(settings(few), contents)
-    contents.keep()
+    mine = Contents(kept)
+    before = data.source(settings(few), mine)
+    mine.keep()
     name = next(name for name in kept.list("looks") if b"train/" in (kept.read(name) or b""))
     altered = kept.read(name) or b""
     assert str(few.root).encode() not in altered
@@ -299,6 +306,83 @@ def test_what_was_read_is_believed_while_size_and_times_stay(
     ):
         kept.write(name, harmed)
         assert data.source(settings(few), Contents(kept)) == before
+
+
+@pytest.mark.parametrize("seen_by", ["decoder", "checksum"])
+def test_a_look_that_says_damaged_is_not_believed(
+    few: worlds.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen_by: str
+) -> None:
+    """Mended by `rsync -t` where the file system's time of the last change is what it sets."""
+    monkeypatch.setattr(Path, "stat", without_changes(Path.stat))
+    sums(few)
+    kept, (path,) = Store(tmp_path / "store").blobs, train_pictures(few)[2:3]
+    good, at = path.read_bytes(), (10**18, 10**18)
+    bad = good[:-40] + bytes(40) if seen_by == "decoder" else with_a_silent_bit(good)
+    path.write_bytes(bad)
+    os.utime(path, ns=at)
+    mine = Contents(kept)
+    assert used(settings(few, damaged="leave_out"), mine).left_out
+    mine.keep()
+    path.write_bytes(good)
+    os.utime(path, ns=at)
+    assert used(settings(few), Contents(kept)).left_out == []
+    assert used(settings(few), mine).left_out == []
+
+
+Stat = Callable[..., os.stat_result]
+
+
+def without_changes(stat: Stat) -> Stat:
+    """Of a file system that keeps one time."""
+
+    def found(path: Path, **options: bool) -> os.stat_result:
+        at = stat(path, **options)
+        times = {"st_mtime_ns": at.st_mtime_ns, "st_ctime_ns": at.st_mtime_ns}
+        return os.stat_result(at[:10], {"st_ctime": at.st_mtime, "st_mtime": at.st_mtime, **times})
+
+    return found
+
+
+def test_what_was_read_before_an_interrupt_is_kept(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, read = contents._look, itertools.count()
+
+    def interrupted(path: Path) -> str:
+        if next(read) == 20:
+            raise KeyboardInterrupt
+        return look(path)
+
+    monkeypatch.setattr(contents, "_look", interrupted)
+    monkeypatch.setattr(contents, "MANY", 8)
+    with pytest.raises(KeyboardInterrupt):
+        planning.prepare(words)
+    (table,) = (tmp_path / "store/looks").iterdir()
+    assert len(table.read_text().splitlines()) >= 16
+
+
+def test_a_file_is_asked_once_for_its_times_by_one_process(
+    few: worlds.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And compared when it is packed all the same."""
+    stamp, asked = contents._stamp, list[Path]()
+
+    def counted(path: Path) -> str:
+        asked.append(path)
+        return stamp(path)
+
+    monkeypatch.setattr(contents, "_stamp", counted)
+    mine = Contents()
+    before = data.source(settings(few), mine)
+    assert asked
+    asked.clear()
+    path, other = train_pictures(few)[:2]
+    shutil.copyfile(other, path)
+    assert data.source(settings(few), mine) == before
+    assert asked == []
+    files = used(settings(few), mine).listed.train.files
+    with pytest.raises(DataError, match=f"^{path} is not what it was"):
+        files[0]
 
 
 def old(world: worlds.World) -> None:
@@ -361,9 +445,9 @@ def test_the_pack_tells_which_file_each_picture_is(few: worlds.World, tmp_path: 
 
 def test_a_file_that_changes_after_planning_is_named(few: worlds.World, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    contents = Contents(store.blobs)
-    data.source(settings(few), contents)
-    contents.keep()
+    mine = Contents(store.blobs)
+    data.source(settings(few), mine)
+    mine.keep()
     stage = stage_of(settings(few))
     path = train_pictures(few)[4]
     shutil.copyfile(train_pictures(few)[5], path)
