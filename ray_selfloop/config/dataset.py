@@ -275,8 +275,8 @@ class ImageNetPictures(Settings):
         default="refuse",
         description="What to do where a picture or a mask is damaged. `refuse`: name it and stop, "
         "before anything runs. `leave_out`: go on without it; the record and the report name it. "
-        "Damaged is what no decoder reads without a warning, and what differs from a SHA256SUMS "
-        "(as `sha256sum` writes it) beside `train` and `val`.",
+        "Damaged is what cannot be read, what no decoder reads without a warning, and what differs "
+        "from a SHA256SUMS (as `sha256sum` writes it) beside `train` and `val`.",
     )
 
     @model_validator(mode="after")

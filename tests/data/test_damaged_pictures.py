@@ -1,5 +1,6 @@
 """Damaged, mended and replaced pictures: which are seen, how they are named, what is left out."""
 
+import errno
 import hashlib
 import itertools
 import os
@@ -183,6 +184,47 @@ def with_a_silent_bit(jpeg: bytes) -> bytes:
         if decodes(flipped) and not np.array_equal(np.asarray(opened(flipped, "it")), before):
             return flipped
     raise AssertionError("every bit is seen")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        (r"a\b", "\\{0}  train/a\\\\b"),
+        ("a\nb", "\\{0}  train/a\\nb"),
+        ("a\rb", "\\{0}  train/a\\rb"),
+        (r"a\nb", "\\{0}  train/a\\\\nb"),
+        ("a\x85b", "{0}  train/a\x85b"),
+        ("a b", "{0}  train/a b\r"),
+        (r"a\nb", "{0} *./train/a\\nb"),
+    ],
+)
+def test_checksums_are_read_as_sha256sum_writes_them(
+    few: worlds.World, tmp_path: Path, name: str, line: str
+) -> None:
+    """Names with a backslash or a line's end in them are escaped; blank lines are nothing."""
+    shutil.copyfile(train_pictures(few)[0], tmp_path / "imagenet/train" / name)
+    (few.root / "SHA256SUMS").write_text(f"\n{line.format('0' * 64)}\n\n", newline="")
+    (look,) = Contents().of(few.root, [f"train/{name}"])
+    assert look.damage.startswith(" is not the file of SHA256SUMS")
+
+
+@pytest.mark.parametrize("line", ["", "{0}  ILSVRC.zip\n", "{0}  n04228054/n04228054_1.JPEG\n"])
+def test_checksums_that_name_no_picture_are_refused(few: worlds.World, line: str) -> None:
+    (few.root / "SHA256SUMS").write_text(line.format("0" * 64))
+    with pytest.raises(DataError) as caught:
+        data.source(settings(few))
+    assert str(caught.value) == (
+        f"{few.root}/SHA256SUMS names none of the 18 files that are used: names must be relative "
+        "to the folder that it lies in, like train/n04228054/n04228054_1.JPEG; write it anew, or "
+        "remove it"
+    )
+
+
+def test_checksums_of_masks_lie_in_their_folder(few: worlds.World) -> None:
+    mask = sorted((few.masks / "val").iterdir())[0]
+    (few.masks / "SHA256SUMS").write_text(f"{'0' * 64}  val/{mask.name}\n")
+    with pytest.raises(DataError, match=f"^{mask} is not the file of SHA256SUMS"):
+        data.source(settings(few))
 
 
 def shown(path: Path) -> bool:
@@ -385,6 +427,21 @@ def test_a_file_is_asked_once_for_its_times_by_one_process(
         files[0]
 
 
+def test_a_picture_from_before_1970_is_kept_too(
+    few: worlds.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some archives bear such times."""
+    kept = Store(tmp_path / "store").blobs
+    for path in train_pictures(few):
+        os.utime(path, ns=(0, -(10**9)))
+    old(few)
+    mine = Contents(kept)
+    before = data.source(settings(few), mine)
+    mine.keep()
+    monkeypatch.setattr(contents, "_look", lambda path: pytest.fail(f"{path} is read again"))
+    assert data.source(settings(few), Contents(kept)) == before
+
+
 def old(world: worlds.World) -> None:
     """Wait until the files are older than the clock's steps."""
     newest = max(path.stat().st_ctime for path in (*world.root.rglob("*"), *world.masks.rglob("*")))
@@ -406,6 +463,52 @@ def test_a_damaged_mask_takes_its_picture_along(few: worlds.World, tmp_path: Pat
     images = inputs.split("test").images
     assert isinstance(images, Pictures)
     assert lost.read_bytes() not in list(images.encoded)
+
+
+@pytest.mark.parametrize("call", ["stat", "read_bytes"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_read_is_damaged(
+    few: worlds.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    path = train_pictures(few)[1]
+    kept = Store(tmp_path / "store").blobs
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, call, broken(getattr(Path, call), path, number))
+        with pytest.raises(DataError) as caught:
+            data.source(settings(few))
+        said = f"{path} cannot be read: {os.strerror(number)}. Fetch again what is damaged, or set "
+        assert str(caught.value).startswith(said)
+        mine = Contents(kept)
+        found = used(settings(few, damaged="leave_out"), mine)
+        assert found.left_out == [str(path.relative_to(few.root))]
+        assert len(found.listed.train.names) == 11
+        mine.keep()
+    assert used(settings(few), Contents(kept)).left_out == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EMFILE, errno.ESTALE])
+def test_a_file_that_is_missing_or_not_to_be_had_now_is_an_error(
+    few: worlds.World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Its dataset is not whole, or this machine is not."""
+    path = train_pictures(few)[1]
+    for call in ("stat", "read_bytes"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, call, broken(getattr(Path, call), path, number))
+            with pytest.raises(DataError) as caught:
+                data.source(settings(few, damaged="leave_out"))
+        assert str(caught.value) == f"{path} cannot be read: {os.strerror(number)}"
+
+
+def broken(call: Callable[..., Any], path: Path, number: int) -> Callable[..., Any]:
+    """A call that fails for one file."""
+
+    def fails(self: Path, **options: Any) -> Any:
+        if self == path:
+            raise OSError(number, os.strerror(number), str(self))
+        return call(self, **options)
+
+    return fails
 
 
 def test_a_class_of_which_too_little_is_left_is_named(few: worlds.World) -> None:
