@@ -481,6 +481,9 @@ class Breeds(ImageNetPictures):
 PLACES = frozenset({"root", "download", "masks", "hierarchy"})
 """The fields of a dataset that say where files are; what is in the files enters a key."""
 
+NOT_IN_KEY = PLACES | {"damaged"}
+"""Those, and what is done with damaged files: which are left out is told by the data's source."""
+
 Dataset = Annotated[
     ColorizedDigits | ColorizedMnist | Cifar | HardImageNet | Breeds, Field(discriminator="name")
 ]

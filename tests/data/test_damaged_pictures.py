@@ -18,7 +18,7 @@ from PIL import Image
 
 from ray_selfloop import planning, seeding, sweep
 from ray_selfloop.conclude import Conclusion
-from ray_selfloop.config.dataset import PLACES, HardImageNet
+from ray_selfloop.config.dataset import NOT_IN_KEY, HardImageNet
 from ray_selfloop.data import contents, hard_imagenet
 from ray_selfloop.data.contents import Contents
 from ray_selfloop.data.imagenet import Whole
@@ -106,8 +106,9 @@ def used(found: HardImageNet, mine: Contents | None = None) -> Whole:
 
 
 def stage_of(found: HardImageNet) -> Stage:
-    config = found.model_dump(mode="json", exclude=set(PLACES))
-    hints = {"root": found.root, "masks": found.masks, "decoders": 2}
+    config = found.model_dump(mode="json", exclude=set(NOT_IN_KEY))
+    places = {"root": found.root, "masks": found.masks}
+    hints = {**places, "damaged": found.damaged, "decoders": 2}
     return Stage("dataset", 2, {**config, "source": data.source(found)}, {}, hints)
 
 
@@ -624,6 +625,19 @@ def test_what_is_left_out_stands_in_the_report(words: list[str]) -> None:
         "dataset's record)."
     )
     assert names in Path(conclusion.report).read_text(encoding="utf-8")
+
+
+def test_what_is_done_with_damage_is_not_in_the_key_but_what_is_left_out(words: list[str]) -> None:
+    """On sound data both are the same dataset; a record need not be computed twice."""
+
+    def key(*more: str) -> str:
+        (node,) = planning.prepare([*words, *more]).graph.of_kind("dataset")
+        return node.stage.key
+
+    sound = key()
+    assert key("dataset.damaged=leave_out") == sound
+    harmed_by(words)
+    assert key("dataset.damaged=leave_out") != sound
 
 
 def test_looking_on_writes_nothing(words: list[str], tmp_path: Path) -> None:
