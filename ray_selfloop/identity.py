@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from ray_selfloop.classifiers import weights
-from ray_selfloop.config.dataset import PLACES
+from ray_selfloop.config.dataset import NOT_IN_KEY, PLACES
 from ray_selfloop.config.evaluation import JUDGING
 from ray_selfloop.config.filter import Filter
 from ray_selfloop.config.generator import Generator, StableDiffusion
@@ -25,16 +25,17 @@ STREAMED = 64  # least pictures of one row of a stream that a diffusion model dr
 
 
 def located_data(sweep: Sweep) -> dict[str, Any]:
-    """Where the original data lie, for a worker in another folder."""
+    """Where the original data lie, for a worker in another folder, and what to do with damage."""
     dataset = sweep.dataset
     places = {name: getattr(dataset, name, None) for name in PLACES - {"download"}}
     absolute = {name: os.path.abspath(place) for name, place in places.items() if place}
-    return {"root": os.path.abspath(DATA), **absolute}
+    damage = dataset.model_dump(mode="json", include={"damaged"})
+    return {"root": os.path.abspath(DATA), **absolute, **damage}
 
 
 def dataset_config(sweep: Sweep, source: str) -> dict[str, Any]:
     """What the dataset's content depends on."""
-    settings = sweep.dataset.model_dump(mode="json", exclude=set(PLACES))
+    settings = sweep.dataset.model_dump(mode="json", exclude=set(NOT_IN_KEY))
     return {**settings, "source": source}
 
 

@@ -275,8 +275,8 @@ class ImageNetPictures(Settings):
         default="refuse",
         description="What to do where a picture or a mask is damaged. `refuse`: name it and stop, "
         "before anything runs. `leave_out`: go on without it; the record and the report name it. "
-        "Damaged is what no decoder reads without a warning, and what differs from a SHA256SUMS "
-        "(as `sha256sum` writes it) beside `train` and `val`.",
+        "Damaged is what cannot be read, what no decoder reads without a warning, and what differs "
+        "from a SHA256SUMS (as `sha256sum` writes it) beside `train` and `val`.",
     )
 
     @model_validator(mode="after")
@@ -480,6 +480,9 @@ class Breeds(ImageNetPictures):
 
 PLACES = frozenset({"root", "download", "masks", "hierarchy"})
 """The fields of a dataset that say where files are; what is in the files enters a key."""
+
+NOT_IN_KEY = PLACES | {"damaged"}
+"""Those, and what is done with damaged files: which are left out is told by the data's source."""
 
 Dataset = Annotated[
     ColorizedDigits | ColorizedMnist | Cifar | HardImageNet | Breeds, Field(discriminator="name")

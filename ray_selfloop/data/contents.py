@@ -2,17 +2,20 @@
 
 A file is the one that was looked at while its size and the times of its last writing and of its
 last change (`st_ctime`, which no copying program sets) are what they were. So a mended file is seen
-whatever its size, and a file of the same size and date too; a touched one costs a second look. What
-the disk changes by itself, below the file system, is seen where the bytes are read again: when they
-are packed. Knows nothing of datasets.
+whatever its size, and a file of the same size and date too; a touched one costs a second look. A
+process asks for the times of a whole file once; a damaged one is looked at each time. What the disk
+changes by itself, below the file system, is seen where the bytes are read again: when they are
+packed. Knows nothing of datasets.
 """
 
+import errno
 import hashlib
 import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -23,7 +26,9 @@ from ray_selfloop.errors import DataError
 MANY = 1_000  # files that are worth a word before they are read
 YOUNG = 10**9  # ns after a change within which a second one could bear the same time
 SUMS = "SHA256SUMS"  # what `sha256sum` writes, beside the pictures
-ROW = re.compile("([0-9]+ ){3}[0-9a-f]{64}( [0-9]+){2} .*")
+UNREADABLE = (errno.EIO, errno.EACCES, errno.EPERM, errno.EBADMSG, errno.EUCLEAN)  # one file's
+ESCAPE = re.compile(r"\\(.)")
+ROW = re.compile("(-?[0-9]+ ){3}[0-9a-f]{64}( [0-9]+){2} .*")
 FORM = 1  # of what is kept: raised when other damage is found, or another thing is written down
 
 
@@ -40,8 +45,8 @@ class Kept(Protocol):
 class Look(NamedTuple):
     """What is known of a picture's file.
 
-    sha256: of its bytes. width, height: in pixels; 0 where it is damaged. damage: what is to be
-    said after its name; empty where it is a whole picture.
+    sha256: of its bytes; zeros where they cannot be read. width, height: in pixels; 0 where it is
+    damaged. damage: what is to be said after its name; empty where it is a whole picture.
     """
 
     sha256: str
@@ -73,42 +78,63 @@ class Contents:
         self._kept, self._say = kept, say
         self._threads = threads or min(16, len(os.sched_getaffinity(0)))
         self._tables: dict[Path, Table] = {}
-        self._sums: dict[Path, dict[str, str]] = {}
+        self._sums: dict[Path, dict[str, str] | None] = {}
         self._new: set[Path] = set()
+        self._sure: dict[Path, set[str]] = defaultdict(set)  # asked once, and whole
         self.changed: list[str] = []
 
     def of(self, root: Path, names: Sequence[str]) -> list[Look]:
-        """What is in the files ``root/name``; raises DataError for one that cannot be read.
+        """What is in the files ``root/name``; raises DataError for one that is not there.
 
-        A file whose sha256 is not that in ``root/SHA256SUMS``, where there is one that names it, is
-        damaged too.
+        One that cannot be read is damaged; so is one whose sha256 is not that in
+        ``root/SHA256SUMS``, where there is one that names it.
         """
         root = Path(os.path.abspath(root))
-        table = self._table(root)
+        sure = self._sure[root]
+        asked = [name for name in names if name not in sure]
         with ThreadPoolExecutor(self._threads) as pool:
-            stamps = _each(pool, lambda name: _stamp(root / name), names)
-            found = zip(names, stamps, strict=True)
-            new = [name for name, stamp in found if not table.get(name, "").startswith(stamp)]
+            stamps = _each(pool, lambda name: _stamp_now(root / name), asked)
+            found = zip(asked, stamps, strict=True)
+            new = [name for name, stamp in found if not self._believed(root, name, stamp)]
             if len(new) >= MANY:
                 self._say(
                     f"reading {len(new):,} pictures of {root}; later only those that have changed"
                 )
-            self._take(
-                root, dict(zip(new, _each(pool, lambda n: _look(root / n), new), strict=True))
-            )
-        sums = self._sums_of(root)
-        return [_compared(_parsed(table[name]), sums.get(name)) for name in names]
+            self._take(root, zip(new, _each(pool, lambda n: _look(root / n), new), strict=True))
+        looks = [self._known(root, name) for name in names]
+        sure.update(name for name, look in zip(names, looks, strict=True) if not look.damage)
+        return looks
 
-    def _take(self, root: Path, seen: Table) -> None:
-        """Enter new looks, and say which files were something else before."""
-        table = self._tables[root]
-        other = [n for n, row in seen.items() if n in table and _differ(row, table[n])]
+    def _believed(self, root: Path, name: str, stamp: str) -> bool:
+        """Whether a file need not be read: what was damaged may be mended, whatever its times."""
+        row = self._table(root).get(name, "")
+        return row.startswith(stamp) and not self._known(root, name).damage
+
+    def _known(self, root: Path, name: str) -> Look:
+        look = _parsed(self._table(root)[name])
+        return _compared(look, (self._sums_of(root) or {}).get(name))
+
+    def _take(self, root: Path, seen: Iterable[tuple[str, str]]) -> None:
+        """Enter new looks one by one, and say which files were something else before."""
+        table, other = self._table(root), list[str]()
+        for name, row in seen:
+            if name in table and _differ(row, table[name]):
+                other.append(name)
+            table[name] = row
+            self._new.add(root)
         if other:
             self.changed += (str(root / name) for name in other)
             self._say(f"changed since they were last read: {several(root, other)}")
-        if seen:
-            table.update(seen)
-            self._new.add(root)
+
+    def require_named(self, root: Path, names: Sequence[str]) -> None:
+        """Raise DataError where ``root/SHA256SUMS`` is there and names none of some files."""
+        sums = self._sums_of(Path(os.path.abspath(root)))
+        if sums is not None and sums.keys().isdisjoint(names):
+            raise DataError(
+                f"{root / SUMS} names none of the {len(names):,} files that are used: names must "
+                f"be relative to the folder that it lies in, like {names[0]}; write it anew, or "
+                "remove it"
+            )
 
     def keep(self) -> None:
         """Write down what is new."""
@@ -123,7 +149,7 @@ class Contents:
             self._tables[root] = _read(self._kept.read(_name(root)) if self._kept else None)
         return self._tables[root]
 
-    def _sums_of(self, root: Path) -> dict[str, str]:
+    def _sums_of(self, root: Path) -> dict[str, str] | None:
         if root not in self._sums:
             self._sums[root] = _sums(root / SUMS)
         return self._sums[root]
@@ -156,19 +182,30 @@ def _read(content: bytes | None) -> Table:
 
 
 def _stamp(path: Path) -> str:
-    try:
-        at = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    at = path.stat()
     return f"{at.st_size} {at.st_mtime_ns} {at.st_ctime_ns} "
+
+
+def _stamp_now(path: Path) -> str:
+    """Where there is none, what no row begins with: a look tells why."""
+    try:
+        return _stamp(path)
+    except OSError:
+        return "none"
 
 
 def _look(path: Path) -> str:
     """Of a file that has just changed the time is not believed: it is looked at again."""
-    stamp = _stamp(path)
-    if time.time_ns() - int(stamp.split()[2]) < YOUNG:
-        stamp = "0 0 0 "
-    encoded, size, damage = content(path), (0, 0), ""
+    try:
+        stamp = _stamp(path)
+        if time.time_ns() - int(stamp.split()[2]) < YOUNG:
+            stamp = "0 0 0 "
+        encoded = path.read_bytes()
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        return f"0 0 0 {'0' * 64} 0 0  cannot be read: {error.strerror}"
+    size, damage = (0, 0), ""
     try:
         size = checked(encoded, str(path))
     except DataError as error:
@@ -200,16 +237,25 @@ def _compared(look: Look, sha256: str | None) -> Look:
     return look._replace(damage=f" is not the file of {SUMS}: its sha256 is {look.sha256[:8]}...")
 
 
-def _sums(path: Path) -> dict[str, str]:
-    """Name -> sha256, from lines as `sha256sum` writes them; empty where there is no such file."""
-    if not path.is_file():
-        return {}
+def _sums(path: Path) -> dict[str, str] | None:
+    """Name -> sha256, from lines as `sha256sum` writes them; None where there is no such file."""
+    if not os.path.lexists(path):
+        return None
     found = {}
-    for number, line in enumerate(content(path).decode(errors="replace").splitlines(), 1):
-        digest, _, name = line.partition(" ")
+    for number, line in enumerate(content(path).decode(errors="replace").split("\n"), 1):
+        if not line.strip():
+            continue
+        digest, _, name = line.removesuffix("\r").partition(" ")
+        escaped, digest = digest.startswith("\\"), digest.removeprefix("\\")
         if len(digest) != 64 or not name:
             raise DataError(
                 f"{path}, line {number}: must be a sha256 and a name, as sha256sum writes them"
             )
-        found[name[1:].removeprefix("./")] = digest.lower()
+        name = name[1:].removeprefix("./")  # after a second blank, or a star
+        found[ESCAPE.sub(_meant, name) if escaped else name] = digest.lower()
     return found
+
+
+def _meant(escape: re.Match[str]) -> str:
+    """What a backslash and a letter stand for in a name of `sha256sum`."""
+    return {"n": "\n", "r": "\r"}.get(escape[1], escape[1])

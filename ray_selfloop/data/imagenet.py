@@ -254,6 +254,7 @@ def whole(
     rows = used(listed, settings)
     parts = [found.take(r) for found, r in zip((listed.train, listed.test), rows, strict=True)]
     parts += [beside(parts[1])] if beside else []
+    _require_sums(parts, contents)
     looks = [contents.of(found.root, found.names) for found in parts]
     bad = [
         (found.root, name, look)
@@ -272,6 +273,13 @@ def whole(
     left = listed._replace(train=train, test=test)
     used(left, settings)  # each class or subgroup still has enough
     return Whole(left, more[0] if more else None, sorted(name for _, name, _ in bad))
+
+
+def _require_sums(parts: Sequence[Found], contents: Contents) -> None:
+    """Raise DataError for checksums beside the pictures, or the masks, that are of none of them."""
+    for root in dict.fromkeys(found.root for found in parts):
+        names = [name for found in parts if found.root == root for name in found.names]
+        contents.require_named(root, names)
 
 
 def _damaged(bad: Sequence[tuple[Path, str, Look]]) -> DataError:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from ray_selfloop import seeding
 from ray_selfloop.config.dataset import (
-    PLACES,
+    NOT_IN_KEY,
     Breeds,
     Cifar,
     ColorizedDigits,
@@ -85,8 +85,8 @@ def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[
     was looked at.
     """
     config = {name: value for name, value in stage.config.items() if name != "source"}
-    places = {name: value for name, value in stage.hints.items() if name in PLACES}
-    settings: Dataset = TypeAdapter(Dataset).validate_python({**config, **places})
+    hints = {name: value for name, value in stage.hints.items() if name in NOT_IN_KEY}
+    settings: Dataset = TypeAdapter(Dataset).validate_python({**config, **hints})
     contents = Contents(inputs.store.blobs, stage.hints.get("decoders", 1))
     _require_planned(stage, settings, contents)
     splits, facts, test_masks = KINDS[settings.name].prepare(settings, contents)
