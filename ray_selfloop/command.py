@@ -1,20 +1,18 @@
 """What all commands share: output that may be lost without harm, and how each of them ends.
 
-Knows nothing of what a command does. The exit codes stand in `errors.py`.
+Knows nothing of what a command does. The exit codes stand in `errors.py`. Little is loaded with it:
+until `ended` waits for Ctrl-C, Python itself answers it.
 """
 
 import errno
 import io
 import os
-import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from ray_selfloop.config.plain import masked
 from ray_selfloop.errors import DONE, INTERRUPTED, TRY_AGAIN, SelfLoopError
 
+TYPE_CHECKING = False  # as in typing, which would be loaded for it alone
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -24,20 +22,38 @@ def ended(work: Callable[[], int], words: Sequence[str]) -> int:
 
     words: the whole command line, to go on with.
     """
-    again = masked(shlex.join(words))
     try:
         return work()
     except SelfLoopError as error:
-        goes_on = f"; go on with: {again}" if error.exit_code == TRY_AGAIN else ""
-        print(f"error: {masked(str(error))}{goes_on}", file=sys.stderr)
+        goes_on = f"; {_again(words)}" if error.exit_code == TRY_AGAIN else ""
+        print(f"error: {_masked(str(error))}{goes_on}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
+        print(f"\ninterrupted; {_again(words)}", file=sys.stderr)
         return INTERRUPTED
     except Exception:  # Ray's or our own: what is published stays
+        import traceback
+
         traceback.print_exc()
-        print(f"error: not expected, see above; go on with: {again}", file=sys.stderr)
+        print(f"error: not expected, see above; {_again(words)}", file=sys.stderr)
         return TRY_AGAIN
+
+
+def shown(words: Sequence[str]) -> str:
+    """A command line as a shell reads it, without passwords."""
+    import shlex
+
+    return _masked(shlex.join(words))
+
+
+def _again(words: Sequence[str]) -> str:
+    return f"go on with: {shown(words)}"
+
+
+def _masked(text: str) -> str:
+    from ray_selfloop.config.plain import masked
+
+    return masked(text)
 
 
 def program(main: Callable[[], int]) -> int:
@@ -48,7 +64,11 @@ def program(main: Callable[[], int]) -> int:
     """
     out = _lasting("stdout", "replace")
     _lasting("stderr", "backslashreplace")
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # one more, while the first is being told
+        code = INTERRUPTED
+    exec("")  # else `python -m` ends by SIGINT where one has passed an exec() or eval() of a text
     sys.stdout.flush()
     if code != DONE or out.trouble is None or out.trouble.errno == errno.EPIPE:
         return code
