@@ -24,19 +24,26 @@ def ended(work: Callable[[], int], words: Sequence[str]) -> int:
     """
     try:
         return work()
-    except SelfLoopError as error:
-        goes_on = f"; {_again(words)}" if error.exit_code == TRY_AGAIN else ""
+    except SystemExit:  # of a parser that has said what is wanted
+        raise
+    except BaseException as error:  # Ray's or our own: what is published stays
+        return _told(error, shown(words))
+
+
+def _told(error: BaseException, again: str) -> int:
+    """Say what has stopped a command; the exit code with which it ends."""
+    if isinstance(error, SelfLoopError):
+        goes_on = f"; go on with: {again}" if error.exit_code == TRY_AGAIN else ""
         print(f"error: {_masked(str(error))}{goes_on}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {_again(words)}", file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt) or _came:
+        print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
         return INTERRUPTED
-    except Exception:  # Ray's or our own: what is published stays
-        import traceback
+    import traceback
 
-        traceback.print_exc()
-        print(f"error: not expected, see above; {_again(words)}", file=sys.stderr)
-        return TRY_AGAIN
+    traceback.print_exception(error)
+    print(f"error: not expected, see above; go on with: {again}", file=sys.stderr)
+    return TRY_AGAIN
 
 
 def shown(words: Sequence[str]) -> str:
@@ -46,12 +53,8 @@ def shown(words: Sequence[str]) -> str:
     return _masked(shlex.join(words))
 
 
-def _again(words: Sequence[str]) -> str:
-    return f"go on with: {shown(words)}"
-
-
 def _masked(text: str) -> str:
-    from ray_selfloop.config.plain import masked
+    from ray_selfloop.config.passwords import masked
 
     return masked(text)
 
@@ -65,6 +68,7 @@ def program(main: Callable[[], int]) -> int:
     out = _lasting("stdout", "replace")
     _lasting("stderr", "backslashreplace")
     try:
+        _note_interrupts()
         code = main()
     except KeyboardInterrupt:  # one more, while the first is being told
         code = INTERRUPTED
@@ -74,6 +78,21 @@ def program(main: Callable[[], int]) -> int:
         return code
     print(f"error: the output is lost: {out.trouble.strerror}", file=sys.stderr)
     return TRY_AGAIN
+
+
+_came: list[int] = []
+"""The interrupts of this program; code in C may make another error of one."""
+
+
+def _note_interrupts() -> None:
+    import signal
+
+    def handle(number: int, frame: object) -> None:
+        _came.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, handle)
 
 
 class _Output(io.FileIO):

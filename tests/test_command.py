@@ -212,7 +212,7 @@ def seconds_used(pid: int) -> float:
 
 
 @pytest.mark.parametrize("module", [VERBS, SWEEP])
-@pytest.mark.parametrize("loaded", ["yaml", "pydantic", "numpy"])
+@pytest.mark.parametrize("loaded", ["yaml", "yaml.cyaml", "pydantic", "numpy"])
 def test_ctrl_c_while_libraries_are_loaded(module: str, loaded: str) -> None:
     program = f"""
 import runpy, sys
@@ -238,6 +238,24 @@ def test_ctrl_c_where_a_class_is_made_from_text(passed: str, tmp_path: Path) -> 
     """As dataclasses and others do: then Python itself would end by the signal, caught or not."""
     work = f"lambda: {passed}('interrupted()')"
     process = own(tmp_path, f"sys.exit(command.program(lambda: command.ended({work}, ['it'])))")
+    assert ended(process) == (130, "", "\ninterrupted; go on with: it\n")
+
+
+@pytest.mark.parametrize("other", ["ImportError", "BaseException"])
+def test_ctrl_c_of_which_a_library_makes_another_error(other: str, tmp_path: Path) -> None:
+    """As pydantic's core does while it is loaded."""
+    process = own(
+        tmp_path,
+        f"""
+import signal
+def work():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {other} from None
+sys.exit(command.program(lambda: command.ended(work, ['it'])))
+""",
+    )
     assert ended(process) == (130, "", "\ninterrupted; go on with: it\n")
 
 
