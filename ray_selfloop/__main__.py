@@ -12,18 +12,19 @@ submit       run it as a job of a cluster and follow it; `submit --help` lists i
 Exit codes are those of `python -m ray_selfloop.sweep`.
 """
 
-import difflib
 import sys
 from collections.abc import Sequence
 
 from ray_selfloop import command
 from ray_selfloop.errors import DONE, ConfigError
 
+HELP = frozenset({"-h", "--help"})
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     verb, *rest = [*(sys.argv[1:] if words is None else words)] or ["--help"]
-    if verb in ("-h", "--help"):
+    if verb in HELP:
         print(__doc__)
         return DONE
     again = ["python", "-m", "ray_selfloop", verb, *rest]
@@ -31,12 +32,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, words: Sequence[str]) -> int:
-    from ray_selfloop.verbs import VERBS  # here, where Ctrl-C is waited for
+    import difflib  # here, where Ctrl-C is waited for
+
+    from ray_selfloop.verbs import VERBS
 
     if verb not in VERBS:
         close = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"did you mean {close[0]}?" if close else f"verbs: {', '.join(VERBS)}"
         raise ConfigError(f"{verb!r} is not a verb; {hint}")
+    if verb != "submit" and not HELP.isdisjoint(words):
+        print(__doc__)
+        return DONE
     return VERBS[verb](words) or DONE
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ray_selfloop.blobs import Blobs, Folder, each
-from ray_selfloop.errors import CorruptRecord, StorageError
+from ray_selfloop.errors import CorruptRecord, StorageError, last_line
 
 CACHE = "SELFLOOP_CACHE"  # the environment's word on where copies of a bucket's files lie
 File = tuple[int, str]  # bytes, sha256
@@ -233,5 +233,4 @@ def room_in(folder: Path) -> Iterator[None]:
             full |= shutil.disk_usage(folder).free < LEAST
         if not full or str(error).startswith(FULL):
             raise
-        last = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise StorageError(f"{FULL}: {folder} ({last})") from error
+        raise StorageError(f"{FULL}: {folder} ({last_line(error)})") from error

@@ -1,20 +1,18 @@
 """What all commands share: output that may be lost without harm, and how each of them ends.
 
-Knows nothing of what a command does. The exit codes stand in `errors.py`.
+Knows nothing of what a command does. The exit codes stand in `errors.py`. Little is loaded with it:
+until `ended` waits for Ctrl-C, Python itself answers it.
 """
 
 import errno
 import io
 import os
-import shlex
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from ray_selfloop.config.plain import masked
 from ray_selfloop.errors import DONE, INTERRUPTED, TRY_AGAIN, SelfLoopError
 
+TYPE_CHECKING = False  # as in typing, which would be loaded for it alone
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -24,20 +22,41 @@ def ended(work: Callable[[], int], words: Sequence[str]) -> int:
 
     words: the whole command line, to go on with.
     """
-    again = masked(shlex.join(words))
     try:
         return work()
-    except SelfLoopError as error:
+    except SystemExit:  # of a parser that has said what is wanted
+        raise
+    except BaseException as error:  # Ray's or our own: what is published stays
+        return _told(error, shown(words))
+
+
+def _told(error: BaseException, again: str) -> int:
+    """Say what has stopped a command; the exit code with which it ends."""
+    if isinstance(error, SelfLoopError):
         goes_on = f"; go on with: {again}" if error.exit_code == TRY_AGAIN else ""
-        print(f"error: {masked(str(error))}{goes_on}", file=sys.stderr)
+        print(f"error: {_masked(str(error))}{goes_on}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    if isinstance(error, KeyboardInterrupt) or _came:
         print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
         return INTERRUPTED
-    except Exception:  # Ray's or our own: what is published stays
-        traceback.print_exc()
-        print(f"error: not expected, see above; go on with: {again}", file=sys.stderr)
-        return TRY_AGAIN
+    import traceback
+
+    traceback.print_exception(error)
+    print(f"error: not expected, see above; go on with: {again}", file=sys.stderr)
+    return TRY_AGAIN
+
+
+def shown(words: Sequence[str]) -> str:
+    """A command line as a shell reads it, without passwords."""
+    import shlex
+
+    return _masked(shlex.join(words))
+
+
+def _masked(text: str) -> str:
+    from ray_selfloop.config.passwords import masked
+
+    return masked(text)
 
 
 def program(main: Callable[[], int]) -> int:
@@ -48,12 +67,32 @@ def program(main: Callable[[], int]) -> int:
     """
     out = _lasting("stdout", "replace")
     _lasting("stderr", "backslashreplace")
-    code = main()
+    try:
+        _note_interrupts()
+        code = main()
+    except KeyboardInterrupt:  # one more, while the first is being told
+        code = INTERRUPTED
+    exec("")  # else `python -m` ends by SIGINT where one has passed an exec() or eval() of a text
     sys.stdout.flush()
     if code != DONE or out.trouble is None or out.trouble.errno == errno.EPIPE:
         return code
     print(f"error: the output is lost: {out.trouble.strerror}", file=sys.stderr)
     return TRY_AGAIN
+
+
+_came: list[int] = []
+"""The interrupts of this program; code in C may make another error of one."""
+
+
+def _note_interrupts() -> None:
+    import signal
+
+    def handle(number: int, frame: object) -> None:
+        _came.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, handle)
 
 
 class _Output(io.FileIO):

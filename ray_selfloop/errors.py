@@ -12,6 +12,11 @@ INTERRUPTED = 130
 """With what every command ends."""
 
 
+def last_line(error: BaseException) -> str:
+    """What the text of an error ends with; its type where it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
 class SelfLoopError(Exception):
     """Base of all errors whose message is meant for the user; shown without a traceback.
 

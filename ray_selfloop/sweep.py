@@ -4,16 +4,16 @@ Exit codes: 0 done; 1 some stages failed; 2 the input cannot be run; 75 somethin
 went wrong, and the same command may go on; 130 interrupted.
 """
 
-import shlex
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 
 from ray_selfloop import command
-from ray_selfloop.config.plain import masked
 from ray_selfloop.errors import DONE, FAILED, INTERRUPTED, TRY_AGAIN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Event
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def _run(words: Sequence[str]) -> int:
             published = len(run.progress.published)
             print(
                 f"\ninterrupted; {published} of {len(plan.graph)} stages are published. "
-                f"Resume with: {masked(shlex.join(_command(words)))}",
+                f"Resume with: {command.shown(_command(words))}",
                 file=sys.stderr,
             )
             return INTERRUPTED
@@ -54,8 +54,11 @@ def _run(words: Sequence[str]) -> int:
         return TRY_AGAIN if run.plan.corrupt else DONE
 
 
-def _on_signals() -> threading.Event:
+def _on_signals() -> "Event":
     """Set by the first SIGINT or SIGTERM; the second one is a KeyboardInterrupt."""
+    import signal
+    import threading
+
     interrupted = threading.Event()
 
     def handle(number: int, frame: object) -> None:

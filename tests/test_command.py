@@ -40,6 +40,18 @@ def start(*words: str, stdout: int = subprocess.PIPE, **env: str) -> subprocess.
     )
 
 
+def own(folder: Path, line: str) -> subprocess.Popen[str]:
+    """``python -m`` of a module of its own, which knows the function `interrupted`."""
+    (folder / "own.py").write_text(f"""
+import sys
+from ray_selfloop import command
+def interrupted():
+    raise KeyboardInterrupt
+{line}
+""")
+    return start("own", PYTHONPATH=os.pathsep.join([str(folder), *sys.path]))
+
+
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=LIMIT)
     return process.returncode, out or "", err
@@ -121,6 +133,14 @@ def test_each_error_has_one_exit_code(
     assert ("Traceback" in said) == isinstance(error, ValueError)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("", "ValueError"), (" \n ", "ValueError"), ("one", "one"), ("Trace:\n at\nlast \n", "last")],
+)
+def test_an_error_without_words_is_named_by_its_type(text: str, line: str) -> None:
+    assert errors.last_line(ValueError(text)) == line
+
+
 def test_every_error_has_an_exit_code_of_the_table() -> None:
     table = {errors.DONE, errors.FAILED, errors.BAD_INPUT, errors.TRY_AGAIN, errors.INTERRUPTED}
     assert table == {0, 1, 2, 75, 130}
@@ -192,13 +212,14 @@ def seconds_used(pid: int) -> float:
 
 
 @pytest.mark.parametrize("module", [VERBS, SWEEP])
-@pytest.mark.parametrize("loaded", ["pydantic", "numpy"])
+@pytest.mark.parametrize("loaded", ["yaml", "yaml.cyaml", "pydantic", "numpy"])
 def test_ctrl_c_while_libraries_are_loaded(module: str, loaded: str) -> None:
     program = f"""
 import runpy, sys
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
         if name == {loaded!r}:
+            sys.meta_path.remove(self)
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupting())
 sys.argv = ["x", *{["status"] if module == VERBS else []!r}]
@@ -210,6 +231,50 @@ runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
     assert done.returncode == 130, done.stderr
     assert done.stderr.startswith("\ninterrupted; go on with: python -m ray_selfloop")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("passed", ["exec", "eval"])
+def test_ctrl_c_where_a_class_is_made_from_text(passed: str, tmp_path: Path) -> None:
+    """As dataclasses and others do: then Python itself would end by the signal, caught or not."""
+    work = f"lambda: {passed}('interrupted()')"
+    process = own(tmp_path, f"sys.exit(command.program(lambda: command.ended({work}, ['it'])))")
+    assert ended(process) == (130, "", "\ninterrupted; go on with: it\n")
+
+
+@pytest.mark.parametrize("other", ["ImportError", "BaseException"])
+def test_ctrl_c_of_which_a_library_makes_another_error(other: str, tmp_path: Path) -> None:
+    """As pydantic's core does while it is loaded."""
+    process = own(
+        tmp_path,
+        f"""
+import signal
+def work():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {other} from None
+sys.exit(command.program(lambda: command.ended(work, ['it'])))
+""",
+    )
+    assert ended(process) == (130, "", "\ninterrupted; go on with: it\n")
+
+
+def test_a_second_ctrl_c_does_not_change_how_a_command_ends(tmp_path: Path) -> None:
+    """It comes while the first one is told of."""
+    assert ended(own(tmp_path, "sys.exit(command.program(interrupted))")) == (130, "", "")
+
+
+def test_little_is_loaded_before_ctrl_c_is_waited_for() -> None:
+    """Python, told to run a module, loads some of its library by itself."""
+    program = (
+        "import runpy, sys\nbefore = set(sys.modules)\nimport ray_selfloop.{}\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    for module in ("__main__", "sweep"):
+        words = [sys.executable, "-c", program.format(module)]
+        loaded = subprocess.check_output(words, text=True, timeout=LIMIT).split()
+        own = {"ray_selfloop", f"ray_selfloop.{module}", "ray_selfloop.command"}
+        assert set(loaded) <= {*own, "ray_selfloop.errors", "errno", "collections.abc"}
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -308,3 +373,18 @@ def test_table_and_report_are_always_of_the_same_settings(published: list[str], 
 def test_main_of_the_sweep_answers_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main(["--help"]) == 0
     assert "75 something outside" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [*READING, "validate"])
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_every_verb_answers_help(verb: str, asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    verbs = capsys.readouterr().out
+    assert main([verb, "quickstart", asked]) == 0
+    assert capsys.readouterr().out == verbs
+
+
+def test_submit_answers_help_with_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["submit", "--help"])
+    assert "--no-wait" in capsys.readouterr().out

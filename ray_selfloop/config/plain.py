@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ray_selfloop.config.passwords import masked as masked  # for all who show what they have read
 from ray_selfloop.errors import ConfigError
 
 MOST_BYTES = 200_000  # of a text
@@ -206,16 +207,6 @@ def _fault(value: Any) -> str:
 def _number(value: int) -> str:
     """An integer of any length: Python writes out no more than some thousand digits."""
     return str(value) if value.bit_length() < 150 else f"one of {value.bit_length()} bits"
-
-
-def masked(text: str) -> str:
-    """A text in which the password of an address, `scheme://user:password@host`, is `***`.
-
-    So are a token in place of both, and a password among the parameters.
-    """
-    text = re.sub(r"(://[^/:\s]*):\S*@", r"\1:***@", text)  # user and password may hold an @
-    text = re.sub(r"(https?://)[^/?#:@\s]+@", r"\1***@", text)
-    return re.sub(r"([?&](?:password|token)=)[^&\s']*", r"\1***", text)
 
 
 def shown(what: object, most: int = 500) -> str:

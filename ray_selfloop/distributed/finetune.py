@@ -19,7 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray_selfloop.distributed import losses
 from ray_selfloop.distributed.cluster import STAGE_CPUS, hold_memory, workers
 from ray_selfloop.distributed.notes import Notes
-from ray_selfloop.errors import MachineLost, WorkerLost
+from ray_selfloop.errors import MachineLost, WorkerLost, last_line
 from ray_selfloop.generators.world import World
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import diffusion
@@ -46,7 +46,7 @@ def run(stage: Stage, root: str, gpus: float) -> None:
             notes.check()
             preempted = isinstance(error, PreemptionError)
             kind = MachineLost if preempted or losses.one_died(before) else WorkerLost
-            raise kind(str(error).strip().splitlines()[-1]) from None
+            raise kind(last_line(error)) from None
         note = notes.read(DONE)
         if note is None:  # cleared by another driver, which has published the stage
             raise WorkerLost("the first worker's note is gone")

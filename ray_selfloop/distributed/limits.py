@@ -6,6 +6,7 @@ above its own too). Knows nothing of Ray, which sees a part of this.
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,9 @@ IDLE = 1.3  # GB beside each worker, where processes that wait for their next st
 BESIDES = 1.0  # GB for the driver and Ray's own processes
 EPSILON = 1e-6
 ROOT = Path("/")
+GROUP = re.compile(r"^\d+:([^:\n]*):(/.*)", re.MULTILINE)  # controllers and path
+MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .* - (\S+) \S* (\S+)", re.MULTILINE)
+"""Folder in the file system, where it is mounted, the file system's kind and its options."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,7 @@ def limits(root: Path = ROOT) -> Limits:
 def _groups(root: Path) -> Iterator[Path]:
     """The control groups that this process is in, those above them included."""
     mounts = list(_mounts(root))
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+    for controllers, path in GROUP.findall(_read(root / "proc/self/cgroup")):
         asked = set(controllers.split(",")) - {""}
         for top, point, kind, known in mounts:
             if kind == ("cgroup" if asked else "cgroup2") and asked <= known:
@@ -65,11 +68,13 @@ def _groups(root: Path) -> Iterator[Path]:
 
 def _mounts(root: Path) -> Iterator[tuple[str, str, str, set[str]]]:
     """Mounted hierarchies: the group at their top, where they are, their kind and controllers."""
-    for line in _read(root / "proc/self/mountinfo").splitlines():
-        here, _, there = line.partition(" - ")
-        top, point = here.split()[3:5]
-        kind, _, options = there.split(" ", 2)
-        yield top, point.lstrip("/"), kind, set(options.split(","))
+    for top, point, kind, options in MOUNT.findall(_read(root / "proc/self/mountinfo")):
+        yield _decoded(top), _decoded(point).lstrip("/"), kind, set(options.split(","))
+
+
+def _decoded(name: str) -> str:
+    """A name with the characters for which the kernel writes octal numbers, as a space."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), name)
 
 
 def _inside(path: str, top: str) -> PurePosixPath:
@@ -85,29 +90,30 @@ def _cores(group: Path) -> float:
     words = _read(group / "cpu.max").split()
     if not words:
         words = [_read(group / f"cpu.cfs_{part}_us").strip() for part in ("quota", "period")]
-    quota, period = map(_number, words)
-    return quota / period if period < math.inf else math.inf
+    quota, period = map(_number, [*words, "", ""][:2])
+    return quota / period if 0 < period < math.inf else math.inf
 
 
 def _memory(group: Path) -> float:
-    """Bytes that a group may hold."""
-    return min(_number(_read(group / f"memory.{name}")) for name in ("max", "limit_in_bytes"))
+    """Bytes that a group may hold; above `high` it is slowed down until it hardly runs."""
+    bounds = ("max", "high", "limit_in_bytes")
+    return min(_number(_read(group / f"memory.{name}")) for name in bounds)
 
 
 def _installed(root: Path) -> float:
     """Bytes that the machine has."""
-    said = dict(line.split(":", 1) for line in _read(root / "proc/meminfo").splitlines())
-    return _number(said.get("MemTotal", "").removesuffix("kB")) * 1024
+    said = re.search(r"^MemTotal:(.*)kB", _read(root / "proc/meminfo"), re.MULTILINE)
+    return _number(said[1] if said else "") * 1024
 
 
 def _number(text: str) -> float:
-    """Infinite where there is no bound: `max`, -1, nothing."""
-    return float(text) if text.strip().isdigit() else math.inf
+    """Infinite where there is no bound: `max`, -1, nothing, what is no number."""
+    return float(text) if text.strip().isdecimal() else math.inf
 
 
 def _read(path: Path) -> str:
     """Empty where this system has no such file."""
     try:
-        return path.read_text()
+        return path.read_text(errors="surrogateescape")
     except OSError:
         return ""

@@ -27,6 +27,7 @@ SHORT = Path("/tmp")
 SESSION = "ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """What Ray puts behind its temporary folder, at its longest."""
 LONGEST = 107 if sys.platform == "linux" else 103  # bytes of a socket's name
+UNWRITTEN = frozenset("'\"\\")  # that Ray's command lines do not carry from process to process
 ENOUGH = 2**20  # bytes: that much goes into Ray's first logs
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 NICENESS = "RAY_worker_niceness"
@@ -54,13 +55,23 @@ def slots(asked: int | None, found: Limits, say: Say) -> int:
 def folder(say: Say) -> Path:
     """Ray's temporary folder, tried. Raises ResourceError where it cannot be used.
 
-    The name of a socket in it must be short: where it is too long, another folder serves.
+    Its name stands in Ray's sockets and command lines: where they cannot hold it, another folder
+    serves.
     """
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "TMPDIR")
     chosen = Path(os.environ.get(name) or SHORT).absolute()
-    if len(os.fsencode(chosen / SESSION)) > LONGEST:
-        say(f"{name}={chosen} is too long for the names of Ray's sockets: {SHORT} is used")
+    text = str(chosen)
+    if len(os.fsencode(chosen / SESSION)) > LONGEST or not text.isascii() or UNWRITTEN & set(text):
+        say(
+            f"{name}={chosen}: Ray's folder must have a short name in ASCII without quotes or "
+            f"backslashes: {SHORT} is used"
+        )
         chosen = SHORT
+    if not os.path.exists(chosen):
+        raise ResourceError(
+            f"{name}={chosen}: there is no such folder; make it, or name another in RAY_TMPDIR (or "
+            "TMPDIR)"
+        )
     try:
         _try(chosen / "ray")
     except OSError as error:
@@ -73,7 +84,7 @@ def folder(say: Say) -> Path:
 
 def _try(path: Path) -> None:
     """Do what Ray will do in its folder. Raises OSError."""
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="try-", dir=path) as scratch:
         Path(scratch, "log").write_bytes(bytes(ENOUGH))
         with socket.socket(socket.AF_UNIX) as probe:

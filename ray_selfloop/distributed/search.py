@@ -19,7 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from ray_selfloop.distributed import losses
 from ray_selfloop.distributed.cluster import device, hold_memory
-from ray_selfloop.errors import MachineLost, StageError, StorageOutage, WorkerLost
+from ray_selfloop.errors import MachineLost, StageError, StorageOutage, WorkerLost, last_line
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute, limited
@@ -77,7 +77,7 @@ def asha(
         ).fit()
         if results.errors:  # an error of the code is a result: what Tune calls an error is a loss
             kind = MachineLost if losses.one_died(before) else WorkerLost
-            raise kind(f"search: {str(results.errors[0]).strip().splitlines()[-1]}")
+            raise kind(f"search: {last_line(results.errors[0])}")
         return sorted(_standing(result, rungs) for result in results)
 
 

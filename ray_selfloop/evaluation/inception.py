@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ray_selfloop.errors import DataError
+from ray_selfloop.errors import DataError, last_line
 
 PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = f"weights-inception-2015-12-05-{PUBLISHED[:8]}.pth"
@@ -159,5 +159,5 @@ def _network(content: bytes, setting: str) -> Any:
     except RuntimeError as error:
         raise DataError(
             f"evaluation.inception: {setting} does not hold the weights of torch-fidelity's "
-            f"Inception-V3: {str(error).splitlines()[-1].strip()[:200]}"
+            f"Inception-V3: {last_line(error)[:200]}"
         ) from error

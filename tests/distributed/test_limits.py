@@ -106,6 +106,49 @@ def test_without_a_bound_of_version_1_memory_is_what_is_installed(tree: Tree) ->
     assert limits(tree.root) == Limits(CORES, 32 * GB)
 
 
+def test_a_mount_points_name_may_have_a_space(tree: Tree) -> None:
+    """The kernel writes it, a tab, an end of line and a backslash as octal numbers."""
+    tree.process("0::/a b/c\n", UNIFIED.replace("/ /sys", r"/a\040b /the\040sys\134"))
+    tree.file("the sys\\/fs/cgroup/c/cpu.max", "50000 100000\n")
+    assert limits(tree.root).cores == 0.5
+
+
+@pytest.mark.parametrize(("high", "most"), [("2000000000", 2), ("4000000000", 3), ("max", 3)])
+def test_memory_from_which_on_a_group_is_slowed_down_is_a_bound(
+    tree: Tree, high: str, most: float
+) -> None:
+    tree.process("0::/\n", UNIFIED)
+    tree.file("sys/fs/cgroup/memory.max", "3000000000\n")
+    tree.file("sys/fs/cgroup/memory.high", f"{high}\n")
+    assert limits(tree.root).memory == most * GB
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("proc/self/cgroup", "0::/\nnonsense\n\n1:cpu\n"),
+        ("proc/self/mountinfo", f"30 23\n\n30 23 0:26 / /x rw - cgroup2\n - \n{UNIFIED}\n"),
+        ("sys/fs/cgroup/cpu.max", "50000 0\n"),
+        ("sys/fs/cgroup/cpu.max", "50000\n"),
+        ("sys/fs/cgroup/cpu.max", "\u00b2 100000 7\n"),
+        ("sys/fs/cgroup/memory.max", "much\n"),
+        ("proc/meminfo", "nonsense\n\nMemTotal:       31250000 kB\n"),
+    ],
+)
+def test_what_cannot_be_understood_is_no_bound(tree: Tree, path: str, text: str) -> None:
+    tree.process("0::/\n", UNIFIED)
+    tree.file(path, text)
+    assert limits(tree.root) == Limits(CORES, 32 * GB)
+
+
+def test_names_of_other_encodings_are_no_hindrance(tree: Tree) -> None:
+    tree.process("0::/\n", UNIFIED)
+    mounts = tree.root / "proc/self/mountinfo"
+    mounts.write_bytes(b"29 23 0:26 / /\xff rw - ext4 x rw\n" + mounts.read_bytes())
+    tree.file("sys/fs/cgroup/memory.max", "3000000000\n")
+    assert limits(tree.root).memory == 3 * GB
+
+
 @pytest.mark.parametrize(
     ("cores", "memory", "workers"),
     [

@@ -257,22 +257,66 @@ def test_rays_folder_is_where_the_environment_says(
         assert not list(Path(short, "ray").iterdir())
 
 
-def test_where_a_sockets_name_would_be_too_long_a_short_folder_serves(
+def test_where_a_sockets_name_would_be_too_long_another_folder_serves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    said: list[str] = []
-    for length in (39, 40):  # bytes, at Ray's longest
-        folder = "/tmp/" + "é".ljust(length - 6, "x")
-        monkeypatch.setenv("TMPDIR", folder)
-        found = local.folder(said.append)
-        assert found == (Path(folder, "ray") if length == 39 else Path("/tmp/ray"))
-        if length == 39:
-            found.rmdir()
-            found.parent.rmdir()
-    assert said == [f"TMPDIR={folder} is too long for the names of Ray's sockets: /tmp is used"]
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        for length in (39, 40):  # bytes, at Ray's longest
+            folder = Path(short, "x" * (length - len(short) - 1))
+            folder.mkdir()
+            monkeypatch.setenv("TMPDIR", str(folder))
+            if length == 39:
+                assert local.folder(silent) == folder / "ray"
+            else:
+                _another_serves(folder)
     with socket.socket(socket.AF_UNIX) as probe, pytest.raises(OSError, match="path too long"):
         probe.connect(f"/tmp/{'x' * 35}/{local.SESSION}")
+
+
+@pytest.mark.parametrize("name", ["o'brien", 'a"b', 'a"$b', "\u00e9", "a\\b"])
+def test_where_ray_cannot_write_a_folders_name_another_folder_serves(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(short, name)
+        folder.mkdir()
+        monkeypatch.setenv("TMPDIR", str(folder))
+        _another_serves(folder)
+        assert not list(folder.iterdir())
+
+
+def _another_serves(folder: Path) -> None:
+    said: list[str] = []
+    assert local.folder(said.append) == Path("/tmp/ray")
+    assert said == [
+        f"TMPDIR={folder}: Ray's folder must have a short name in ASCII without quotes or "
+        "backslashes: /tmp is used"
+    ]
+
+
+def test_other_characters_are_no_hindrance(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        folder = Path(short, "a #;%&$b")
+        folder.mkdir()
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        assert local.folder(silent) == folder / "ray"
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_folder_that_is_not_there_is_not_made(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        missing = Path(short, "no", "such")
+        monkeypatch.setenv(name, str(missing))
+        with pytest.raises(ResourceError) as refused:
+            local.folder(silent)
+        assert not list(Path(short).iterdir())
+    assert str(refused.value) == (
+        f"{name}={missing}: there is no such folder; make it, or name another in RAY_TMPDIR (or "
+        "TMPDIR)"
+    )
 
 
 @pytest.mark.parametrize("folder", ["file", "occupied", "/proc"])
