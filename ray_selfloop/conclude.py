@@ -265,10 +265,9 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
 def _of(plan: Plan, kind: str, scenario: Scenario) -> Iterator[tuple[Place, Stage, Record]]:
     """Published stages of one kind in one scenario, by place."""
     found = [
-        (place, node.stage, record)
-        for node, record in _published(plan, kind)
-        for place in node.places
-        if place.scenario == scenario.name
+        (place, node.stage, plan.records[node.stage.key])
+        for place, node in plan.graph.placed(kind, scenario.name)
+        if node.stage.key in plan.records
     ]
     yield from sorted(found, key=lambda entry: entry[0])
 

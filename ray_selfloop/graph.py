@@ -7,7 +7,8 @@ Nothing here runs anything.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -94,6 +95,7 @@ class Graph:
         self.versions = versions
         self.nodes: dict[str, Node] = {}
         self._placed: set[tuple[str, Place]] = set()
+        self._of: dict[tuple[str, str], list[tuple[Place, Node]]] = defaultdict(list)
 
     def add(
         self,
@@ -111,6 +113,7 @@ class Graph:
         if (stage.key, place) not in self._placed:
             self._placed.add((stage.key, place))
             node.places.append(place)
+            self._of[kind, place.scenario].append((place, node))
         return node.stage
 
     def __iter__(self) -> Iterator[Node]:
@@ -122,6 +125,10 @@ class Graph:
     def of_kind(self, kind: str) -> list[Node]:
         """All nodes of one kind, in the order of their adding."""
         return [node for node in self if node.stage.kind == kind]
+
+    def placed(self, kind: str, scenario: str) -> Sequence[tuple[Place, Node]]:
+        """The nodes of one kind in a scenario, by place, in the order of their adding to it."""
+        return self._of.get((kind, scenario), ())
 
 
 def line_of(node: Node) -> str:

@@ -107,18 +107,13 @@ class Plan:
         """The published stages of one kind in a scenario, by place."""
         return {
             place: node.stage
-            for node in self.graph.of_kind(kind)
-            for place in node.places
-            if place.scenario == scenario and node.stage.key in self.records
+            for place, node in self.graph.placed(kind, scenario)
+            if node.stage.key in self.records
         }
 
     def dataset(self, scenario: str) -> Stage:
         """The dataset stage of a scenario."""
-        return next(
-            node.stage
-            for node in self.graph.of_kind("dataset")
-            if any(place.scenario == scenario for place in node.places)
-        )
+        return self.graph.placed("dataset", scenario)[0][1].stage
 
 
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -107,6 +107,27 @@ def test_stages_stand_after_their_inputs_and_are_found_by_kind() -> None:
     assert trial.inputs == {"dataset": data.key}
 
 
+def test_stages_of_a_scenario_are_found_without_a_look_at_those_of_others() -> None:
+    looked = 0
+
+    class Counted(Place):
+        def __getattribute__(self, name: str) -> object:
+            nonlocal looked
+            looked += name == "scenario"
+            return super().__getattribute__(name)
+
+    graph = Graph()
+    (shared,) = {graph.add("scorer", {}, {}, Counted(str(n), 0, 0)).key for n in range(300)}
+    own = [graph.add("scorer", {"seed": n}, {}, Counted(str(n), 1, 0)).key for n in range(300)]
+    looked = 0
+    for n in range(300):
+        assert [node.stage.key for _, node in graph.placed("scorer", str(n))] == [shared, own[n]]
+        assert [place.loop_seed for place, _ in graph.placed("scorer", str(n))] == [0, 1]
+    assert looked <= 600
+    assert not graph.placed("dataset", "7")
+    assert not graph.placed("scorer", "unknown")
+
+
 def test_an_input_that_was_not_added_is_a_mistake() -> None:
     with pytest.raises(AssertionError):
         Graph().add("kept", {}, {"dataset": stage(kind="dataset")}, HERE)

@@ -283,7 +283,8 @@ def test_the_place_of_the_storage_is_in_no_key(micro: list[str], tmp_path: Path)
 
 # --- axes ----------------------------------------------------------------------------------------
 
-SAME = "make no difference here: one result is counted as several cases"
+COUNTED = "one result is counted as several cases"
+SAME = f"make no difference here: {COUNTED}"
 
 
 @pytest.mark.parametrize(
@@ -320,6 +321,112 @@ def test_an_axis_that_changes_no_stage_is_said(micro: list[str], axes: str, said
     warnings = prepare([*micro, f"axes={axes}"], writes=False).warnings
     assert len(warnings) == bool(said), warnings
     assert all(one.startswith(said) and one.endswith(SAME) for one in warnings)
+
+
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        (
+            "{filter.score: [none, clip], filter.drop: [0.1, 0.2]}",
+            "score=none,drop=0.1 and score=none,drop=0.2",
+        ),
+        (
+            "{loop.regime: [stack, accumulate], loop.arm: [treatment, no_synthetic]}",
+            "regime=stack,arm=treatment and regime=accumulate,arm=treatment",
+        ),
+        (
+            "{filter.score: [none, clip, uncertainty], filter.uncertainty.rate: [0.1, 0.2]}",
+            "score=none,rate=0.1 and score=none,rate=0.2; "
+            "score=clip,rate=0.1 and score=clip,rate=0.2",
+        ),
+    ],
+)
+def test_scenarios_that_are_the_same_beside_others_that_differ_are_said(
+    micro: list[str], axes: str, said: str
+) -> None:
+    (warning,) = prepare([*micro, f"axes={axes}"], writes=False).warnings
+    assert warning == f"axes: {said} have the same results: {COUNTED}"
+
+
+def test_what_an_axis_says_already_is_not_said_of_its_scenarios(micro: list[str]) -> None:
+    axes = (
+        "{filter.score: [none, clip], filter.drop: [0.1, 0.2], queue.mixing.of: [original, total]}"
+    )
+    first, second = prepare([*micro, f"axes={axes}"], writes=False).warnings
+    assert first == f"axes: queue.mixing.of: original and total {SAME}"
+    names = [f"score=none,drop={drop},of=original" for drop in (0.1, 0.2)]
+    assert second == f"axes: {' and '.join(names)} have the same results: {COUNTED}"
+
+
+ENSEMBLE = ("filter.score=uncertainty", "filter.uncertainty.method=ensemble")
+TWO = ("loop.classifier_seeds=[0, 1]", "filter.expert.seeds=[0, 1]")
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "unread", "read"),
+    [
+        (
+            "dataset.ratios",
+            "[[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]]",
+            ("dataset.initialization=unbiased",),
+            ("dataset.initialization=spurious",),
+        ),
+        (
+            "filter.uncertainty.passes",
+            "[20, 30]",
+            (*TWO, *ENSEMBLE),
+            (*TWO, "filter.score=uncertainty"),
+        ),
+        (
+            "filter.uncertainty.rate",
+            "[0.1, 0.2]",
+            (*TWO, *ENSEMBLE),
+            (*TWO, "filter.score=uncertainty"),
+        ),
+        (
+            "queue.count",
+            "[after_filtering, before_filtering]",
+            ("filter.score=none",),
+            ("filter.score=clip",),
+        ),
+        (
+            "queue.count",
+            "[after_filtering, before_filtering]",
+            ("filter.drop=0",),
+            ("filter.drop=0.1",),
+        ),
+        ("queue.volume", "[D0, D0/1]", (), None),
+        ("queue.volume", "[null, D0/3]", (), ("queue.capacity=2",)),
+        ("queue.volume", "[null, D0]", ("loop.regime=replace",), ()),
+        ("queue.volume", "[null, D0]", ("queue.capacity=1",), ()),
+        ("training.learning_rate", "[null, 0.001]", (), ("training.recipe=paper",)),
+        ("training.learning_rate", "[null, 0.1]", ("training.recipe=paper",), ()),
+        ("training_of.lenet.learning_rate", "[null, 0.001]", (), ("training.recipe=paper",)),
+        ("training.batchnorm_momentum", "[0.1, 0.2]", ("training.recipe=paper",), ()),
+        (
+            "generator.start",
+            "[scratch, previous]",
+            ("loop.generations=1",),
+            ("loop.generations=2",),
+        ),
+        ("loop.loop_seeds", "[[0, 1], [1, 0]]", (), None),
+    ],
+)
+def test_settings_that_nothing_reads_are_said_where_nothing_reads_them(
+    micro: list[str], axis: str, values: str, unread: tuple[str, ...], read: tuple[str, ...] | None
+) -> None:
+    def said(words: tuple[str, ...]) -> list[str]:
+        return prepare([*micro, *words, f"axes.{axis}={values}"], writes=False).warnings
+
+    (warning,) = said(unread)
+    assert warning.startswith(f"axes: {axis}: ")
+    assert warning.endswith(SAME)
+    assert read is None or said(read) == []
+
+
+def test_other_loop_seeds_are_another_result(micro: list[str]) -> None:
+    axis = "axes.loop.loop_seeds=[[0, 1], [0, 2], [1, 2], [0]]"
+    assert prepare([*micro, axis], writes=False).warnings == []
 
 
 def test_an_arm_that_changes_nothing_is_said_by_plan_and_report(

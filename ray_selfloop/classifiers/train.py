@@ -301,13 +301,12 @@ class Run:
         seed: int,
         device: torch.device,
     ) -> None:
-        scratch = training.pretrained is False and training.recipe == "default"
         self.network = zoo.build(
             name,
             examples.num_classes,
             training.seen_size(examples.side),
             training.pretrained,
-            training.batchnorm_momentum if scratch else None,
+            training.momentum,
             seed,
         ).to(device)
         if training.backbone == "frozen":

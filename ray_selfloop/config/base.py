@@ -1,7 +1,7 @@
 """The base of every settings model (frozen, and a misspelt key is an error), and its paths."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -10,6 +10,17 @@ class Settings(BaseModel):
     """A group of settings. Every default of the program lives on a field of such a class."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @property
+    def read(self) -> Self:
+        """With one value in the place of several that make no difference between results."""
+        return self
+
+    def _defaulted(self, *names: str) -> Self:
+        """With the defaults in the place of these fields."""
+        known = {name: type(self).model_fields[name] for name in names}
+        found = {name: k.get_default(call_default_factory=True) for name, k in known.items()}
+        return self.model_copy(update=found)
 
 
 def expanded(path: str) -> str:

@@ -49,6 +49,11 @@ class ColorizedDigits(Settings):
             raise ValueError(f"ratios must add up to 1, not {sum(self.ratios):g}")
         return self
 
+    @property
+    def read(self) -> Self:
+        """With the default in the place of `ratios` where all colours are as frequent."""
+        return self._defaulted(*(["ratios"] if self.initialization == "unbiased" else []))
+
 
 class ColorizedMnist(ColorizedDigits):
     """MNIST in three colours."""
@@ -219,6 +224,11 @@ class Cifar(Settings):
                 f"(found {self.limit_train})"
             )
         return self
+
+    @property
+    def read(self) -> Self:
+        """With the default in the place of `minority_kept` where there is no minority."""
+        return self._defaulted(*(["minority_kept"] if self.variant == "full" else []))
 
     @property
     def classes(self) -> tuple[Superclass, ...]:

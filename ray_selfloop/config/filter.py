@@ -121,6 +121,11 @@ class Uncertainty(Settings):
     )
     score_batch: int = Field(default=256, ge=1, description="Fixed batch shape when scoring.")
 
+    @property
+    def read(self) -> Self:
+        """With defaults in the place of what dropout reads where there is none."""
+        return self._defaulted(*(["passes", "rate"] if self.method == "ensemble" else []))
+
 
 class Filter(Settings):
     """Which generated samples go into the queue."""
@@ -157,7 +162,7 @@ class Filter(Settings):
     )
 
     @property
-    def read(self) -> "Filter":
+    def read(self) -> Self:
         """With defaults in the place of what is not read under ``score``."""
         unread = {
             "drop": self.score == "none",
@@ -166,7 +171,8 @@ class Filter(Settings):
             "uncertainty": not self.uses_uncertainty,
             "expert": not self.uses_uncertainty,
         }
-        return Filter.model_validate(self.model_dump(exclude={n for n, un in unread.items() if un}))
+        acting = self.model_copy(update={"uncertainty": self.uncertainty.read})
+        return acting._defaulted(*(name for name, un in unread.items() if un))
 
     @property
     def uses_clip(self) -> bool:

@@ -192,7 +192,7 @@ def _scenario(tree: Tree, point: Mapping[str, Any], short: Mapping[str, str]) ->
     """The file with the axes' values put in; its name and values are the validated ones."""
     own = copy.deepcopy(tree)
     for path, value in point.items():
-        _set(own, path, copy.deepcopy(value))  # another axis may set a key inside it
+        _set(own, path, copy.deepcopy(value))  # its kind is put in where it has none
     where = f" (in scenario {scenario_name(point, short)})" if point else ""
     sweep = _validated(own, where)
     values = {path: _value(sweep, path, value) for path, value in point.items()}

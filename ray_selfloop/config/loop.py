@@ -111,6 +111,7 @@ class Queue(Settings):
     mixing: Mixing = Field(default_factory=Mixing, description="p of the paper.")
 
     @property
-    def read(self) -> "Queue":
-        """With the default in the place of `mixing.of` where no ratio is asked for."""
-        return self if self.mixing.ratio != "all" else self.model_copy(update={"mixing": Mixing()})
+    def read(self) -> Self:
+        """With one spelling of |D0|, and `mixing.of` by default where no ratio is asked for."""
+        one = self.model_copy(update={"volume": "D0"}) if self.volume == "D0/1" else self
+        return one._defaulted(*(["mixing"] if self.mixing.ratio == "all" else []))

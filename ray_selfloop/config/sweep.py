@@ -220,6 +220,20 @@ class Sweep(Settings):
                     raise ValueError(f"{key} is set by two axes: {axis_of[key]} and {path}")
         return axes
 
+    @field_validator("axes")
+    @classmethod
+    def _no_key_inside_another(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Of a group and a key inside it the later would overwrite the earlier."""
+        for point in scenario_points(axes):
+            for key in point:
+                group = next((above for above in _groups(key) if above in point), "")
+                if group:
+                    raise ValueError(
+                        f"{key} lies inside {group}, which is set whole beside it; write the keys "
+                        f"inside {group} one by one"
+                    )
+        return axes
+
     @model_validator(mode="after")
     def _training_of_is_valid(self) -> Self:
         for network in self.training_of:
@@ -387,6 +401,12 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
 def _endings(key: str) -> list[str]:
     parts = key.split(".")
     return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+
+
+def _groups(key: str) -> list[str]:
+    """The groups that a key lies in, the outermost first."""
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def scenario_name(point: Mapping[str, Any], short: Mapping[str, str]) -> str:

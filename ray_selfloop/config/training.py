@@ -134,6 +134,18 @@ class Training(Settings):
         return self.model_dump(mode="json", exclude={"pretrained", *unset, *full, *searched})
 
     @property
+    def read(self) -> Self:
+        """With the learning rate as it is, and defaults in the place of what is not read."""
+        found = self.model_copy(update={"learning_rate": self.initial_learning_rate})
+        return found._defaulted(*(["batchnorm_momentum"] if self.momentum is None else []))
+
+    @property
+    def momentum(self) -> float | None:
+        """``batchnorm_momentum`` where it is read; None keeps the architecture's own."""
+        scratch = self.pretrained is False and self.recipe == "default"
+        return self.batchnorm_momentum if scratch else None
+
+    @property
     def initial_learning_rate(self) -> float:
         """``learning_rate``, or the recipe's where it is null."""
         return self.learning_rate or LEARNING_RATES[self.recipe]

@@ -337,11 +337,11 @@ def test_settings_that_share_an_alias_are_changed_one_by_one(tmp_path: Path) -> 
 
 def test_scenarios_that_share_an_axis_value_are_changed_one_by_one(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
-    axes = "axes: {filter.clip: [{kind: domain}], filter.clip.steps: [1, 2]}"
+    axes = "axes: {filter.clip: [{steps: 1}], filter.drop: [0.1, 0.2]}"
     file.write_text(f"{axes}\n{VALID}")
     _, scenarios = load.load(str(file), ())
-    assert [scenario.values["filter.clip"] for scenario in scenarios] == [{"kind": "domain"}] * 2
-    assert [scenario.sweep.filter.clip.steps for scenario in scenarios] == [1, 2]
+    assert [scenario.values["filter.clip"] for scenario in scenarios] == [{"steps": 1}] * 2
+    assert [scenario.sweep.filter.drop for scenario in scenarios] == [0.1, 0.2]
 
 
 # --- the real program ----------------------------------------------------------------------------

@@ -285,6 +285,19 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
             "axes: loop.regime is set by two axes: a and b",
         ),
         (
+            "axes={loop.generations: [1, 2], loop: [{arm: treatment}, {arm: a_a}]}",
+            "axes: loop.generations lies inside loop, which is set whole beside it; "
+            "write the keys inside loop one by one",
+        ),
+        (
+            "axes={loop: [{arm: treatment}], a: [{loop.generations: 1, filter.drop: 0}]}",
+            "axes: loop.generations lies inside loop, which is set whole beside it",
+        ),
+        (
+            "axes={a: [{filter.expert.seeds: [0], filter.expert: {classifier: lenet}}]}",
+            "axes: filter.expert.seeds lies inside filter.expert, which is set whole beside it",
+        ),
+        (
             "axes={loop.regim: [stack]}",
             "loop.regim: unknown key; did you mean loop.regime? (in scenario regim=stack)",
         ),

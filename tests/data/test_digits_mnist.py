@@ -39,6 +39,15 @@ def test_digits_are_all_of_the_scans_in_one_stratified_split() -> None:
     assert train.max() == 255
 
 
+def test_digits_that_are_written_to_are_read_again_as_they_were() -> None:
+    (images, labels), _ = digits.scans()
+    kept = images.copy(), labels.copy()
+    images[:], labels[:] = 0, 0
+    (again, their_labels), _ = digits.scans()
+    assert (again == kept[0]).all()
+    assert (their_labels == kept[1]).all()
+
+
 def test_digits_are_split_the_same_every_time() -> None:
     for one, other in zip(digits.scans(), digits.scans(), strict=True):
         assert np.array_equal(one[0], other[0])
