@@ -136,7 +136,7 @@ def test_a_temporary_folder_whose_name_is_too_long_is_done_without(tmp_path: Pat
     done = command("ray_selfloop.sweep", *words, RAY_ADDRESS="", TMPDIR=str(folder))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "no machine of the cluster has that" in done.stderr
-    assert " ".join(done.stdout.split()).endswith("for the names of Ray's sockets: /tmp is used")
+    assert " ".join(done.stdout.split()).endswith("without quotes or backslashes: /tmp is used")
 
 
 def test_a_dashboards_address_in_place_of_the_heads(tmp_path: Path) -> None:
