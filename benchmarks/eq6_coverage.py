@@ -39,9 +39,9 @@ from scipy.special import ndtri
 
 from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.amplification import Amplification, amplification
-from ray_selfloop.dynamics.factors import BiasSeries, bias_series
-from ray_selfloop.evaluation.outcomes import Outcome, TestSet
+from ray_selfloop.equation6.amplification import Amplification, amplification
+from ray_selfloop.equation6.bias import BiasSeries, bias_series
+from ray_selfloop.evaluation.predictions import Outcome, TestSet
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]

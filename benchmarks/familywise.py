@@ -19,9 +19,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ray_selfloop.claims.contrasts import LEVEL
+from ray_selfloop.claims.verdicts import Verdict, claims
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.claims import Verdict, claims
-from ray_selfloop.dynamics.contrasts import LEVEL
 from ray_selfloop.inference.verdicts import (
     ACCURACY,
     CONTRADICTED,

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from ray_selfloop.claims.paired import Arm
+from ray_selfloop.claims.verdicts import claims
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.claims import claims
-from ray_selfloop.dynamics.factors import Labels, bias_series, not_converged
-from ray_selfloop.dynamics.fit import fit
-from ray_selfloop.dynamics.paired import Arm
+from ray_selfloop.equation6.bias import Labels, bias_series, not_converged
+from ray_selfloop.equation6.fit import fit
 from ray_selfloop.evaluation.rows import Rows, Where
 from ray_selfloop.report.answer import Answer, answer
 from ray_selfloop.report.view import ReportView, ScenarioView, Verdict

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ray_selfloop.claims.paired import Arm
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.paired import Arm
 from ray_selfloop.evaluation import fairness
-from ray_selfloop.evaluation.table import fairness_rows
+from ray_selfloop.evaluation.classifier_rows import fairness_rows
 from ray_selfloop.simulator import Layout, Step, World
 
 Floats = NDArray[np.float64]

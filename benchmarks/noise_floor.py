@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop.evaluation import fairness
-from ray_selfloop.evaluation.outcomes import TestSet
+from ray_selfloop.evaluation.predictions import TestSet
 from ray_selfloop.evaluation.tallies import permuted, resampled
 from ray_selfloop.inference.images import band
 

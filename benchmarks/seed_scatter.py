@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 
 from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.amplification import amplification
-from ray_selfloop.dynamics.relative import relative
+from ray_selfloop.equation6.amplification import amplification
+from ray_selfloop.equation6.relative import relative
 
 LIMIT = Evaluation().dynamics.growth_limit
 Interval = tuple[float, float, float]

@@ -42,9 +42,9 @@ from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ray_selfloop.config.generator import StableDiffusion
-from ray_selfloop.generators.latents import Cached, write_latents
-from ray_selfloop.generators.stable_diffusion import Examples, Pictures, train
-from ray_selfloop.generators.world import ALONE
+from ray_selfloop.generators.diffusion.latents import Cached, write_latents
+from ray_selfloop.generators.diffusion.stable_diffusion import Examples, Pictures, train
+from ray_selfloop.generators.diffusion.workers import ALONE
 
 CAPTION = "a photo of a beaver"
 MIXED = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}

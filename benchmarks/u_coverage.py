@@ -26,9 +26,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.dynamics.equation import parameters
-from ray_selfloop.dynamics.factors import BiasSeries, Labels
-from ray_selfloop.dynamics.steps import Step
+from ray_selfloop.equation6.bias import BiasSeries, Labels
+from ray_selfloop.equation6.parameters import parameters
+from ray_selfloop.equation6.steps import Step
 from ray_selfloop.evaluation.fidelity import ShareChange, share_change, share_counts
 from ray_selfloop.evaluation.probe_correction import probed_change
 

@@ -19,12 +19,12 @@ import pandas as pd
 from ray_selfloop import __version__, arms, declaration, earlier, told, tracking
 from ray_selfloop.config.plain import dumped, masked
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.data import columns
-from ray_selfloop.data.imageset import Ids, Images, ImageSource
-from ray_selfloop.data.pictures import View, seen, view_of
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.filtering.cut import CLIP_SCORES
 from ray_selfloop.graph import Node, Place, Stage, line_of
+from ray_selfloop.images import tables
+from ray_selfloop.images.imageset import Ids, Images, ImageSource
+from ray_selfloop.images.pictures import View, seen, view_of
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import page, terminal
@@ -50,7 +50,7 @@ from ray_selfloop.running import Run
 from ray_selfloop.stages import search
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.measures import ROWS
-from ray_selfloop.store import Record
+from ray_selfloop.store.records import Record
 
 RESULTS, REPORT = "results.parquet", "report.html"
 MOST_FILES = 3  # names of damaged files in a sentence
@@ -150,7 +150,7 @@ def write_results(plan: Plan) -> pd.DataFrame:
 
 def _rows(plan: Plan, stage: Stage) -> pd.DataFrame:
     record = plan.records[stage.key]
-    return columns.read(plan.store.path(record, ROWS)).to_pandas()
+    return tables.read(plan.store.path(record, ROWS)).to_pandas()
 
 
 def _published(plan: Plan, kind: str) -> Iterator[tuple[Node, Record]]:

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ray_selfloop.blobs import Blobs
+from ray_selfloop.claims.cases import Case, Group, cases_of, groups_of, quantified
+from ray_selfloop.claims.paired import Arm
+from ray_selfloop.claims.statements import BALANCE, DISTANCE, POORNESS
+from ray_selfloop.claims.tested import margin_of
 from ray_selfloop.config.sweep import Scenario, Sweep
-from ray_selfloop.dynamics.cases import Case, Group, cases_of, groups_of, quantified
-from ray_selfloop.dynamics.paired import Arm
-from ray_selfloop.dynamics.statements import BALANCE, DISTANCE, POORNESS
-from ray_selfloop.dynamics.tested import margin_of
 from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.graph import Place, digest
 from ray_selfloop.loop import described
-from ray_selfloop.store import Record
+from ray_selfloop.store.blobs import Blobs
+from ray_selfloop.store.records import Record
 
 FOLDER = "declarations"
 

@@ -81,7 +81,7 @@ def generator_identity(settings: Generator, without: frozenset[str]) -> dict[str
     """
     if not isinstance(settings, StableDiffusion):
         return settings.model_dump(mode="json")
-    from ray_selfloop.generators.diffusion_base import identity  # loads torch
+    from ray_selfloop.generators.diffusion.base import identity  # loads torch
 
     found = settings.model_dump(mode="json", exclude={*without, *settings.PLACES})
     return {**found, "content": identity(settings)}

@@ -15,18 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ray_selfloop import arms, blobs, idle, loop, queue
-from ray_selfloop.artifacts import room_in
+from ray_selfloop import arms, idle, loop, queue
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
-from ray_selfloop.data.contents import Contents
-from ray_selfloop.data.imageset import Ids
+from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.graph import VERSIONS, Graph, Place, Stage
-from ray_selfloop.store import Record, Store
+from ray_selfloop.images.imageset import Ids
+from ray_selfloop.store import blobs
+from ray_selfloop.store.artifacts import room_in
+from ray_selfloop.store.records import Record, Store
 
 ADDRESS = r"(s3|gs)://[A-Za-z0-9._-]+(/[A-Za-z0-9._=-]+)*/?"
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
@@ -188,7 +189,7 @@ def _check_weights(settings: Sweep) -> None:
 
         clip.check(settings.filter.clip)
     if settings.generator.name == "stable_diffusion":
-        from ray_selfloop.generators.diffusion_base import check
+        from ray_selfloop.generators.diffusion.base import check
 
         check(settings.generator)
     from ray_selfloop.classifiers import weights

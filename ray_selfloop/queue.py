@@ -13,9 +13,9 @@ import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.config.loop import Loop, Mixing, Queue
-from ray_selfloop.data.imageset import Ids
-from ray_selfloop.data.split import apportion, stratified_cut
 from ray_selfloop.filtering.cut import draws_needed
+from ray_selfloop.images.imageset import Ids
+from ray_selfloop.images.split import apportion, stratified_cut
 
 
 class Parts(NamedTuple):

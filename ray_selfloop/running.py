@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ray_selfloop import declaration, failures, leases, loop, tracking
-from ray_selfloop.blobs import Blobs
+from ray_selfloop import declaration, loop, tracking
 from ray_selfloop.declaration import Declaration
 from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node, line_of
@@ -22,7 +21,9 @@ from ray_selfloop.planning import Plan, tracking_uri
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import terminal
 from ray_selfloop.stages.run import execute
-from ray_selfloop.store import check_storage
+from ray_selfloop.store import failures, leases
+from ray_selfloop.store.blobs import Blobs
+from ray_selfloop.store.records import check_storage
 
 if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler

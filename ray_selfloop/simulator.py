@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from ray_selfloop.dynamics.paired import Arm
-from ray_selfloop.evaluation.outcomes import Floats, Ids, Outcome, TestSet
+from ray_selfloop.claims.paired import Arm
+from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet
 
 HERMITE = np.polynomial.hermite_e.hermegauss(61)
 TAILS = ("normal", "t4", "unequal")

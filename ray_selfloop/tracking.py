@@ -29,7 +29,7 @@ from typing import Any
 import pandas as pd
 
 from ray_selfloop.config.plain import masked, shown
-from ray_selfloop.evaluation import names
+from ray_selfloop.evaluation import metrics
 
 KEY_TAG = "selfloop.key"
 SWEEP_TAG = "sweep_key"
@@ -170,7 +170,7 @@ def _charted(results: pd.DataFrame) -> pd.DataFrame:
     """Rows that become curves: registered metrics over all classes, with a defined value."""
     plain = results["metric"].str.split("/").str[0].str.removesuffix("_floor")
     of_all = (results["class"] == "") & results["value"].notna()
-    return results[of_all & plain.isin(names.METRICS)]
+    return results[of_all & plain.isin(metrics.METRICS)]
 
 
 def _sweep_run(sweep: TrackedSweep) -> TrackedRun:

@@ -7,31 +7,32 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray_selfloop import arms, failures
+from ray_selfloop import arms
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.distributed import launch
+from ray_selfloop.distributed.clouds import check
 from ray_selfloop.errors import DONE, TRY_AGAIN, ConfigError, StorageError
 from ray_selfloop.graph import Node, line_of
 from ray_selfloop.planning import Plan, arguments, prepare
+from ray_selfloop.store import failures
 
 if TYPE_CHECKING:
+    from ray_selfloop.claims.noise import Scatter
+    from ray_selfloop.claims.power import Costs
     from ray_selfloop.conclude import Conclusion
     from ray_selfloop.declaration import Declaration
-    from ray_selfloop.dynamics.noise import Scatter
-    from ray_selfloop.dynamics.power import Costs
     from ray_selfloop.running import Run
 
 
 def validate(words: Sequence[str]) -> None:
     """Check the settings, or a cluster file; needs neither data nor storage nor an account."""
     config, overrides = arguments(words)
-    cluster = launch.read(config) if config else None
+    cluster = check.read(config) if config else None
     if config and cluster is not None:
         if overrides:
             raise ConfigError(f"{overrides[0]!r}: a cluster file takes no overrides; edit {config}")
-        print(*launch.check(cluster, config), sep="\n")
+        print(*check.check(cluster, config), sep="\n")
         return
     sweep, scenarios = load.load(config, overrides)
     print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
@@ -107,11 +108,11 @@ def sync_mlflow(words: Sequence[str]) -> int:
 
 def submit(words: Sequence[str]) -> int:
     """Run the sweep as a job of a cluster, follow it, submit it again where its process dies."""
-    from ray_selfloop.distributed import submit as jobs
+    from ray_selfloop.distributed.jobs import job as jobs
 
     options, rest = jobs.options(words)
     job = jobs.described(*arguments(rest))
-    from ray_selfloop.distributed import follow  # after validation: loads ray
+    from ray_selfloop.distributed.jobs import follow  # after validation: loads ray
 
     again = masked(jobs.command(rest, "--follow"))
     return follow.submit(job, options, follow.PACE, again)
@@ -174,7 +175,7 @@ def _detectable(found: Plan, declared: "Declaration", costs: "Costs") -> Iterato
 def _sentences(
     found: Plan, scenarios: Sequence[Scenario], together: int, costs: "Costs"
 ) -> Iterator[str]:
-    from ray_selfloop.dynamics import power  # after validation: loads scipy
+    from ray_selfloop.claims import power  # after validation: loads scipy
     from ray_selfloop.loop import described
 
     sweep = scenarios[0].sweep
@@ -198,7 +199,7 @@ def _sentences(
 
 def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
     """Measured between chains and seeds of a group; empty where no claims are published."""
-    from ray_selfloop.dynamics.noise import Scatter
+    from ray_selfloop.claims.noise import Scatter
 
     keys = [node.stage.key for node in found.graph.of_kind("claims")]
     rows: list[dict[str, Any]] = [
@@ -212,7 +213,7 @@ def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
 
 def _costs(found: Plan) -> "Costs":
     """By the published stages, where there is one of each kind; else trainings alone, as equals."""
-    from ray_selfloop.dynamics.power import Costs
+    from ray_selfloop.claims.power import Costs
 
     each = {line: _seconds_each(found, nodes) for line, nodes in _lines(found).items()}
     known = None not in each.values()

@@ -10,7 +10,7 @@ import pytest
 from conftest import MICRO
 
 from ray_selfloop.conclude import _statements
-from ray_selfloop.data.colorized import read_colours
+from ray_selfloop.datasets.colours import read_colours
 from ray_selfloop.graph import Place, Stage
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.stages.inputs import Inputs, save_array

@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ray_selfloop import earlier, failures
+from ray_selfloop import earlier
 from ray_selfloop.conclude import Conclusion
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.running import Run
+from ray_selfloop.store import failures
 
 
 @pytest.fixture(autouse=True)

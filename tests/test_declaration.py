@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from ray_selfloop import blobs, declaration
+from ray_selfloop import declaration
 from ray_selfloop.config import load
 from ray_selfloop.declaration import Declaration, declared
 from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.graph import Place
+from ray_selfloop.store import blobs
 
 CONTROLLED = ("regimes_small",)
 

@@ -37,17 +37,18 @@ from safetensors import SafetensorError
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, Breeds
 from ray_selfloop.config.filter import OpenClip
-from ray_selfloop.data import breeds, cifar, columns, hard_imagenet, imagenet, mnist
-from ray_selfloop.data.pictures import EncodedParts, Pictures, View, opened, read_encoded
+from ray_selfloop.datasets import breeds, cifar, hard_imagenet, imagenet, mnist
 from ray_selfloop.errors import CorruptRecord, DataError, SelfLoopError
 from ray_selfloop.evaluation import inception
 from ray_selfloop.filtering import clip
-from ray_selfloop.generators import checkpoint, lora
-from ray_selfloop.generators.diffusion_base import check, open_base
-from ray_selfloop.generators.row_file import RowFile
+from ray_selfloop.generators.diffusion import checkpoint, lora
+from ray_selfloop.generators.diffusion.base import check, open_base
+from ray_selfloop.generators.diffusion.row_file import RowFile
 from ray_selfloop.graph import Stage
+from ray_selfloop.images import tables
+from ray_selfloop.images.pictures import EncodedParts, Pictures, View, opened, read_encoded
 from ray_selfloop.stages.inputs import Inputs
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
 REFUSED = (SelfLoopError, ValueError, OSError, KeyError, SafetensorError, AssertionError)
@@ -692,7 +693,7 @@ def test_no_file_of_the_store_is_unpickled(form, mark: Path, tmp_path: Path) -> 
         lambda: read_encoded(folder, "a"),
         lambda: RowFile(folder / "a.npy"),
         lambda: lora.load(folder),
-        lambda: columns.read(folder / "rows.parquet"),
+        lambda: tables.read(folder / "rows.parquet"),
         lambda: EncodedParts([folder / "rows.parquet"], "image")[0],
         lambda: opened(inputs.encoded("it", "b")[0], "it"),
     ):
@@ -707,7 +708,7 @@ def test_a_column_of_pickled_objects_is_refused_where_ray_knows_it(
     path = tmp_path / "part.parquet"
     path.write_bytes(table_of_objects(mark))
     with pytest.raises(CorruptRecord, match="column 'id' is of an extension type"):
-        columns.read(path)
+        tables.read(path)
     with pytest.raises(CorruptRecord, match="column 'image' is of an extension type"):
         EncodedParts([path], "image")[0]
     assert not mark.exists()
@@ -721,11 +722,11 @@ def test_types_inside_types_are_looked_into(tmp_path: Path) -> None:
     for kind in (pa.list_(inner), pa.struct([inner]), pa.list_(pa.field("b", pa.struct([inner])))):
         pq.write_table(pa.table({"a": pa.array([], kind)}), path)
         with pytest.raises(CorruptRecord, match="which is never read"):
-            columns.read(path)
+            tables.read(path)
     plain = pa.table({"a": [1], "b": ["x"], "c": pa.array(["y"]).dictionary_encode(), "d": [[1.0]]})
     pq.write_table(plain, path)
-    assert columns.read(path).equals(plain)
-    assert columns.read(path, ["b"]).column_names == ["b"]
+    assert tables.read(path).equals(plain)
+    assert tables.read(path, ["b"]).column_names == ["b"]
 
 
 @any_form

@@ -13,8 +13,8 @@ from ray_selfloop.config.dataset import Cifar, ColorizedMnist
 from ray_selfloop.config.filter import Filter
 from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.config.sweep import Sweep
-from ray_selfloop.data.split import apportion, cut_rows
 from ray_selfloop.filtering.cut import draws_needed
+from ray_selfloop.images.split import apportion, cut_rows
 from ray_selfloop.planning import prepare
 from ray_selfloop.running import Run
 from ray_selfloop.stages.run import run_here

@@ -24,7 +24,7 @@ from ray_selfloop.planning import (
     tracking_uri,
 )
 from ray_selfloop.running import Run
-from ray_selfloop.store import Record, check_storage
+from ray_selfloop.store.records import Record, check_storage
 
 
 def publish(plan: Plan, stage: Stage) -> Record:

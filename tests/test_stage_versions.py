@@ -24,7 +24,7 @@ from ray_selfloop.stages.inputs import Inputs, save_array
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute, run_here
 from ray_selfloop.stages.samples import read_samples
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 TRAINED: Mapping[tuple[str, int], list[float]] = {
     ("probe", 1): [3.3623, 3.3096],

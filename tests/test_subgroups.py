@@ -10,14 +10,14 @@ import pytest
 from ray_selfloop import seeding
 from ray_selfloop.config.dataset import Cifar, ColorizedDigits
 from ray_selfloop.config.evaluation import Evaluation, Probe
-from ray_selfloop.data.colorized import NONE_CLEAR, read_colours
-from ray_selfloop.data.imageset import ImageSet, Splits
+from ray_selfloop.datasets.colours import NONE_CLEAR, read_colours
 from ray_selfloop.errors import StageError
 from ray_selfloop.graph import VERSIONS, Stage
+from ray_selfloop.images.imageset import ImageSet, Splits
 from ray_selfloop.stages import data, subgroups
 from ray_selfloop.stages.inputs import COLUMNS, SPLITS, Inputs, save_array
 from ray_selfloop.stages.run import execute
-from ray_selfloop.store import Record, Store
+from ray_selfloop.store.records import Record, Store
 
 CLASSES, GROUPS = ("rows", "columns", "both"), tuple("abcde")
 SETTINGS = Probe(network="lenet", max_epochs=8, batch_size=32, augment="none")

@@ -26,7 +26,7 @@ from ray_selfloop.report import page, terminal
 from ray_selfloop.report.groups import groups
 from ray_selfloop.report.view import ReportView
 from ray_selfloop.running import Run
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 CIFAR = (
     "cifar20_100", "axes={loop.arm: [treatment, no_synthetic]}", "training.pretrained=false",

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ray_selfloop.config.generator import StableDiffusion
-from ray_selfloop.data.imageset import Images
+from ray_selfloop.images.imageset import Images
 
 FACTOR = 2  # by which the VAE shrinks pictures
 SMALL = {

@@ -21,8 +21,8 @@ from ray_selfloop import seeding
 from ray_selfloop.classifiers import weights, zoo
 from ray_selfloop.classifiers.augment import augmented
 from ray_selfloop.config.training import Training
-from ray_selfloop.data.imageset import Ids, Images, ImageSource
-from ray_selfloop.data.pictures import seen, view_of
+from ray_selfloop.images.imageset import Ids, Images, ImageSource
+from ray_selfloop.images.pictures import seen, view_of
 
 CHANCE_LEVEL = 1e-3  # one-sided level of the test against the best constant guess
 Floats = NDArray[np.float32]

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ray_selfloop.data import published
+from ray_selfloop import published
 from ray_selfloop.errors import ConfigError, DataError
 
 TORCHVISION_TAGS = {

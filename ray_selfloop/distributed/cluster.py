@@ -20,7 +20,7 @@ from ray.exceptions import AuthenticationError
 
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import local, nodes, placement
-from ray_selfloop.distributed.head import token_message
+from ray_selfloop.distributed.jobs.head import token_message
 from ray_selfloop.distributed.limits import limits
 from ray_selfloop.distributed.nodes import Machines
 from ray_selfloop.errors import ResourceError

@@ -15,19 +15,19 @@ from dataclasses import replace
 
 import ray
 
-from ray_selfloop import blobs, failures
 from ray_selfloop.distributed import finetune, losses, nodes, placement, search
 from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster, device, hold_memory, workers
-from ray_selfloop.distributed.generate import stream
 from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
+from ray_selfloop.distributed.stream import stream
 from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.distributed.waits import Elsewhere, Outages, Stalls
 from ray_selfloop.errors import CorruptRecord, StorageError, StorageOutage
 from ray_selfloop.graph import Node, Stage
-from ray_selfloop.leases import Leases
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import execute
-from ray_selfloop.store import Store
+from ray_selfloop.store import blobs, failures
+from ray_selfloop.store.leases import Leases
+from ray_selfloop.store.records import Store
 
 TICK = 0.05  # s between two looks at what has ended
 GRACE = 15.0  # s that running stages are given after an interruption

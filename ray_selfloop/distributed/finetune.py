@@ -18,14 +18,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_selfloop.distributed import losses
 from ray_selfloop.distributed.cluster import STAGE_CPUS, hold_memory, workers
-from ray_selfloop.distributed.notes import Notes
+from ray_selfloop.distributed.worker_errors import Notes
 from ray_selfloop.errors import MachineLost, WorkerLost, last_line
-from ray_selfloop.generators.world import World
+from ray_selfloop.generators.diffusion.workers import World
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import diffusion
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import limited
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 DONE = "done"  # a note of the first worker
 MONTH = 30 * 24 * 3600  # s

@@ -24,7 +24,7 @@ from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute, limited
 from ray_selfloop.stages.search import HALVED, Candidate, Rungs, Standing, attempt, searching
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

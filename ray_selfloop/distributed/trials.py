@@ -20,7 +20,7 @@ from ray_selfloop.distributed.cluster import device, hold_memory
 from ray_selfloop.distributed.losses import Outcome, is_loss, machine_of
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.bundle import execute_together
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 OK = "ok"
 AHEAD = "1000"  # trials that Tune may ask for at once; the driver hands out no more than may run

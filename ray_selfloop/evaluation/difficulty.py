@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from ray_selfloop.evaluation.fairness import ratio
-from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.predictions import Floats, Ids
 from ray_selfloop.evaluation.tallies import Tally
 
 NODES = np.linspace(-6.0, 6.0, 241)

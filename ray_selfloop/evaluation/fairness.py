@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.evaluation.predictions import Floats
 
 MAJORITY_MARGIN = 0.02  # training shares closer than this count as equal (rounding of counts)
 

@@ -16,7 +16,7 @@ from ray_selfloop.evaluation.frechet import (
     moments,
     precision_and_coverage,
 )
-from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.predictions import Floats, Ids
 from ray_selfloop.evaluation.variation import Sampler, Unbalance, total_variation, unbalance
 
 MEMORISED_QUANTILE = 0.01  # of the held-out images' distances to their nearest training image

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.evaluation.predictions import Floats
 
 
 class Moments(NamedTuple):

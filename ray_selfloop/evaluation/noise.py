@@ -12,7 +12,7 @@ import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.evaluation.fairness import ratio
-from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.predictions import Floats, Ids
 from ray_selfloop.evaluation.tallies import Tally
 
 STRETCH = 3.0  # most that a pattern which happens to be small is blown up by

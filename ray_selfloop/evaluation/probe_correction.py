@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 
 from ray_selfloop.evaluation.fairness import ratio
 from ray_selfloop.evaluation.fidelity import ShareChange, designed_change, share_changes
-from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.predictions import Floats, Ids
 from ray_selfloop.evaluation.variation import Sampler, squared_deviation, unbalance
 
 SUM_TO_ONE = 1e4  # weight of that equation against one for each subgroup

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop.evaluation import difficulty, fairness, noise, split
-from ray_selfloop.evaluation.outcomes import Floats, Ids, TestSet
+from ray_selfloop.evaluation.predictions import Floats, Ids, TestSet
 from ray_selfloop.evaluation.tallies import Tally
 
 Mask = NDArray[np.bool_]

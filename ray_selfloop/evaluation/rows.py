@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from ray_selfloop.evaluation import names
+from ray_selfloop.evaluation import metrics
 
 COLUMNS = (
     "scenario", "loop_seed", "generation", "classifier", "seed", "split", "class", "subgroup",
@@ -45,7 +45,7 @@ class Rows:
     ) -> None:
         """One row. ends: value, or value, low, high; bounds are cut at the metric's range.
         of: (class, subgroup)."""
-        low, high = names.describe(metric).range
+        low, high = metrics.describe(metric).range
         bounds = [min(max(bound, low), high) for bound in ends[1:]] or [NAN, NAN]
         self.found.append(
             (self.scenario, where.loop_seed, where.generation, where.classifier, where.seed,

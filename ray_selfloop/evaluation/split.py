@@ -16,7 +16,7 @@ import numpy as np
 
 from ray_selfloop.evaluation import fairness, noise
 from ray_selfloop.evaluation.difficulty import Link
-from ray_selfloop.evaluation.outcomes import Floats, Ids
+from ray_selfloop.evaluation.predictions import Floats, Ids
 from ray_selfloop.evaluation.tallies import Tally
 
 Gap = Callable[[Floats], Floats]  # (..., C, G) -> (...)

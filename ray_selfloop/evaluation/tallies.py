@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop import seeding
-from ray_selfloop.evaluation.outcomes import Floats, Ids, TestSet
+from ray_selfloop.evaluation.predictions import Floats, Ids, TestSet
 
 Singles = NDArray[np.float32]  # holds whole numbers below 2**24 exactly
 

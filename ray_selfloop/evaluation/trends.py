@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.evaluation.predictions import Floats
 
 
 def slope_weights(times: Sequence[int], last: int) -> Floats | None:

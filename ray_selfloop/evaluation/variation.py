@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ray_selfloop.evaluation.outcomes import Floats
+from ray_selfloop.evaluation.predictions import Floats
 
 WIDER = 1.15  # of both arms of the interval: the line's direction is known from the sample alone
 STRETCHES = np.linspace(0.0, 1.6, 17)  # beyond, samples hardly give what was observed

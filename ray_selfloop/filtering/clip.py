@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_selfloop import seeding
+from ray_selfloop import published, seeding
 from ray_selfloop.config.filter import DomainClip as DomainSettings
 from ray_selfloop.config.filter import OpenClip as OpenSettings
-from ray_selfloop.data import published
-from ray_selfloop.data.imageset import Ids, Images, ImageSource
 from ray_selfloop.errors import DataError
 from ray_selfloop.filtering.cut import CLIP_SCORES
+from ray_selfloop.images.imageset import Ids, Images, ImageSource
 
 Floats = NDArray[np.float32]
 FIRST, LAST = 32, 126  # printable ASCII: the characters a text may have

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop.config.filter import Filter
-from ray_selfloop.data.imageset import Ids
 from ray_selfloop.errors import StageError
+from ray_selfloop.images.imageset import Ids
 
 CLIP_SCORES = {"domain": "domain_clip_score", "open_clip": "clip_score"}  # clip.kind -> column
 UNCERTAINTY = "uncertainty"  # column; high means uncertain, so it is ranked downwards

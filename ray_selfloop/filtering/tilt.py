@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.data.imageset import Ids
-from ray_selfloop.data.split import apportion
+from ray_selfloop.images.imageset import Ids
+from ray_selfloop.images.split import apportion
 
 Shares = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ray_selfloop import seeding
 from ray_selfloop.config.filter import Uncertainty
-from ray_selfloop.data.imageset import Ids, ImageSource
+from ray_selfloop.images.imageset import Ids, ImageSource
 
 Floats = NDArray[np.float32]
 Measure = NDArray[np.float64]

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop import seeding
-from ray_selfloop.data.imageset import Ids, ImageSource
-from ray_selfloop.data.pictures import selected
-from ray_selfloop.data.split import apportion
 from ray_selfloop.errors import ConfigError
-from ray_selfloop.generators import TrainingImages
+from ray_selfloop.generators.base import TrainingImages
+from ray_selfloop.images.imageset import Ids, ImageSource
+from ray_selfloop.images.pictures import selected
+from ray_selfloop.images.split import apportion
 
 
 class DuplicateReal:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ray_selfloop.arms import CONTROL, TREATMENT
-from ray_selfloop.dynamics.statements import HYPOTHESIS
+from ray_selfloop.claims.statements import HYPOTHESIS
 from ray_selfloop.inference.verdicts import (
     ACCURACY,
     CONTRADICTED,

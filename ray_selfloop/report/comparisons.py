@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ray_selfloop.evaluation import names
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.report import ablations, style
 from ray_selfloop.report.groups import Group
 from ray_selfloop.report.series import Table
@@ -149,7 +149,7 @@ def decomposition(parts: Sequence[Part], inks: Inks) -> Figure:
 
 def _unit(metric: str) -> str:
     try:
-        return names.describe(metric).unit
+        return metrics.describe(metric).unit
     except KeyError:
         return "its unit"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from ray_selfloop.evaluation import names
+from ray_selfloop.evaluation import metrics
 
 # The order of the generated data's block; Table 1's distance comes first.
 GENERATOR_ORDER = (
@@ -30,7 +30,7 @@ class Definition:
 def of(key: str) -> Definition:
     """The definition of a table key; one that the registry lacks is shown as unregistered."""
     try:
-        metric = names.describe(key)
+        metric = metrics.describe(key)
     except KeyError:
         return Definition(key, "not in the registry", "", "", "")
     ideal = "" if metric.ideal is None else f"{metric.ideal:g}"
@@ -61,7 +61,7 @@ def listed(key: str) -> bool:
 
 def _base(key: str) -> str:
     try:
-        return names.base(key)
+        return metrics.base(key)
     except KeyError:
         return key
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ray_selfloop.arms import CONTROL, TREATMENT
-from ray_selfloop.dynamics.noise import NOT_EXPECTED
+from ray_selfloop.claims.noise import NOT_EXPECTED
 from ray_selfloop.report.groups import FINE_TUNED
 from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
 

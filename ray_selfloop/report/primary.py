@@ -9,7 +9,7 @@ from math import isnan
 from typing import Any
 
 from ray_selfloop.arms import TREATMENT
-from ray_selfloop.dynamics.noise import AS_EXPECTED, UNTESTED
+from ray_selfloop.claims.noise import AS_EXPECTED, UNTESTED
 from ray_selfloop.inference.verdicts import EXPLORATORY, NOT_TESTED, UNDECIDED, WORDS
 from ray_selfloop.report import answer, behind, numbers
 from ray_selfloop.report.cells import around_zero

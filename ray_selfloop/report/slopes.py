@@ -6,7 +6,7 @@ themselves.
 
 from typing import Any
 
-from ray_selfloop.evaluation.names import GAP
+from ray_selfloop.evaluation.metrics import GAP
 from ray_selfloop.report import numbers
 from ray_selfloop.report.cells import Cell, at, signed
 from ray_selfloop.report.series import Table

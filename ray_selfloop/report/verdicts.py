@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_selfloop.arms import TREATMENT
-from ray_selfloop.dynamics.contrasts import LAST_MINUS_FIRST, LEVEL, SCATTER, SLOPE
-from ray_selfloop.dynamics.statements import HYPOTHESIS
+from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST, LEVEL, SCATTER, SLOPE
+from ray_selfloop.claims.statements import HYPOTHESIS
 from ray_selfloop.inference.verdicts import NOT_TESTED, UNDECIDED
 from ray_selfloop.report import answer, groups, numbers
 from ray_selfloop.report.cells import Axis, around_zero

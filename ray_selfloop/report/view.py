@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ray_selfloop.dynamics.claims import Alternative as ReadingRow
-from ray_selfloop.dynamics.claims import Network
-from ray_selfloop.dynamics.claims import Verdict as Claim
-from ray_selfloop.dynamics.decomposition import Part
-from ray_selfloop.dynamics.equation import Number as FitNumber
-from ray_selfloop.dynamics.noise import Null
+from ray_selfloop.claims.decomposition import Part
+from ray_selfloop.claims.noise import Null
+from ray_selfloop.claims.verdicts import Alternative as ReadingRow
+from ray_selfloop.claims.verdicts import Network
+from ray_selfloop.claims.verdicts import Verdict as Claim
+from ray_selfloop.equation6.parameters import Number as FitNumber
 
 # rows that other rooms define
 __all__ = ["Claim", "FitNumber", "Network", "Null", "Part", "ReadingRow"]

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from ray_selfloop.config.evaluation import Ablation
-from ray_selfloop.data import hard_imagenet
-from ray_selfloop.data.pictures import view_of
-from ray_selfloop.evaluation.ablation import ablated
+from ray_selfloop.datasets import hard_imagenet
+from ray_selfloop.evaluation.ablation.pixels import ablated
+from ray_selfloop.images.pictures import view_of
 from ray_selfloop.stages.inputs import Inputs
 
 COMPATS = ("paper", "reference")

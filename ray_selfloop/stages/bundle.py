@@ -13,7 +13,7 @@ from ray_selfloop.graph import Stage
 from ray_selfloop.stages import training
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute, limited
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 OF_PICTURES = "frame_crop_flip"  # the augmentation of encoded pictures, never all in memory
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from ray_selfloop.claims.paired import Arm
+from ray_selfloop.claims.statements import BALANCE, KIN, POORNESS
+from ray_selfloop.claims.verdicts import claims as judge
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.dynamics.claims import claims as judge
-from ray_selfloop.dynamics.factors import not_converged
-from ray_selfloop.dynamics.paired import Arm
-from ray_selfloop.dynamics.statements import BALANCE, KIN, POORNESS
+from ray_selfloop.equation6.bias import not_converged
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs, save_json

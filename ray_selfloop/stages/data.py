@@ -22,14 +22,14 @@ from ray_selfloop.config.dataset import (
     HardImageNet,
     ImageNetPictures,
 )
-from ray_selfloop.data import breeds, cifar, colorized, digits, hard_imagenet, imagenet, mnist
-from ray_selfloop.data.contents import Contents
-from ray_selfloop.data.imagenet import CHANGED, PictureFiles, Whole
-from ray_selfloop.data.imageset import Ids, Images, ImageSet, Splits
-from ray_selfloop.data.pictures import Pictures, write_encoded
-from ray_selfloop.data.split import cut_rows, stratified_cut
+from ray_selfloop.datasets import breeds, cifar, colours, digits, hard_imagenet, imagenet, mnist
+from ray_selfloop.datasets.contents import Contents
+from ray_selfloop.datasets.imagenet import CHANGED, PictureFiles, Whole
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage, digest
+from ray_selfloop.images.imageset import Ids, Images, ImageSet, Splits
+from ray_selfloop.images.pictures import Pictures, write_encoded
+from ray_selfloop.images.split import cut_rows, stratified_cut
 from ray_selfloop.stages.inputs import COLUMNS, SPLITS, Inputs, save_array
 
 Part = tuple[Images, Ids]
@@ -145,15 +145,15 @@ def _scans_source(settings: ColorizedDigits, contents: Contents) -> str:
 
 def _scans_cut(settings: ColorizedDigits, contents: Contents) -> tuple[Ids, Ids]:
     (_, labels), _ = _scans(settings)
-    names = colorized.DIGIT_NAMES
+    names = colours.DIGIT_NAMES
     original, _, apart = cut_rows(labels, settings.reserve, settings.seed, names)
     return labels[original], labels[apart]
 
 
 def _coloured(settings: ColorizedDigits, contents: Contents) -> Prepared:
-    colouring = colorized.Colouring(settings.initialization, settings.ratios, settings.test_colours)
+    colouring = colours.Colouring(settings.initialization, settings.ratios, settings.test_colours)
     train, test = _scans(settings)
-    splits = colorized.colorize(train, test, colouring, settings.reserve, settings.seed)
+    splits = colours.colorize(train, test, colouring, settings.reserve, settings.seed)
     facts = {
         "pooled": settings.initialization != "spurious",
         "crossed": settings.test_colours == "crossed",

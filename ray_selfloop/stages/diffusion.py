@@ -13,14 +13,15 @@ import numpy as np
 import torch
 
 from ray_selfloop.config.generator import StableDiffusion
-from ray_selfloop.data.imageset import ImageSource
-from ray_selfloop.data.pictures import View, seen, view_of
-from ray_selfloop.generators import Sampler, diffusion_sampler, lora
-from ray_selfloop.generators import stable_diffusion as sd
-from ray_selfloop.generators.diffusion_base import open_base
-from ray_selfloop.generators.latents import Cached, Latents, OnTheFly, write_latents
-from ray_selfloop.generators.world import ALONE, World
+from ray_selfloop.generators.base import Sampler
+from ray_selfloop.generators.diffusion import lora, sampler
+from ray_selfloop.generators.diffusion import stable_diffusion as sd
+from ray_selfloop.generators.diffusion.base import open_base
+from ray_selfloop.generators.diffusion.latents import Cached, Latents, OnTheFly, write_latents
+from ray_selfloop.generators.diffusion.workers import ALONE, World
 from ray_selfloop.graph import Stage
+from ray_selfloop.images.imageset import ImageSource
+from ray_selfloop.images.pictures import View, seen, view_of
 from ray_selfloop.stages import mixing
 from ray_selfloop.stages.inputs import Inputs, finite, save_json
 from ray_selfloop.stages.mixing import TrainingRows
@@ -114,7 +115,7 @@ def open_sampler(stage: Stage, inputs: Inputs, device: torch.device) -> Sampler:
     """What draws pictures of one generation."""
     weights = lora.load(_folder(inputs, "generator", lora.FILE))
     names = inputs.split("train").class_names
-    return diffusion_sampler.sampler(weights, names, settings_of(stage), device)
+    return sampler.sampler(weights, names, settings_of(stage), device)
 
 
 def _folder(inputs: Inputs, name: str, file: str) -> Path:

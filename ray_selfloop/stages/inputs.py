@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.data.imageset import Ids, ImageSet, ImageSource
-from ray_selfloop.data.pictures import EncodedFile, Pictures, View, read_encoded, write_encoded
 from ray_selfloop.graph import Stage
-from ray_selfloop.store import Record, Store
+from ray_selfloop.images.imageset import Ids, ImageSet, ImageSource
+from ray_selfloop.images.pictures import EncodedFile, Pictures, View, read_encoded, write_encoded
+from ray_selfloop.store.records import Record, Store
 
 SPLITS = ("train", "held_out", "test", "reserve")
 COLUMNS = ("images", "labels", "subgroups", "units")

@@ -12,23 +12,13 @@ from ray_selfloop import seeding
 from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.config.training import Training
-from ray_selfloop.data import columns
-from ray_selfloop.data import features as named_features
-from ray_selfloop.data.imageset import Ids, Images, ImageSet, ImageSource, join
-from ray_selfloop.data.pictures import selected
-from ray_selfloop.data.split import apportion, stratified_cut
-from ray_selfloop.dynamics.factors import (
-    BiasSeries,
-    Labels,
-    bias_series,
-    filled_from,
-    not_converged,
-)
-from ray_selfloop.dynamics.fit import fit
-from ray_selfloop.dynamics.steps import steps
+from ray_selfloop.equation6.bias import BiasSeries, Labels, bias_series, filled_from, not_converged
+from ray_selfloop.equation6.fit import fit
+from ray_selfloop.equation6.steps import steps
 from ray_selfloop.evaluation import inception
+from ray_selfloop.evaluation.classifier_rows import fairness_rows
 from ray_selfloop.evaluation.frechet import Moments
-from ray_selfloop.evaluation.generator_table import (
+from ray_selfloop.evaluation.generator_rows import (
     Generated,
     RealFeatures,
     Reference,
@@ -40,11 +30,15 @@ from ray_selfloop.evaluation.generator_table import (
     real_features,
 )
 from ray_selfloop.evaluation.inception import Inception
-from ray_selfloop.evaluation.outcomes import Outcome, TestSet
+from ray_selfloop.evaluation.predictions import Outcome, TestSet
 from ray_selfloop.evaluation.rows import COLUMNS
-from ray_selfloop.evaluation.table import fairness_rows
 from ray_selfloop.filtering import cut
 from ray_selfloop.graph import Stage
+from ray_selfloop.images import features as named_features
+from ray_selfloop.images import tables
+from ray_selfloop.images.imageset import Ids, Images, ImageSet, ImageSource, join
+from ray_selfloop.images.pictures import selected
+from ray_selfloop.images.split import apportion, stratified_cut
 from ray_selfloop.stages import diffusion, subgroups
 from ray_selfloop.stages.ablated import ablated_name
 from ray_selfloop.stages.inputs import Inputs, save_array
@@ -350,7 +344,7 @@ def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping
 def metric_rows(inputs: Inputs, name: str, scenario: str) -> pd.DataFrame:
     """Rows of one generator_metrics stage, named ``.../<loop seed>/<generation>/<classifier>``."""
     loop_seed, _, classifier = name.rsplit("/", 3)[1:]
-    rows = columns.read(inputs.store.path(inputs.record(name), ROWS)).to_pandas()
+    rows = tables.read(inputs.store.path(inputs.record(name), ROWS)).to_pandas()
     return rows.assign(scenario=scenario, loop_seed=int(loop_seed), classifier=classifier)
 
 

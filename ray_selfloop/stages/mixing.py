@@ -6,8 +6,8 @@ import numpy as np
 
 from ray_selfloop import queue
 from ray_selfloop.config.loop import Loop, Queue
-from ray_selfloop.data.imageset import Ids, ImageSource, join
 from ray_selfloop.graph import Stage
+from ray_selfloop.images.imageset import Ids, ImageSource, join
 from ray_selfloop.stages.inputs import Inputs
 
 

@@ -24,7 +24,7 @@ from ray_selfloop.stages import (
     training,
 )
 from ray_selfloop.stages.inputs import Inputs
-from ray_selfloop.store import Record, Store
+from ray_selfloop.store.records import Record, Store
 
 Function = Callable[[Stage, Inputs, Path, str], Mapping[str, Any]]
 

@@ -20,13 +20,15 @@ from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Queue
-from ray_selfloop.data import columns as tables
-from ray_selfloop.data.imageset import Ids, ImageSource
-from ray_selfloop.data.pictures import EncodedParts, Pictures, View, encode, seen
 from ray_selfloop.errors import StageError
 from ray_selfloop.filtering import clip, cut, tilt, uncertainty
-from ray_selfloop.generators import TrainingImages, conditional_gan, control
+from ray_selfloop.generators import control
+from ray_selfloop.generators.base import TrainingImages
+from ray_selfloop.generators.gan import conditional_gan
 from ray_selfloop.graph import Stage
+from ray_selfloop.images import tables
+from ray_selfloop.images.imageset import Ids, ImageSource
+from ray_selfloop.images.pictures import EncodedParts, Pictures, View, encode, seen
 from ray_selfloop.stages import diffusion
 from ray_selfloop.stages.inputs import Inputs, save_array, save_images
 from ray_selfloop.stages.subgroups import reader, within_class_shares

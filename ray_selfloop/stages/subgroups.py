@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ray_selfloop.classifiers import train, zoo
 from ray_selfloop.config.evaluation import Probe
-from ray_selfloop.data.colorized import read_colours
-from ray_selfloop.data.imageset import Ids, ImageSet, ImageSource
+from ray_selfloop.datasets.colours import read_colours
 from ray_selfloop.errors import StageError
 from ray_selfloop.evaluation.fidelity import share_counts
 from ray_selfloop.evaluation.probe_correction import corrected_shares, error_inflation
 from ray_selfloop.graph import Stage
+from ray_selfloop.images.imageset import Ids, ImageSet, ImageSource
 from ray_selfloop.stages.inputs import Inputs, finite, save_array, save_json, save_weights
 from ray_selfloop.stages.training import prediction_batch, pretrained, torch_device
 

@@ -16,12 +16,13 @@ from ray_selfloop.config.filter import DomainClip
 from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.config.loop import Loop, Queue
 from ray_selfloop.config.training import Training
-from ray_selfloop.data.imageset import ImageSource
-from ray_selfloop.data.pictures import View, seen, view_of
-from ray_selfloop.evaluation import ablation
+from ray_selfloop.evaluation.ablation import pixels
 from ray_selfloop.filtering import clip
-from ray_selfloop.generators import TrainingImages, conditional_gan
+from ray_selfloop.generators.base import TrainingImages
+from ray_selfloop.generators.gan import conditional_gan
 from ray_selfloop.graph import Stage
+from ray_selfloop.images.imageset import ImageSource
+from ray_selfloop.images.pictures import View, seen, view_of
 from ray_selfloop.stages import diffusion
 from ray_selfloop.stages.ablated import COMPATS, AblatedPictures, ablated_name
 from ray_selfloop.stages.inputs import Inputs, finite, save_array, save_json, save_weights
@@ -175,7 +176,7 @@ def _predict_ablated(
     for compat in COMPATS:
         settings = Ablation.model_validate({**stage.config["ablation"], "compat": compat})
         undefined[compat] = {}
-        for kind in (*ablation.KINDS, *ablation.NOISES):
+        for kind in (*pixels.KINDS, *pixels.NOISES):
             pictures = AblatedPictures(inputs, kind, settings)
             batch = prediction_batch(pictures)
             found = train.logits(network, pictures, batch, device).argmax(axis=1).astype(np.int16)

@@ -14,8 +14,8 @@ from ray_selfloop.classifiers import zoo
 from ray_selfloop.classifiers.augment import augmented
 from ray_selfloop.classifiers.train import Examples, LabeledImages, collapsed, logits, train
 from ray_selfloop.config.training import Training
-from ray_selfloop.data import colorized, digits
-from ray_selfloop.data.imageset import Splits
+from ray_selfloop.datasets import colours, digits
+from ray_selfloop.images.imageset import Splits
 
 CPU = torch.device("cpu")
 
@@ -30,8 +30,8 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    colouring = colorized.Colouring("biased", (0.7, 0.2, 0.1), "crossed")
-    return colorized.colorize(*digits.scans(), colouring, 0.0, 0)
+    colouring = colours.Colouring("biased", (0.7, 0.2, 0.1), "crossed")
+    return colours.colorize(*digits.scans(), colouring, 0.0, 0)
 
 
 def examples(splits: Splits, n: int | None = None, augment: str = "none") -> Examples:

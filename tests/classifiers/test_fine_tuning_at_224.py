@@ -14,7 +14,7 @@ from torchvision import models
 
 from ray_selfloop.classifiers import train, weights, zoo
 from ray_selfloop.config.training import Training
-from ray_selfloop.data.pictures import Pictures, View
+from ray_selfloop.images.pictures import Pictures, View
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from ray_selfloop.classifiers import train, zoo
 from ray_selfloop.config.training import Training
-from ray_selfloop.data.imageset import join
-from ray_selfloop.data.pictures import Pictures, View, encode
+from ray_selfloop.images.imageset import join
+from ray_selfloop.images.pictures import Pictures, View, encode
 
 CPU = torch.device("cpu")
 VIEW = View(side=32, frame=36, fit="stretch")

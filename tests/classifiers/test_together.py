@@ -15,13 +15,13 @@ from ray_selfloop.classifiers import zoo
 from ray_selfloop.classifiers.together import possible, train_together
 from ray_selfloop.classifiers.train import Examples, LabeledImages, Trained, train
 from ray_selfloop.config.training import Training
-from ray_selfloop.data import colorized, digits
-from ray_selfloop.data.imageset import Splits
+from ray_selfloop.datasets import colours, digits
 from ray_selfloop.graph import Stage
+from ray_selfloop.images.imageset import Splits
 from ray_selfloop.planning import prepare
 from ray_selfloop.stages.bundle import execute_together, side_by_side
 from ray_selfloop.stages.run import execute
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1, 2, 3)
@@ -46,8 +46,8 @@ def _double() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    colouring = colorized.Colouring("biased", (0.7, 0.2, 0.1), "crossed")
-    return colorized.colorize(*digits.scans(), colouring, 0.0, 0)
+    colouring = colours.Colouring("biased", (0.7, 0.2, 0.1), "crossed")
+    return colours.colorize(*digits.scans(), colouring, 0.0, 0)
 
 
 def examples(splits: Splits, augment: str, enlarged: int = 1) -> Examples:

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from ray_selfloop.config import load
-from ray_selfloop.distributed import launch
-from ray_selfloop.distributed.submit import described
+from ray_selfloop.distributed.clouds import check
+from ray_selfloop.distributed.jobs.job import described
 from ray_selfloop.errors import ConfigError
 
 REFUSED = ConfigError
@@ -288,7 +288,7 @@ def test_a_job_is_sent_the_texts_that_were_given(tmp_path: Path, text: str) -> N
 def test_a_cluster_file_is_read_as_ray_reads_it(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text("cluster_name: a\nmax_workers: 010\nprovider: {use_internal_ips: yes}\n")
-    tree = launch.read(str(file))
+    tree = check.read(str(file))
     assert tree == yaml.safe_load(file.read_text())
     assert (tree["max_workers"], tree["provider"]) == (8, {"use_internal_ips": True})
 

@@ -9,19 +9,19 @@ import ray
 import torch
 from safetensors.torch import save_file
 
-from ray_selfloop import blobs, failures
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes
 from ray_selfloop.distributed.cluster import SLOT, Cluster, joined
 from ray_selfloop.distributed.driver import Scheduler
-from ray_selfloop.distributed.generate import stream
 from ray_selfloop.distributed.losses import Outcome
+from ray_selfloop.distributed.stream import stream
 from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.graph import Graph
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import execute, run_here
-from ray_selfloop.store import Store
+from ray_selfloop.store import blobs, failures
+from ray_selfloop.store.records import Store
 
 TRIAL = {SLOT: 1.0}
 WAIT = 120  # s, far above what a stage takes

@@ -12,7 +12,6 @@ import pytest
 import ray
 import tiny_hard_imagenet
 
-from ray_selfloop.artifacts import CACHE
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes
 from ray_selfloop.distributed.cluster import SLOT, Cluster, joined
@@ -20,7 +19,8 @@ from ray_selfloop.distributed.driver import Scheduler
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import run_here
-from ray_selfloop.store import Record, Store
+from ray_selfloop.store.artifacts import CACHE
+from ray_selfloop.store.records import Record, Store
 
 pytestmark = pytest.mark.slow
 SHORT = (

@@ -32,7 +32,7 @@ from ray_selfloop.stages.search import (
     attempt,
     searching,
 )
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 TRIAL = {SLOT: 1.0}
 WAIT = 120  # s, far above what a stage takes

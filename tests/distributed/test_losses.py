@@ -21,10 +21,10 @@ from ray_selfloop.distributed.losses import (
     one_died,
     outcome_of,
 )
-from ray_selfloop.distributed.notes import Notes
+from ray_selfloop.distributed.worker_errors import Notes
 from ray_selfloop.errors import MachineLost, StageError, StorageError, StorageOutage, WorkerLost
 from ray_selfloop.graph import Stage
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 
 def test_a_worker_that_dies_on_a_living_machine_is_tried_again_three_times() -> None:

@@ -7,7 +7,7 @@ from job_server import JobServer, serving
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked, shown
-from ray_selfloop.distributed.submit import ADDRESS
+from ray_selfloop.distributed.jobs.job import ADDRESS
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.planning import TRACKING_MARK, tracking_uri
 

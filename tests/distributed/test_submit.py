@@ -18,10 +18,10 @@ from job_server import JobServer, serving
 
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
-from ray_selfloop.distributed import follow
-from ray_selfloop.distributed.follow import Pace, Printed, outcome
-from ray_selfloop.distributed.head import State
-from ray_selfloop.distributed.submit import ADDRESS, Options, address, described, options, pack
+from ray_selfloop.distributed.jobs import follow
+from ray_selfloop.distributed.jobs.follow import Pace, Printed, outcome
+from ray_selfloop.distributed.jobs.head import State
+from ray_selfloop.distributed.jobs.job import ADDRESS, Options, address, described, options, pack
 from ray_selfloop.errors import ConfigError, ResourceError
 
 QUICK = Pace(backoff=0.01, longest=0.05, quiet=5, patience=5, again=0.01)
@@ -244,7 +244,7 @@ def test_of_two_that_submit_in_one_moment_the_second_is_refused(
     server: JobServer, tmp_path: Path
 ) -> None:
     """The name of the next attempt is what both choose, and the head takes it once."""
-    from ray_selfloop.distributed.head import Head
+    from ray_selfloop.distributed.jobs.head import Head
 
     job, head = described(None, WORDS), Head(server.address)
     pack(job, tmp_path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ray_selfloop.config.evaluation import Ablation
-from ray_selfloop.evaluation.ablation import GRAY, KINDS, NOISES, ablated, box_of
+from ray_selfloop.evaluation.ablation.pixels import GRAY, KINDS, NOISES, ablated, box_of
 
 PAPER, REFERENCE = Ablation(), Ablation(compat="reference")
 EACH = Ablation(boxes="each")

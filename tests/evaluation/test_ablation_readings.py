@@ -9,9 +9,9 @@ import worlds
 from worlds import FEW, pick, rows
 
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import names
-from ray_selfloop.evaluation.outcomes import KINDS, NOISES, Outcome, TestSet
-from ray_selfloop.evaluation.reliance import kinds_of, relative_foreground_sensitivity
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.ablation.readings import kinds_of, relative_foreground_sensitivity
+from ray_selfloop.evaluation.predictions import KINDS, NOISES, Outcome, TestSet
 from ray_selfloop.evaluation.rows import KEY
 
 ALL = (*KINDS, *NOISES)
@@ -231,7 +231,7 @@ def test_an_interval_of_the_drop_covers_new_test_images():
 
 def test_every_key_is_described_and_every_value_in_its_range(table):
     for metric, group in table.groupby("metric"):
-        low, high = names.describe(metric).range
+        low, high = metrics.describe(metric).range
         numbers = group[["value", "low", "high"]].to_numpy()
         numbers = numbers[~np.isnan(numbers)]
         assert ((numbers >= low - 1e-12) & (numbers <= high + 1e-12)).all(), metric
@@ -239,12 +239,12 @@ def test_every_key_is_described_and_every_value_in_its_range(table):
 
 
 def test_keys_of_ablations_follow_the_grammar():
-    assert names.base("ablation_drop_relative_change/box_gray") == "ablation_drop_relative"
-    assert names.base("ablation_drop_change_level/box_gray") == "ablation_drop"
-    assert names.base("ablation_undefined/noise_background") == "ablation_undefined"
-    assert names.describe("ablation_accuracy_change/box_gray").range == (-1.0, 1.0)
-    assert names.describe("ablation_drop/box_gray").ideal is None
-    change = names.describe("relative_foreground_sensitivity_change")
+    assert metrics.base("ablation_drop_relative_change/box_gray") == "ablation_drop_relative"
+    assert metrics.base("ablation_drop_change_level/box_gray") == "ablation_drop"
+    assert metrics.base("ablation_undefined/noise_background") == "ablation_undefined"
+    assert metrics.describe("ablation_accuracy_change/box_gray").range == (-1.0, 1.0)
+    assert metrics.describe("ablation_drop/box_gray").ideal is None
+    change = metrics.describe("relative_foreground_sensitivity_change")
     assert (change.ideal, change.range) == (None, (-2.0, 2.0))
 
 

@@ -10,9 +10,8 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
-from ray_selfloop.data import digits
-from ray_selfloop.data.colorized import paint
-from ray_selfloop.data.features import gray8, pixels8
+from ray_selfloop.datasets import digits
+from ray_selfloop.datasets.colours import paint
 from ray_selfloop.evaluation.frechet import (
     distances,
     kernel_distance,
@@ -21,6 +20,7 @@ from ray_selfloop.evaluation.frechet import (
     precision_and_coverage,
     radii,
 )
+from ray_selfloop.images.features import gray8, pixels8
 
 RNG = np.random.default_rng(11)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import names
-from ray_selfloop.evaluation.generator_table import (
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.generator_rows import (
     Generated,
     Reference,
     cas_rows,
@@ -63,7 +63,7 @@ def test_rows_have_the_tables_columns_no_classifier_and_described_keys(table):
     assert table["seed"].isna().all()
     assert set(table["split"]) == {"generated", "kept"}
     for metric, rows in table.groupby("metric"):
-        low, high = names.describe(metric).range
+        low, high = metrics.describe(metric).range
         assert rows["value"].dropna().between(low, high).all()
     row = u_row(table)
     assert row["low"] <= row["value"] <= row["high"]

@@ -16,13 +16,13 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.errors import DataError
 from ray_selfloop.evaluation import inception
 from ray_selfloop.evaluation.frechet import kernel_distance
-from ray_selfloop.evaluation.generator_table import Generated, Reference, generator_rows
-from ray_selfloop.evaluation.generator_table import real_features as real
-from ray_selfloop.evaluation.names import describe
+from ray_selfloop.evaluation.generator_rows import Generated, Reference, generator_rows
+from ray_selfloop.evaluation.generator_rows import real_features as real
+from ray_selfloop.evaluation.metrics import describe
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 
 CPU = torch.device("cpu")
 N = 8

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import worlds
 
-from ray_selfloop.evaluation import fairness, names
-from ray_selfloop.evaluation.outcomes import TestSet
+from ray_selfloop.evaluation import fairness, metrics
+from ray_selfloop.evaluation.predictions import TestSet
 from ray_selfloop.evaluation.readings import Plan, subgroup_readings
 from ray_selfloop.evaluation.tallies import resampled
 from ray_selfloop.inference.images import reverse_percentile
@@ -44,9 +44,9 @@ def test_the_rule_for_small_cells_stands_beside_the_metric():
     for metric, printed in (("gap_variance", False), ("gap_rms", False), ("md", True)):
         for keys in (where, {"generation": 1}):  # one chain
             assert np.isnan(worlds.pick(table, metric, **keys)["low"]) != printed
-    assert names.describe("gap_variance_per_class_change").least == names.FEWEST
-    assert names.describe("md").least == 0
-    large = worlds.crossed(rng, units=4 * names.FEWEST)
+    assert metrics.describe("gap_variance_per_class_change").least == metrics.FEWEST
+    assert metrics.describe("md").least == 0
+    large = worlds.crossed(rng, units=4 * metrics.FEWEST)
     table = worlds.rows(worlds.outcomes(rng, large), large)
     assert not np.isnan(worlds.pick(table, "gap_variance", **where)["low"])
 

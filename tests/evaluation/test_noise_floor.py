@@ -10,8 +10,8 @@ import worlds
 from scipy.stats import binom
 
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation.outcomes import Outcome
-from ray_selfloop.evaluation.table import fairness_rows
+from ray_selfloop.evaluation.classifier_rows import fairness_rows
+from ray_selfloop.evaluation.predictions import Outcome
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "noise_floor.py"
 SPEC = importlib.util.spec_from_file_location("noise_floor", SCRIPT)

@@ -7,7 +7,7 @@ import pytest
 
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation.fidelity import share_change, share_counts
-from ray_selfloop.evaluation.generator_table import Generated, Reference, generator_rows
+from ray_selfloop.evaluation.generator_rows import Generated, Reference, generator_rows
 from ray_selfloop.evaluation.probe_correction import (
     corrected_shares,
     error_inflation,

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ray_selfloop.config.evaluation import PIXEL_FEATURES, Evaluation
-from ray_selfloop.data.features import OF_PIXELS
+from ray_selfloop.images.features import OF_PIXELS
 
 
 @pytest.mark.parametrize("fewer", ["samples", "reference"])

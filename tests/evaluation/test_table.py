@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score
 from worlds import FEW, pick, rows
 
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import names
-from ray_selfloop.evaluation.outcomes import Outcome, TestSet
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.predictions import Outcome, TestSet
 from ray_selfloop.evaluation.rows import COLUMNS, KEY, NAN, Rows, Where
 
 
@@ -40,7 +40,7 @@ def test_columns_types_and_unique_keys(table):
 
 def test_every_key_is_described_and_every_value_in_its_range(table):
     for metric, values in table.groupby("metric"):
-        low, high = names.describe(metric).range
+        low, high = metrics.describe(metric).range
         numbers = values[["value", "low", "high"]].to_numpy()
         numbers = numbers[~np.isnan(numbers)]
         assert ((numbers >= low - 1e-12) & (numbers <= high + 1e-12)).all(), metric
@@ -406,7 +406,7 @@ def test_slopes_of_cross_fitted_ranks_are_those_of_least_squares():
         assert row["value"] == pytest.approx(np.mean(slopes))
         assert row["low"] <= row["value"] <= row["high"]
         found[subgroup] = row["value"]
-    gap = pick(table, f"{metric}_slope", subgroup=names.GAP)
+    gap = pick(table, f"{metric}_slope", subgroup=metrics.GAP)
     assert gap["value"] == pytest.approx(found["rank 3"] - found["rank 1"])
 
 
@@ -439,7 +439,7 @@ def test_two_rows_with_one_key_are_an_error():
 
 def test_an_unknown_metric_key_is_an_error_and_a_change_has_no_ideal():
     with pytest.raises(KeyError, match="fairness"):
-        names.describe("fairness")
-    assert names.describe("md_per_class_change_level").ideal is None
-    assert names.describe("di_min_max_floor").range == (0.0, 1.0)
-    assert names.base("precision/lenet") == "precision"
+        metrics.describe("fairness")
+    assert metrics.describe("md_per_class_change_level").ideal is None
+    assert metrics.describe("di_min_max_floor").range == (0.0, 1.0)
+    assert metrics.base("precision/lenet") == "precision"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import worlds
 
-from ray_selfloop.evaluation.outcomes import TestSet
+from ray_selfloop.evaluation.predictions import TestSet
 from ray_selfloop.evaluation.readings import gap_variances
 from ray_selfloop.evaluation.tallies import permuted, resampled
 

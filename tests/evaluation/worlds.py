@@ -3,9 +3,9 @@
 import numpy as np
 
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation.classifier_rows import fairness_rows
 from ray_selfloop.evaluation.frechet import frechet_between, moments
-from ray_selfloop.evaluation.outcomes import Outcome, TestSet
-from ray_selfloop.evaluation.table import fairness_rows
+from ray_selfloop.evaluation.predictions import Outcome, TestSet
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.inputs import save_array
 

@@ -13,10 +13,10 @@ from scipy.stats import mannwhitneyu
 from torch.nn import functional as F
 
 from ray_selfloop.config.filter import DomainClip, OpenClip
-from ray_selfloop.data import colorized, digits
-from ray_selfloop.data.imageset import ImageSet, Splits
+from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import DataError
 from ray_selfloop.filtering import clip
+from ray_selfloop.images.imageset import ImageSet, Splits
 
 CPU = torch.device("cpu")
 TINY = DomainClip(steps=3, batch_size=16, image_layers=1, image_width=16, score_batch=32)
@@ -32,8 +32,8 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    colouring = colorized.Colouring("unbiased", (0.7, 0.2, 0.1), "crossed")
-    return colorized.colorize(*digits.scans(), colouring, 0.0, 0)
+    colouring = colours.Colouring("unbiased", (0.7, 0.2, 0.1), "crossed")
+    return colours.colorize(*digits.scans(), colouring, 0.0, 0)
 
 
 def trained(part: ImageSet, settings: DomainClip, seed: int) -> dict[str, torch.Tensor]:

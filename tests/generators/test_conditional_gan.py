@@ -11,13 +11,13 @@ from safetensors.torch import load, save
 from sklearn.neighbors import KNeighborsClassifier
 
 from ray_selfloop.config.generator import ConditionalGan
-from ray_selfloop.data import colorized, digits
-from ray_selfloop.data.imageset import Ids, Images, ImageSet, Splits
-from ray_selfloop.data.split import apportion
+from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import StageError
-from ray_selfloop.generators import TrainingImages
-from ray_selfloop.generators.conditional_gan import TrainedGan, sampler, train
-from ray_selfloop.generators.stopping import CRITERION
+from ray_selfloop.generators.base import TrainingImages
+from ray_selfloop.generators.gan.conditional_gan import TrainedGan, sampler, train
+from ray_selfloop.generators.gan.stopping import CRITERION
+from ray_selfloop.images.imageset import Ids, Images, ImageSet, Splits
+from ray_selfloop.images.split import apportion
 
 CPU = torch.device("cpu")
 SHORT = {
@@ -36,8 +36,8 @@ def _one_thread() -> None:
 
 @cache
 def _splits(initialization: str) -> Splits:
-    colouring = colorized.Colouring(initialization, (0.7, 0.2, 0.1), "crossed")
-    return colorized.colorize(*digits.scans(), colouring, 0.0, seed=0)
+    colouring = colours.Colouring(initialization, (0.7, 0.2, 0.1), "crossed")
+    return colours.colorize(*digits.scans(), colouring, 0.0, seed=0)
 
 
 def _images(part: ImageSet) -> TrainingImages:
@@ -224,10 +224,10 @@ def _judged(trained: TrainedGan, real: ImageSet) -> tuple[float, float]:
     labels = np.repeat(np.arange(10), counts)
     drawn = _sample(trained, np.arange(2_000), labels, seed=1)
     fidelity = float((judge.predict(drawn.max(axis=1).reshape(-1, 64)) == labels).mean())
-    colours = colorized.read_colours(drawn)
+    seen = colours.read_colours(drawn)
     variations = []
     for label in range(10):
-        ours = np.bincount(colours[labels == label], minlength=4) / counts[label]
+        ours = np.bincount(seen[labels == label], minlength=4) / counts[label]
         mine = real.labels == label
         theirs = np.bincount(real.subgroups[mine], minlength=4) / mine.sum()
         variations.append(np.abs(ours - theirs).sum() / 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ray_selfloop.errors import ConfigError
-from ray_selfloop.generators import TrainingImages
+from ray_selfloop.generators.base import TrainingImages
 from ray_selfloop.generators.control import check_reserve, duplicate_real, held_out_real
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ray_selfloop.config.generator import ConditionalGan
-from ray_selfloop.generators.augment import augmented
+from ray_selfloop.generators.gan.augment import augmented
 
 WORDS = get_args(ConditionalGan.model_fields["augment"].annotation)
 

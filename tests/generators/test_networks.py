@@ -5,7 +5,7 @@ import torch
 
 from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.errors import ConfigError
-from ray_selfloop.generators.networks import DiscriminatorNet, GeneratorNet, doublings
+from ray_selfloop.generators.gan.networks import DiscriminatorNet, GeneratorNet, doublings
 
 SMALL = {
     "latent_size": 7,

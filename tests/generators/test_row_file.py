@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ray_selfloop.generators.row_file import RowFile, RowWriter
+from ray_selfloop.generators.diffusion.row_file import RowFile, RowWriter
 
 
 def test_numpy_reads_what_was_written_in_portions(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ray_selfloop.generators import TrainingImages
+from ray_selfloop.generators.base import TrainingImages
 from ray_selfloop.generators.control import SkewedReal
 
 CLASSES, GROUPS, EACH = 2, 3, 40

@@ -12,13 +12,10 @@ import tiny_base
 import torch
 from torch import Tensor
 
-from ray_selfloop.blobs import Folder
-from ray_selfloop.data.imageset import Ids
 from ray_selfloop.errors import DataError, StageError
-from ray_selfloop.generators import checkpoint, lora
-from ray_selfloop.generators.diffusion_base import Base, open_base
-from ray_selfloop.generators.diffusion_loss import Drawn, Draws, Objective, Pictures
-from ray_selfloop.generators.latents import (
+from ray_selfloop.generators.diffusion import checkpoint, lora
+from ray_selfloop.generators.diffusion.base import Base, open_base
+from ray_selfloop.generators.diffusion.latents import (
     ENCODE_BATCH,
     Cached,
     Flips,
@@ -27,8 +24,11 @@ from ray_selfloop.generators.latents import (
     Posterior,
     write_latents,
 )
-from ray_selfloop.generators.stable_diffusion import Examples, Trained, train
-from ray_selfloop.generators.world import ALONE
+from ray_selfloop.generators.diffusion.loss import Drawn, Draws, Objective, Pictures
+from ray_selfloop.generators.diffusion.stable_diffusion import Examples, Trained, train
+from ray_selfloop.generators.diffusion.workers import ALONE
+from ray_selfloop.images.imageset import Ids
+from ray_selfloop.store.blobs import Folder
 
 CPU = torch.device("cpu")
 NAMES = ("wolf spider", "beaver")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.errors import DataError
-from ray_selfloop.generators.diffusion_base import check, identity, open_base
+from ray_selfloop.generators.diffusion.base import check, identity, open_base
 
 CPU = torch.device("cpu")
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ray_selfloop.config.generator import StableDiffusion
-from ray_selfloop.data.imageset import Ids, Images
-from ray_selfloop.generators import diffusion_sampler, stable_diffusion
-from ray_selfloop.generators.diffusion_base import Base
-from ray_selfloop.generators.latents import Cached, write_latents
-from ray_selfloop.generators.world import ALONE
+from ray_selfloop.generators.diffusion import sampler, stable_diffusion
+from ray_selfloop.generators.diffusion.base import Base
+from ray_selfloop.generators.diffusion.latents import Cached, write_latents
+from ray_selfloop.generators.diffusion.workers import ALONE
+from ray_selfloop.images.imageset import Ids, Images
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -131,9 +131,7 @@ def fine_tuned(
 
 def drawn(base: StableDiffusion, weights: dict[str, Tensor] | None) -> Ids:
     labels = np.repeat(np.arange(3), EACH)
-    pictures = diffusion_sampler.sampler(weights, NAMES, base, CPU).sample(
-        np.arange(3 * EACH), labels, 0
-    )
+    pictures = sampler.sampler(weights, NAMES, base, CPU).sample(np.arange(3 * EACH), labels, 0)
     return shown(pictures).reshape(3, EACH)
 
 

@@ -12,11 +12,11 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import load_file
 
 from ray_selfloop import seeding
-from ray_selfloop.data.imageset import Ids, Images
 from ray_selfloop.errors import StageError
-from ray_selfloop.generators import lora
-from ray_selfloop.generators.diffusion_base import open_base
-from ray_selfloop.generators.diffusion_sampler import DiffusionSampler, sampler
+from ray_selfloop.generators.diffusion import lora
+from ray_selfloop.generators.diffusion.base import open_base
+from ray_selfloop.generators.diffusion.sampler import DiffusionSampler, sampler
+from ray_selfloop.images.imageset import Ids, Images
 
 CPU = torch.device("cpu")
 NAMES = ("wolf spider", "beaver", "barn")

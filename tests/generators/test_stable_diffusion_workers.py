@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from ray_selfloop.blobs import Folder
-from ray_selfloop.generators import checkpoint, lora
-from ray_selfloop.generators.latents import Cached, write_latents
-from ray_selfloop.generators.stable_diffusion import Examples, Pictures, Trained, train
-from ray_selfloop.generators.world import ALONE, World
+from ray_selfloop.generators.diffusion import checkpoint, lora
+from ray_selfloop.generators.diffusion.latents import Cached, write_latents
+from ray_selfloop.generators.diffusion.stable_diffusion import Examples, Pictures, Trained, train
+from ray_selfloop.generators.diffusion.workers import ALONE, World
+from ray_selfloop.store.blobs import Folder
 
 CPU = torch.device("cpu")
 CHANGES = {

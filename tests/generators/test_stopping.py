@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from ray_selfloop.config.generator import ConditionalGan
-from ray_selfloop.data import colorized
-from ray_selfloop.data.features import OF_PIXELS, pixels8
-from ray_selfloop.generators import TrainingImages, stopping
-from ray_selfloop.generators.conditional_gan import _Looks
-from ray_selfloop.generators.stopping import Stopping, look
+from ray_selfloop.datasets import colours
+from ray_selfloop.generators.base import TrainingImages
+from ray_selfloop.generators.gan import stopping
+from ray_selfloop.generators.gan.conditional_gan import _Looks
+from ray_selfloop.generators.gan.stopping import Stopping, look
+from ray_selfloop.images.features import OF_PIXELS, pixels8
 
 
 def _random(seed: int, n: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,8 +64,8 @@ def test_one_colour_per_class_costs_distance_and_diversity() -> None:
     gray = random.integers(0, 256, (300, 8, 8)).astype(np.uint8)
     labels = torch.zeros(300, dtype=torch.int64)
 
-    def features(colours: np.ndarray) -> torch.Tensor:
-        return stopping.features(colorized.paint(gray, colours))
+    def features(of: np.ndarray) -> torch.Tensor:
+        return stopping.features(colours.paint(gray, of))
 
     real = features(random.integers(0, 3, 300))
     alike = look(real, labels, features(random.integers(0, 3, 300)), labels)

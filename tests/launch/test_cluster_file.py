@@ -338,7 +338,8 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         [("worker_start_ray_commands.2", "true")],
         [
             "worker_start_ray_commands: spot nodes, and no watcher after `ray start`; add `python "
-            "-m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379`, or work ends without notice"
+            "-m ray_selfloop.distributed.clouds.aws_spot $RAY_HEAD_IP:6379`, or work ends without "
+            "notice"
         ],
     ),
     (
@@ -590,12 +591,13 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         [
             (
                 "worker_start_ray_commands.2",
-                "true  # python -m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379",
+                "true  # python -m ray_selfloop.distributed.clouds.aws_spot $RAY_HEAD_IP:6379",
             )
         ],
         [
             "worker_start_ray_commands: spot nodes, and no watcher after `ray start`; add `python "
-            "-m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379`, or work ends without notice"
+            "-m ray_selfloop.distributed.clouds.aws_spot $RAY_HEAD_IP:6379`, or work ends without "
+            "notice"
         ],
     ),
     (
@@ -708,7 +710,7 @@ VALID: list[tuple[str, list[tuple[str, Any]]]] = [
             ),
             (
                 "worker_start_ray_commands.2",
-                "python -m ray_selfloop.distributed.watcher $RAY_HEAD_IP:6380 &",
+                "python -m ray_selfloop.distributed.clouds.aws_spot $RAY_HEAD_IP:6380 &",
             ),
         ],
     ),

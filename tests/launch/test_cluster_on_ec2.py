@@ -18,7 +18,7 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.instance_manager_pb2 import Instance
 
-from ray_selfloop.distributed.aws_rules import GPU_INSTANCE, GPUS, INSTANCE
+from ray_selfloop.distributed.clouds.aws import GPU_INSTANCE, GPUS, INSTANCE
 
 TRIAL = {"CPU": 0.0, "GPU": 0.25, "slot": 1.0}  # of a small classifier
 HEAD, SPOT, FALLBACK = "head", "gpu_spot", "gpu_on_demand"
@@ -199,7 +199,7 @@ def test_the_autoscaler_starts_ray_and_the_watcher_on_workers_in_the_gpu_build(
     assert '"GPU":1' in start
     assert '"slot":8' in start
     assert f"RAY_CLOUD_INSTANCE_ID={identity}" in watch
-    assert "ray_selfloop.distributed.watcher $RAY_HEAD_IP:6379" in watch
+    assert "ray_selfloop.distributed.clouds.aws_spot $RAY_HEAD_IP:6379" in watch
 
 
 def scheduled(launched: Launched, wanted: int, without: str | None = None) -> dict[str, int]:

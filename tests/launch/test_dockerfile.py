@@ -84,4 +84,4 @@ def test_all_run_lines_work_in_a_clean_environment(tmp_path: Path) -> None:
     build = replayed(tmp_path, packages=True)
     assert build.python("-m", "ray_selfloop", "validate", "quickstart").startswith("valid: sweep")
     assert build.python("-c", "import ray; print(ray.__version__)") == locked("ray")
-    build.python("-c", "import boto3, mlflow, s3fs, ray_selfloop.distributed.watcher")
+    build.python("-c", "import boto3, mlflow, s3fs, ray_selfloop.distributed.clouds.aws_spot")

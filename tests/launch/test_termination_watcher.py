@@ -14,7 +14,7 @@ from ray._private.node import Node as RayNode
 from ray.cluster_utils import Cluster
 
 from ray_selfloop import errors
-from ray_selfloop.distributed import watcher
+from ray_selfloop.distributed.clouds import aws_spot
 
 LIMIT = 60  # s, far above what any wait here takes
 
@@ -27,22 +27,22 @@ def service() -> Iterator[Service]:
 
 
 def test_a_notice_is_read_with_its_time(service: Service) -> None:
-    assert watcher.notice(service.url) is None
+    assert aws_spot.notice(service.url) is None
     service.ends = in_seconds(90)
-    assert watcher.notice(service.url) == service.ends
+    assert aws_spot.notice(service.url) == service.ends
 
 
 def test_a_notice_without_a_readable_time_counts_from_now(service: Service) -> None:
     service.answer = lambda method, path, token: (200, "{}")  # type: ignore[method-assign]
-    found = watcher.notice(service.url)
+    found = aws_spot.notice(service.url)
     assert found is not None
-    assert 0 < found - time.time() <= watcher.NOTICE
+    assert 0 < found - time.time() <= aws_spot.NOTICE
 
 
 def test_a_service_in_trouble_is_no_notice(service: Service) -> None:
     service.status = 500
     with pytest.raises(OSError, match="500"):
-        watcher.notice(service.url)
+        aws_spot.notice(service.url)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +58,18 @@ def cluster() -> Iterator[Cluster]:
 
 def started(cluster: Cluster, instance: str, monkeypatch: pytest.MonkeyPatch) -> RayNode:
     """A node as autoscaler v2 starts it for a cloud instance; it has the resource ``instance``."""
-    monkeypatch.setenv(watcher.INSTANCE, instance)
+    monkeypatch.setenv(aws_spot.INSTANCE, instance)
     node = cluster.add_node(num_cpus=1, resources={instance: 1})
-    monkeypatch.delenv(watcher.INSTANCE)
+    monkeypatch.delenv(aws_spot.INSTANCE)
     return node
 
 
 def watching(cluster: Cluster, service: Service, instance: str) -> subprocess.Popen[str]:
     """The watcher as `cluster.yaml` starts it, asking the stand-in five times a second."""
-    command = [sys.executable, "-m", "ray_selfloop.distributed.watcher", cluster.address]
+    command = [sys.executable, "-m", "ray_selfloop.distributed.clouds.aws_spot", cluster.address]
     return subprocess.Popen(
         [*command, "--service", service.url, "--every", "0.2"],
-        env={**os.environ, watcher.INSTANCE: instance},
+        env={**os.environ, aws_spot.INSTANCE: instance},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -133,7 +133,7 @@ def test_a_notice_drains_the_node_and_what_dies_with_it_counts_as_preempted(
     assert process.returncode == errors.DONE
     assert said.count("HTTP Error 500") == 1
     assert said.splitlines()[-1].endswith("s and is drained")
-    draining = watcher.GcsClient(address=cluster.address).get_draining_nodes()
+    draining = aws_spot.GcsClient(address=cluster.address).get_draining_nodes()
     assert draining == {node.node_id: service.ends * 1000}
     assert set(ray.get([where.remote() for _ in range(8)])) == {cluster.head_node.node_id}
     assert ray.wait([work], timeout=0)[1] == [work]  # what runs there goes on
@@ -161,6 +161,6 @@ def test_a_watcher_without_its_node_ends_at_once(
     cluster: Cluster, service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [cluster.address, "--instance", "i-unknown", "--service", service.url]
-    assert watcher.main(words) == errors.BAD_INPUT
+    assert aws_spot.main(words) == errors.BAD_INPUT
     assert "RAY_CLOUD_INSTANCE_ID='i-unknown'" in capsys.readouterr().out
     assert service.asked == []

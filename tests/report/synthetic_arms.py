@@ -7,8 +7,8 @@ import pandas as pd
 import synthetic_sweep
 from synthetic_sweep import COLUMNS, _row, counted
 
-from ray_selfloop.dynamics.noise import AS_EXPECTED, NOT_EXPECTED
-from ray_selfloop.dynamics.statements import HYPOTHESIS
+from ray_selfloop.claims.noise import AS_EXPECTED, NOT_EXPECTED
+from ray_selfloop.claims.statements import HYPOTHESIS
 from ray_selfloop.report.view import (
     Claim,
     Declared,

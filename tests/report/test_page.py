@@ -13,7 +13,7 @@ import pytest
 import synthetic_sweep
 from PIL import Image
 
-from ray_selfloop.evaluation import names
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.report import behind, definitions, grids, notices, numbers, page, primary
 from ray_selfloop.report.series import Table
@@ -240,8 +240,8 @@ def test_a_sheet_has_a_row_for_each_generation():
 
 
 def test_every_registered_metric_has_a_definition_on_the_page():
-    defined = definitions.used([*names.METRICS, "meo_pooled_change_floor", "meo_floor"])
-    assert [d.metric for d in defined] == list(names.METRICS)
+    defined = definitions.used([*metrics.METRICS, "meo_pooled_change_floor", "meo_floor"])
+    assert [d.metric for d in defined] == list(metrics.METRICS)
     by_name = {d.metric: d for d in defined}
     assert (by_name["meo"].ideal, by_name["md"].ideal) == ("1", "0")
     assert by_name["frechet_distance"].range == "0 to ∞"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ray_selfloop.planning import prepare
-from ray_selfloop.store import Record
+from ray_selfloop.store.records import Record
 
 LIMIT = 900  # s, far above what any of these sweeps takes
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from conftest import MICRO
 
-from ray_selfloop.artifacts import CACHE
 from ray_selfloop.planning import TRACKING_MARK, prepare
+from ray_selfloop.store.artifacts import CACHE
 from sweeps import LIMIT, records, results, run, start
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ import pytest
 from conftest import MICRO
 from fake_cluster import FakeCluster
 
-from ray_selfloop import failures
 from ray_selfloop.planning import prepare
+from ray_selfloop.store import failures
 from sweeps import LIMIT, start
 
 pytestmark = pytest.mark.slow

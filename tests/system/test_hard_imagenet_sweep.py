@@ -11,9 +11,9 @@ import tiny_hard_imagenet
 import torch
 from mlflow import MlflowClient
 
-from ray_selfloop.evaluation.ablation import KINDS
+from ray_selfloop.evaluation.ablation.pixels import KINDS
 from ray_selfloop.planning import prepare
-from ray_selfloop.store import Record, Store
+from ray_selfloop.store.records import Record, Store
 from sweeps import attempts, records, results, run
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,347 @@
+"""Generator metrics of one generation as rows of the results table.
+
+Decides which metrics a split gets. Knows no images: features, judged labels and subgroups come in
+as arrays.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from ray_selfloop import seeding
+from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation import fidelity
+from ray_selfloop.evaluation.fairness import mean_defined, ratio
+from ray_selfloop.evaluation.frechet import (
+    Moments,
+    frechet_between,
+    kernel_distance,
+    moments,
+    prdc,
+    radii,
+)
+from ray_selfloop.evaluation.predictions import Floats, Ids
+from ray_selfloop.evaluation.probe_correction import probed_change
+from ray_selfloop.evaluation.rows import Rows, Where, typed
+from ray_selfloop.inference.images import band, reverse_percentile, wilson
+
+Ends = tuple[float, float, float]  # value, low, high
+
+PUBLISHED_NAMES = {"inception": ("fid", "kid")}  # of the feature sets that have names of their own
+
+
+@dataclass(frozen=True)
+class RealFeatures:
+    """One named feature set of the real data, measured once per dataset.
+
+    train: ``(n, d)``, a seeded draw of at most ``settings.reference`` original training images.
+    reach: ``(n,)``, `radii` of these; empty where there are too few of them.
+    held_out: ``(m, d)``, all held-out images in a seeded order.
+    moments: mean and covariance of *all* original training images.
+    """
+
+    train: Floats
+    reach: Floats
+    held_out: Floats
+    moments: Moments
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real data that generated images are compared with.
+
+    features: by name. shares: float ``(C, G)``, subgroup shares within each class of D0; None
+    without subgroups. judged: int ``(C, 2)``, held-out images of each class that the judge gives
+    their label, and all of them; None without a judge.
+    """
+
+    features: dict[str, RealFeatures]
+    shares: Floats | None
+    class_names: tuple[str, ...]
+    subgroup_names: tuple[str, ...]
+    judged: Ids | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Generated images of one split; ``n`` rows.
+
+    features: name -> float ``(m, d)`` of all images or of a draw of them; may be empty (no feature
+        metrics are written then).
+    labels: int64 ``(n,)``, the label that each image was asked for.
+    judged: int64 ``(n,)``, the class that the generation-0 judge gives it, or None.
+    subgroups: int64 ``(n,)``, 0..G-1, and G where none is clear; None without subgroups.
+    confusion: float ``(C, G, G)``, how often real images of subgroup i (rows) were read as j, where
+        a probe read the subgroups; None where pixels tell them.
+    designed: the subgroup shares were set (`queue.tilt`), so that no sampling stands behind them.
+    """
+
+    features: Mapping[str, NDArray[np.floating]]
+    labels: Ids
+    judged: Ids | None
+    subgroups: Ids | None
+    confusion: Floats | None = None
+    designed: bool = False
+
+
+def real_features(
+    train: NDArray[np.floating], held_out: NDArray[np.floating], settings: Evaluation
+) -> RealFeatures:
+    """What the real side of one feature set is reduced to; arrays ``(n, d)`` and ``(m, d)``."""
+    drawn = _draw(train, settings.reference, settings.seed, "reference")
+    many = len(drawn) > settings.neighbours
+    with threadpool_limits(limits=1):
+        return RealFeatures(
+            train=drawn,
+            reach=radii(drawn, settings.neighbours) if many else np.empty(0),
+            held_out=_draw(held_out, len(held_out), settings.seed, "held_out"),
+            moments=moments(np.asarray(train, np.float64)),
+        )
+
+
+def generator_rows(
+    scenario: str,
+    loop_seed: int,
+    generation: int,
+    splits: dict[str, Generated],
+    reference: Reference,
+    settings: Evaluation,
+) -> pd.DataFrame:
+    """Rows of one generation, with the columns of `rows.COLUMNS` and no classifier or seed.
+
+    splits: any of ``generated`` (before the filter), ``kept`` (after it) and ``queue`` (all
+    generated images in the training set); the name becomes the table's ``split``. Feature metrics
+    use at most ``settings.samples`` images (a seeded draw), shares and label
+    fidelity all that are given.
+    Metrics of the first feature set have plain names (``precision``), those of others a suffix
+    (``precision/lenet``); distances always carry theirs, but for `fid` and `kid`, which are the
+    distances on the features named ``inception``. Numbers do not depend on the images' order.
+    """
+    where, frames = Where(loop_seed, generation), []
+    for split, data in splits.items():
+        rows = Rows(scenario, split)
+        with threadpool_limits(limits=1):
+            _feature_rows(rows, where, data, reference, settings)
+        _fidelity_rows(rows, where, data, reference, settings)
+        _share_rows(rows, where, data, reference, settings)
+        frames.append(rows.frame())
+    return typed(pd.concat(frames, ignore_index=True))
+
+
+def drawn_rows(values: NDArray[Any], most: int, seed: int, purpose: str) -> Ids:
+    """At most ``most`` row numbers of ``(n, ...)``, chosen and ordered by a keyed hash of the rows'
+    content: random, and the same rows whatever order they come in."""
+    key = seeding.derive(seed, purpose).to_bytes(8, "big")
+    marks = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in values]
+    return np.array(sorted(range(len(marks)), key=marks.__getitem__)[:most], np.int64)
+
+
+def _draw(features: NDArray[np.floating], most: int, seed: int, purpose: str) -> Floats:
+    rows = drawn_rows(features, most, seed, purpose)
+    return np.asarray(features[rows], np.float64)
+
+
+def _feature_rows(
+    rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
+) -> None:
+    for name, features in data.features.items():
+        suffix = "" if name == settings.features[0] else f"/{name}"
+        drawn = _draw(features, settings.samples, settings.seed, "samples")
+        real = reference.features[name]
+        rows.add(f"samples{suffix}", [float(len(drawn))], where)
+        if min(len(drawn), len(real.train)) <= settings.neighbours:
+            continue  # too few for any comparison of distributions
+        for metric, value in _distances(name, drawn, real).items():
+            rows.add(metric, [value], where)
+        for metric, value in _neighbourhoods(drawn, real, settings.neighbours).items():
+            rows.add(f"{metric}{suffix}", [value], where)
+        relative = fidelity.frechet_relative(real.moments, real.held_out, drawn)
+        rows.add(f"frechet_relative{suffix}", [relative], where)
+
+
+def _distances(name: str, drawn: Floats, real: RealFeatures) -> dict[str, float]:
+    """Frechet distance to all original images, kernel distance to the drawn ones."""
+    named = (f"frechet_distance/{name}", f"kernel_distance/{name}")
+    frechet, kernel = PUBLISHED_NAMES.get(name, named)
+    return {
+        frechet: frechet_between(real.moments, moments(drawn)),
+        kernel: kernel_distance(real.train, drawn),
+    }
+
+
+def _neighbourhoods(drawn: Floats, real: RealFeatures, k: int) -> dict[str, float]:
+    """What nearest neighbours tell: q, precision to coverage, copies."""
+    copied = fidelity.copies(real.train, real.held_out, drawn)
+    return {
+        "q": fidelity.quality(real.train, real.held_out, drawn, real.reach, k),
+        **prdc(real.train, drawn, k, real.reach)._asdict(),
+        "memorised": copied.memorised,
+        "nearest_neighbour_ratio": copied.ratio,
+    }
+
+
+def _fidelity_rows(
+    rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
+) -> None:
+    if data.judged is None:
+        return
+    everything = np.ones(len(data.labels), np.bool_)
+    parts = {"": everything}
+    parts |= {name: data.labels == c for c, name in enumerate(reference.class_names)}
+    for name, mask in parts.items():
+        hits, total = fidelity.agreement(data.labels, data.judged, mask)
+        rows.add("label_fidelity", wilson(hits, total, settings.level), where, (name, ""))
+
+
+def judge_rows(
+    scenario: str, loop_seed: int, generation: int, reference: Reference, settings: Evaluation
+) -> pd.DataFrame:
+    """`judge_accuracy` of all held-out real images and of each class, in split ``generated``."""
+    rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
+    if reference.judged is not None:
+        counts = {"": reference.judged.sum(axis=0)}
+        counts |= dict(zip(reference.class_names, reference.judged, strict=True))
+        for name, (hits, total) in counts.items():
+            ends = wilson(int(hits), int(total), settings.level)
+            rows.add("judge_accuracy", ends, where, (name, ""))
+    return rows.frame()
+
+
+def cas_rows(
+    scenario: str,
+    loop_seed: int,
+    generation: int,
+    counted: tuple[int, int],
+    reference: Reference,
+    settings: Evaluation,
+) -> pd.DataFrame:
+    """`cas` and `cas_relative`; counted: held-out real images classified correctly, and all."""
+    rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
+    ends = wilson(*counted, settings.level)
+    rows.add("cas", ends, where)
+    if reference.judged is not None and reference.judged[:, 0].sum():
+        hits, total = reference.judged.sum(axis=0)
+        rows.add("cas_relative", [min(ends[0] / (hits / total), 1.0)], where)
+    return rows.frame()
+
+
+def _share_rows(
+    rows: Rows, where: Where, data: Generated, reference: Reference, settings: Evaluation
+) -> None:
+    if data.subgroups is None or reference.shares is None:
+        return
+    classes, groups = reference.shares.shape
+    counts = fidelity.share_counts(data.labels, data.subgroups, classes, groups)
+    shares = reference.shares / reference.shares.sum(axis=1, keepdims=True)
+    change, found = _changes(counts, shares, data, settings)
+    _variation_rows(rows, where, change, reference.class_names, settings.level)
+    for c, name in enumerate(reference.class_names):
+        for g, subgroup in enumerate(reference.subgroup_names):
+            rows.add("subgroup_share", found[c][g], where, (name, subgroup))
+    if data.confusion is None:  # a probe always names a subgroup
+        ends = wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
+        rows.add("none_clear", ends, where)
+
+
+def _changes(
+    counts: Floats, shares: Floats, data: Generated, settings: Evaluation
+) -> tuple[fidelity.ShareChange, list[list[Ends]]]:
+    """What became of the shares, and every class x subgroup's share; counts ``(C, G + 1)``.
+
+    Shares are among readable images. Those that a tilt set were set as they were read: the probe
+    is not corrected for there.
+    """
+    readable, stream = counts[:, :-1], seeding.rng(settings.seed, "shares")
+    totals = readable.sum(axis=1)
+    if data.designed:
+        exact = fidelity.designed_change(readable, shares)
+        return exact, _set_shares(readable, totals)
+    if data.confusion is None:
+        change = fidelity.share_change(readable, shares, settings.resamples, settings.level, stream)
+        return change, _counted_shares(readable, totals, settings.level)
+    probed = probed_change(
+        readable, shares, data.confusion, settings.resamples, settings.level, stream
+    )
+    return probed.change, _corrected_shares(probed.shares, settings.level)
+
+
+def _set_shares(counts: Floats, totals: Floats) -> list[list[Ends]]:
+    """Shares without sampling, their interval themselves; ``(C, G)``, ``(C,)``."""
+    found = ratio(counts, totals[:, None])
+    return [[(float(v), float(v), float(v)) for v in row] for row in found]
+
+
+def _counted_shares(counts: Floats, totals: Floats, level: float) -> list[list[Ends]]:
+    """Wilson's interval of each ``counts`` ``(C, G)`` out of ``totals`` ``(C,)``."""
+    return [
+        [wilson(int(hits), int(total), level) for hits in row]
+        for row, total in zip(counts, totals, strict=True)
+    ]
+
+
+def _corrected_shares(draws: Floats, level: float) -> list[list[Ends]]:
+    """Corrected shares ``(1 + R, C, G)`` with the central quantiles of their draws."""
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(draws[1:], tails, axis=0)  # shares end at 0: no basic interval
+    ends = np.stack([draws[0], np.minimum(low, draws[0]), np.maximum(high, draws[0])], axis=-1)
+    return [[(float(v), float(lo), float(hi)) for v, lo, hi in row] for row in ends]
+
+
+def _variation_rows(
+    rows: Rows, where: Where, change: fidelity.ShareChange, names: tuple[str, ...], level: float
+) -> None:
+    """u and its like: mean over classes with intervals and floors, then the classes' values."""
+    rows.add("u", change.u.mean, where)
+    _of_classes(rows, where, "u", change.u.classes, names)
+    for metric, draws in (("u_total_variation", change.variation), ("u_signed", change.signed)):
+        mean = mean_defined(draws)
+        low, high = reverse_percentile(mean, level)
+        rows.add(metric, (float(mean[0]), float(low), float(high)), where)
+        _of_classes(rows, where, metric, draws[0], names)
+    if change.null is not None:
+        floors = {"u": change.u.null, "u_total_variation": mean_defined(change.null)}
+        for metric, null in floors.items():
+            rows.add(f"{metric}_floor", tuple(float(end) for end in band(null, level)), where)
+
+
+def _of_classes(
+    rows: Rows, where: Where, metric: str, values: Floats, names: tuple[str, ...]
+) -> None:
+    for name, value in zip(names, values, strict=True):
+        rows.add(metric, [float(value)], where, (name, ""))
+
+
+def kept_rows(
+    scenario: str,
+    loop_seed: int,
+    generation: int,
+    drawn: Generated,
+    kept: NDArray[np.bool_],
+    reference: Reference,
+    settings: Evaluation,
+) -> pd.DataFrame:
+    """``kept_fraction`` of all, of each class, each subgroup and each class x subgroup.
+
+    drawn: the images that went into the filter (features and judged are not used); kept ``(n,)``:
+    those that came out. Shares of all and of a class are the cut's own doing and have no interval;
+    those of subgroups have Wilson's.
+    """
+    rows, where = Rows(scenario, "kept"), Where(loop_seed, generation)
+    masks = {name: drawn.labels == c for c, name in enumerate(reference.class_names)}
+    everything = np.ones(len(kept), np.bool_)
+    for name, inside in {"": everything, **masks}.items():
+        ends = wilson(int((kept & inside).sum()), int(inside.sum()), settings.level)
+        rows.add("kept_fraction", ends[:1], where, (name, ""))
+        if drawn.subgroups is None:
+            continue
+        for g, subgroup in enumerate(reference.subgroup_names):
+            of = inside & (drawn.subgroups == g)
+            ends = wilson(int((kept & of).sum()), int(of.sum()), settings.level)
+            rows.add("kept_fraction", ends, where, (name, subgroup))
+    return rows.frame()
