@@ -8,10 +8,9 @@ together is the scheduler's business.
 import time
 from collections.abc import Sequence
 
-from ray_selfloop.classifiers.together import SMALL
+from ray_selfloop.classifiers.together import SMALL, train_together
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages import training
-from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages import classifier
 from ray_selfloop.stages.run import execute, limited
 from ray_selfloop.store.records import Store
 
@@ -40,13 +39,16 @@ def execute_together(trials: Sequence[Stage], store: Store, device: str) -> None
 def side_by_side(trials: Sequence[Stage], store: Store, device: str) -> None:
     """Train all at once, then test and publish one after another; they share the seconds."""
     started = time.monotonic()
-    with limited(trials[0].config["threads"]):
-        learned = training.lesson(trials[0], Inputs(trials[0], store))
-        networks = training.classifiers_together(trials, learned, device)
+    works = [classifier.KIND.work(trial, store, device) for trial in trials]
+    first, seeds = works[0], [work.settings.seed for work in works]
+    with limited(first.settings.threads):
+        learned = classifier.lesson(first)
+        network, where = first.settings.network, first.torch_device
+        networks = train_together(network, learned.examples, learned.training, seeds, where)
         each = (time.monotonic() - started) / len(trials)
         for trial, trained in zip(trials, networks, strict=True):
             begun = time.monotonic()
             with store.attempt(trial.key) as folder:
-                inputs = Inputs(trial, store)
-                summary = training.tested(trial, inputs, learned, trained, folder)
+                work = classifier.KIND.work(trial, store, device, folder)
+                summary = classifier.tested(work, learned, trained)
                 store.publish(trial, folder, summary, each + time.monotonic() - begun)
