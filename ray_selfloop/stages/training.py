@@ -1,7 +1,7 @@
 """The stages that train something: the domain scorer, the generator, a classifier."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from pydantic import TypeAdapter
 
 from ray_selfloop import queue
-from ray_selfloop.classifiers import together, train, zoo
+from ray_selfloop.classifiers import train, zoo
 from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.filter import DomainClip
 from ray_selfloop.config.generator import ConditionalGan
@@ -125,15 +125,6 @@ def classifier(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mappi
         torch_device(device),
     )
     return tested(stage, inputs, learned, trained, folder)
-
-
-def classifiers_together(
-    stages: Sequence[Stage], learned: Lesson, device: str
-) -> list[train.Trained]:
-    """The networks of trials that differ in their seed alone, trained side by side."""
-    network, seeds = stages[0].config["network"], [stage.config["seed"] for stage in stages]
-    where = torch_device(device)
-    return together.train_together(network, learned.examples, learned.training, seeds, where)
 
 
 def tested(
