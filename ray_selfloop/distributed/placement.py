@@ -5,8 +5,8 @@ and what runs next, is for others to say.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
+from ray_selfloop.config.networks import NETWORKS, PICTURE
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
@@ -19,47 +19,24 @@ CONTEXT = 0.5  # GB that a process holds on a GPU besides its tensors; an estima
 BESIDES = 1.2  # GB: libraries' workspaces, and images that lie on the device
 STATE = 20  # bytes for one parameter: weight, gradient, Adam's two moments, the best weight so far
 SLACK = 1.4  # of what the backward pass keeps: gradients of activations, padding of the allocator
-PICTURE_SIDE = 224  # pixels; of encoded pictures, and of the table below
 ARRAY_SIDE = 64  # pixels; of images in memory at most, as the networks see them
 OF_PICTURES = "frame_crop_flip"  # the augmentation of encoded pictures, never all in memory
 
 
-class Footprint(NamedTuple):
-    """What training a network keeps in memory.
+def memory(network: str, size: int, batch_size: int) -> float:
+    """GB that training a network on images of ``size`` pixels is estimated to take on a GPU.
 
-    parameters: millions. kept: MB that the backward pass keeps for one picture of 224 pixels.
+    Compute is left out: two trials that each fill a GPU share its time, and lose nothing by it.
     """
-
-    parameters: float
-    kept: float
-
-
-TABLE = {
-    "lenet": Footprint(5.6, 4.0),
-    "alexnet": Footprint(57.1, 3.7),
-    "vgg19": Footprint(139.7, 78.6),
-    "resnet50": Footprint(23.6, 85.9),
-    "mobilenet_v3_small": Footprint(1.5, 16.2),
-    "mobilenet_v3_large": Footprint(4.2, 44.1),
-    "deit_s": Footprint(21.7, 59.4),
-}
-"""Counted on a CPU in float32 (parameters, and bytes that autograd saves), not measured on a GPU.
-
-What is kept grows with the picture's area, so one number serves all sides. Compute is left out: two
-trials that each fill a GPU share its time, and lose nothing by it.
-"""
-
-
-def memory(network: str, side: int, batch_size: int) -> float:
-    """GB that training a network at ``side`` pixels is estimated to take on a GPU."""
-    parameters, kept = TABLE[network]
-    activations = SLACK * kept * batch_size * (side / PICTURE_SIDE) ** 2
+    row = NETWORKS[network]
+    parameters, kept = row.footprint
+    activations = SLACK * kept * batch_size * (row.side(size) / PICTURE) ** 2
     return CONTEXT + BESIDES + (parameters * STATE + activations) / 1000
 
 
-def share(network: str, side: int, batch_size: int) -> float:
+def share(network: str, size: int, batch_size: int) -> float:
     """The part of a GPU of 24 GB that ``auto`` gives: the least of PARTS with room enough."""
-    asked = memory(network, side, batch_size) / GPU_MEMORY
+    asked = memory(network, size, batch_size) / GPU_MEMORY
     return next((part for part in PARTS if asked <= part), PARTS[-1])
 
 
@@ -78,7 +55,7 @@ def _size(stage: Stage) -> tuple[int, int]:
     """Side in pixels at which a stage's network sees images, and images per step."""
     training = stage.config.get("training") or stage.config["probe"]
     pictures = (stage.config.get("augment") or training["augment"]) == OF_PICTURES
-    side = max(training.get("image_size") or 0, PICTURE_SIDE if pictures else ARRAY_SIDE)
+    side = max(training.get("image_size") or 0, PICTURE if pictures else ARRAY_SIDE)
     return side, training["batch_size"]
 
 

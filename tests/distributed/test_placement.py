@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.load import load
+from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import placement
-from ray_selfloop.distributed.placement import TABLE, gpus, sentences
+from ray_selfloop.distributed.placement import gpus, sentences
 from ray_selfloop.errors import ConfigError, ResourceError
 from ray_selfloop.graph import Stage
 from ray_selfloop.planning import prepare
@@ -69,10 +70,6 @@ def test_gpus_change_no_key(micro: list[str]) -> None:
 # --- GPUs of a stage -----------------------------------------------------------------------------
 
 
-def test_every_network_stands_in_the_table() -> None:
-    assert TABLE.keys() == zoo.NETWORKS.keys()
-
-
 @pytest.mark.parametrize("name", ["lenet", "resnet50", "mobilenet_v3_small", "deit_s"])
 def test_the_table_says_what_autograd_keeps(name: str) -> None:
     network = zoo.build(name, 20, 224, False, None, 0).train()
@@ -92,14 +89,14 @@ def test_the_table_says_what_autograd_keeps(name: str) -> None:
             images, labels = torch.zeros(batch, 3, 224, 224), torch.zeros(batch, dtype=torch.int64)
             alive.append(F.cross_entropy(network(images), labels))
         totals.append(sum(kept.values()))
-    assert TABLE[name].kept == pytest.approx((totals[1] - totals[0]) / 1e6, rel=0.05)
+    assert NETWORKS[name].footprint.kept == pytest.approx((totals[1] - totals[0]) / 1e6, rel=0.05)
     parameters = sum(weight.numel() for weight in network.parameters()) / 1e6
-    assert TABLE[name].parameters == pytest.approx(parameters, rel=0.05)
+    assert NETWORKS[name].footprint.parameters == pytest.approx(parameters, rel=0.05)
 
 
 def test_auto_gives_these_parts_of_a_gpu() -> None:
-    small = {name: gpus(trial(name), AUTO) for name in TABLE}
-    large = {name: gpus(trial(name, pictures=True), AUTO) for name in TABLE}
+    small = {name: gpus(trial(name), AUTO) for name in NETWORKS}
+    large = {name: gpus(trial(name, pictures=True), AUTO) for name in NETWORKS}
     assert small == {
         "lenet": 0.1,
         "alexnet": 0.2,
@@ -121,7 +118,7 @@ def test_auto_gives_these_parts_of_a_gpu() -> None:
 
 
 @given(
-    network=st.sampled_from(sorted(TABLE)),
+    network=st.sampled_from(sorted(NETWORKS)),
     sides=st.tuples(st.integers(8, 1024), st.integers(8, 1024)),
     batches=st.tuples(st.integers(2, 1024), st.integers(2, 1024)),
 )
