@@ -25,6 +25,7 @@ from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.images.imageset import Ids
+from ray_selfloop.stages import dataset
 from ray_selfloop.stages.chain import PROBED, chains
 from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.store import blobs
@@ -170,16 +171,14 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
 
     contents: what is known of pictures' files.
     """
-    from ray_selfloop.stages import data  # after validation: loads scikit-learn
-
     settings = arms.adapted(scenario.sweep)
     _check_weights(settings)  # before many pictures are read
     control = settings.generator.name == "held_out_real"
     if control or settings.dataset.reserve > 0:
-        original, reserve = data.original_and_reserve(settings.dataset, contents)
+        original, reserve = dataset.original_and_reserve(settings.dataset, contents)
         if control:
             _check_reserve(settings, original, reserve)
-    source = data.source(settings.dataset, contents)
+    source = dataset.source(settings.dataset, contents)
     for chain in chains(scenario):
         loop.add_chain(chain, source, graph)
 

@@ -14,7 +14,8 @@ from ray_selfloop.datasets.colours import NONE_CLEAR, read_colours
 from ray_selfloop.errors import StageError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSet, Splits
-from ray_selfloop.stages import data, probe, subgroups
+from ray_selfloop.stages import dataset as data
+from ray_selfloop.stages import probe, subgroups
 from ray_selfloop.stages.inputs import COLUMNS, SPLITS, Inputs, save_array
 from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.stages.run import execute

@@ -1,4 +1,7 @@
-"""The original data: cut, coloured where that is asked for, and published in four parts."""
+"""The original data: cut, coloured where that is asked for, and published in four parts.
+
+What a kind of dataset is stands in its own file, and what all of them offer in `datasets/base`.
+"""
 
 import os
 from collections.abc import Mapping
@@ -8,10 +11,11 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from ray_selfloop.config.dataset import NOT_IN_KEY, PLACES, Dataset
+from ray_selfloop.datasets.base import kind_of
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.datasets.imagenet import CHANGED, PictureFiles
 from ray_selfloop.errors import DataError
-from ray_selfloop.images.imageset import ImageSet
+from ray_selfloop.images.imageset import Ids, ImageSet
 from ray_selfloop.images.pictures import Pictures, write_encoded
 from ray_selfloop.stages import kind
 from ray_selfloop.stages.chain import Chain, Who
@@ -58,18 +62,29 @@ def places(chain: Chain, who: Who) -> Mapping[str, Any]:
     return {"root": os.path.abspath(DATA), **absolute, **damage}
 
 
+def source(settings: Dataset, contents: Contents | None = None) -> str:
+    """Digest of the original files' content; raises DataError when they are not there or damaged.
+
+    contents: what is known of pictures' files already; all others are read, and decoded.
+    """
+    return kind_of(settings).source(settings, contents or Contents())
+
+
+def original_and_reserve(settings: Dataset, contents: Contents | None = None) -> tuple[Ids, Ids]:
+    """Labels of D0 and of the reserve, as the dataset stage will cut them."""
+    return kind_of(settings).original_and_reserve(settings, contents or Contents())
+
+
 def run(work: Work[Settings]) -> Summary:
     """Cut, colour where that is asked for, and write the dataset's four parts.
 
     Pictures are copied as the files that they are, one at a time, and each must be the one that
     was looked at.
     """
-    from ray_selfloop.stages import data
-
-    settings, places = work.settings.dataset(work.places), work.places
-    contents = Contents(work.inputs.store.blobs, places.decoders)
-    _require_planned(work, data.source(settings, contents), contents)
-    splits, facts, test_masks = data.prepare(settings, contents)
+    settings = work.settings.dataset(work.places)
+    contents = Contents(work.inputs.store.blobs, work.places.decoders)
+    _require_planned(work, source(settings, contents), contents)
+    splits, facts, test_masks = kind_of(settings).prepare(settings, contents)
     for part in SPLITS:
         _save(work.folder, part, getattr(splits, part))
     if test_masks:
