@@ -21,7 +21,7 @@ from ray_selfloop.config.plain import dumped, masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.filtering.cut import CLIP_SCORES
-from ray_selfloop.graph import Node, Place, Stage, line_of
+from ray_selfloop.graph import Node, Place, Stage
 from ray_selfloop.images import tables
 from ray_selfloop.images.imageset import Ids, Images, ImageSource
 from ray_selfloop.images.pictures import View, seen, view_of
@@ -49,6 +49,7 @@ from ray_selfloop.report.view import (
 from ray_selfloop.running import Run
 from ray_selfloop.stages import search
 from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.store.records import Record
 

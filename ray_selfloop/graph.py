@@ -126,9 +126,3 @@ class Graph:
     def placed(self, kind: str, scenario: str) -> Sequence[tuple[Place, Node]]:
         """The nodes of one kind in a scenario, by place, in the order of their adding to it."""
         return self._of.get((kind, scenario), ())
-
-
-def line_of(node: Node) -> str:
-    """The line of a progress or cost table that a stage counts in."""
-    kind, name = node.stage.kind.replace("_", " "), node.stage.config.get("network")
-    return f"{kind} {name}" if name else kind

@@ -13,8 +13,10 @@ from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.distributed.clouds import check
 from ray_selfloop.errors import DONE, TRY_AGAIN, ConfigError, StorageError
-from ray_selfloop.graph import Node, line_of
+from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, arguments, prepare
+from ray_selfloop.stages.kind import threads_of
+from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import failures
 
 if TYPE_CHECKING:
@@ -258,7 +260,7 @@ def _lines(found: Plan) -> Mapping[str, list[Node]]:
 def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
     """Mean core-seconds of the published stages among ``nodes``; None where there is none."""
     known = [
-        found.records[n.stage.key].seconds * n.stage.config.get("threads", 1)
+        found.records[n.stage.key].seconds * threads_of(n.stage)
         for n in nodes
         if n.stage.key in found.records
     ]

@@ -263,4 +263,5 @@ KIND = Kind(
     needs=Needs(how="trial", gpu="gpus_per_trial", awaited=False, training=training),
     settings=settings,
     places=places,
+    by_network=True,
 )
