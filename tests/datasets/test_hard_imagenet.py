@@ -19,6 +19,7 @@ from torchvision import transforms
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import PLACES, HardClass, HardImageNet
 from ray_selfloop.datasets import hard_imagenet, imagenet
+from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.datasets.hard_imagenet import SYNSETS, mask
 from ray_selfloop.errors import ConfigError, DataError
@@ -57,8 +58,8 @@ def two(world: worlds.World, **values: Any) -> HardImageNet:
     return settings(world, classes=("ski", "snorkel"), **values)
 
 
-def prepare(found: HardImageNet) -> data.Prepared:
-    return data.KINDS["hard_imagenet"].prepare(found, Contents())
+def prepare(found: HardImageNet) -> Prepared:
+    return hard_imagenet.KIND.prepare(found, Contents())
 
 
 def cut(found: HardImageNet) -> Splits:
