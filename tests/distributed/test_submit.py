@@ -316,6 +316,18 @@ def test_patience_with_a_head_that_does_not_answer_ends(
     ]
 
 
+def test_a_head_that_another_ray_has_left_without_an_agent_is_told_how_to_get_one(
+    server: JobServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.agent = False
+    short = Pace(backoff=0.01, longest=0.05, quiet=5, patience=0.1, again=0.01)
+    chosen = Options(server.address, 3, wait=True, follow=False)
+    assert follow.submit(described(None, WORDS), chosen, short, AGAIN) == 75
+    first = capsys.readouterr().err.splitlines()[0]
+    assert "No available agent" in first
+    assert "start the head with --dashboard-agent-listen-port=PORT; trying again" in first
+
+
 # The command line
 
 
