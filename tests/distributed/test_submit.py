@@ -82,7 +82,7 @@ def test_a_job_gets_its_settings_and_this_package_and_nothing_else(tmp_path: Pat
 
 def test_settings_are_sent_as_utf_8_from_any_terminal(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path\nfrom ray_selfloop.distributed.submit import described, pack\n"
+        "from pathlib import Path\nfrom ray_selfloop.distributed.jobs.job import described, pack\n"
         f"pack(described(None, ['storage=/s', 'dataset.root=\\xe9']), Path({str(tmp_path)!r}))"
     )
     plainest = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
