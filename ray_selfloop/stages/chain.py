@@ -16,12 +16,13 @@ from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.training import Training
 from ray_selfloop.graph import Place
 
+OF_PICTURES = "frame_crop_flip"  # the augmentation of pictures, which are read from files
 AUGMENTATION = {
     "colorized_digits": "none",
     "colorized_mnist": "none",
     "cifar20_100": "crop_flip",
-    "hard_imagenet": "frame_crop_flip",
-    "breeds": "frame_crop_flip",
+    "hard_imagenet": OF_PICTURES,
+    "breeds": OF_PICTURES,
 }
 PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
 MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too

@@ -15,7 +15,7 @@ from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.stages import kind, training_set
-from ray_selfloop.stages.chain import AUGMENTATION, MASKED, Chain, Who, located
+from ray_selfloop.stages.chain import AUGMENTATION, MASKED, OF_PICTURES, Chain, Who, located
 from ray_selfloop.stages.inputs import Inputs, save_array, save_history, save_weights
 from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Training, Work
 from ray_selfloop.stages.training_set import TrainingSet
@@ -120,12 +120,8 @@ def places(chain: Chain, who: Who) -> Mapping[str, Any]:
 
 def training(held: Trained) -> Training:
     """What it trains."""
-    return Training(
-        network=held.network,
-        side=held.training.get("image_size"),
-        batch_size=held.training["batch_size"],
-        pictures=held.augment == "frame_crop_flip",
-    )
+    side, batch_size = held.training.get("image_size"), held.training["batch_size"]
+    return Training(held.network, side, batch_size, held.augment == OF_PICTURES)
 
 
 class Lesson(NamedTuple):

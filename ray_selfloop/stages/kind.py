@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -119,7 +119,7 @@ Gpu = Literal["", "gpus_per_generator", "gpus_per_trial"]
 How = Literal["task", "trial", "stream", "search", "workers"]
 
 
-class Training(BaseModel):
+class Training(NamedTuple):
     """What a stage trains, or reads with, on a GPU.
 
     side: pixels that images are enlarged to; None: their own. pictures: whether they are read from

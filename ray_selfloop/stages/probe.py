@@ -13,7 +13,7 @@ from ray_selfloop.config.evaluation import Probe
 from ray_selfloop.errors import StageError
 from ray_selfloop.images.imageset import Ids, ImageSet
 from ray_selfloop.stages import kind
-from ray_selfloop.stages.chain import PROBED, Chain, Who, located
+from ray_selfloop.stages.chain import OF_PICTURES, PROBED, Chain, Who, located
 from ray_selfloop.stages.classifier import prediction_batch
 from ray_selfloop.stages.inputs import finite, save_array, save_history, save_weights
 from ray_selfloop.stages.kind import Kind, Needs, Places, Summary, Training, Work
@@ -56,13 +56,8 @@ def places(chain: Chain, who: Who) -> Mapping[str, Any]:
 def training(held: Settings) -> Training:
     """What it trains."""
     probe = held.trained(Places())
-    pictures = probe.augment == "frame_crop_flip"
-    return Training(
-        network=probe.network,
-        side=probe.image_size,
-        batch_size=probe.batch_size,
-        pictures=pictures,
-    )
+    pictures = probe.augment == OF_PICTURES
+    return Training(probe.network, probe.image_size, probe.batch_size, pictures)
 
 
 def run(work: Work[Settings]) -> Summary:
