@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from ray_selfloop.classifiers import weights
-from ray_selfloop.config.dataset import NOT_IN_KEY, PLACES
+from ray_selfloop.config.datasets.known import NOT_IN_KEY, PLACES
 from ray_selfloop.config.evaluation import JUDGING
 from ray_selfloop.config.filter import Filter
 from ray_selfloop.config.generator import Generator, StableDiffusion

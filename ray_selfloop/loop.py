@@ -15,19 +15,7 @@ from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
 from ray_selfloop.graph import Graph, Place, Stage
 
 Named = dict[str, Stage]
-AUGMENTATION = {
-    "colorized_digits": "none",
-    "colorized_mnist": "none",
-    "cifar20_100": "crop_flip",
-    "hard_imagenet": "frame_crop_flip",
-    "breeds": "frame_crop_flip",
-}
-PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
-MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
 TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
-SUBGROUPS = {
-    "colorized_digits": 3, "colorized_mnist": 3, "cifar20_100": 5, "breeds": 4, "hard_imagenet": 0
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,9 +167,9 @@ def _scorer(chain: Chain, data: Stage, graph: Graph) -> Named:
 
 def _probe(chain: Chain, data: Stage, graph: Graph) -> Named:
     """What reads subgroups of generated images where pixels do not tell them."""
-    if chain.sweep.dataset.name not in PROBED:
+    if chain.sweep.dataset.subgroups_from != "probe":
         return {}
-    probe = chain.sweep.evaluation.probe
+    probe = chain.sweep.probe
     config = {
         "probe": probe.identity(),
         "source": weights.source(probe.network, probe.pretrained),
@@ -331,12 +319,12 @@ def _trial(
         "training": training.identity(sweep.tune.searched if sweep.tune else ()),
         "source": weights.source(name, training.pretrained),
         "training_set": training_set[0],
-        "augment": AUGMENTATION[sweep.dataset.name],
+        "augment": sweep.dataset.traits.augment,
         "seed": chain.seed("classifier", n, name, seed),
         "weights": expert or judge or (kept and chain.treatment.filter.uses_uncertainty),
         "threads": sweep.compute.threads,
     }
-    if sweep.dataset.name in MASKED:
+    if sweep.dataset.masked:
         config["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
     place = chain.place(n, name, seed)
     hints = {"pretrained": identity.located(training.pretrained), **identity.hints_of(sweep)}
@@ -366,7 +354,7 @@ def _search(chain: Chain, name: str, data: Stage, graph: Graph) -> Named:
         "training": training.identity(sweep.tune.searched),
         "tune": sweep.tune.model_dump(mode="json"),
         "source": weights.source(name, training.pretrained),
-        "augment": AUGMENTATION[sweep.dataset.name],
+        "augment": sweep.dataset.traits.augment,
         "seed": seeding.derive(sweep.tune.seed, "search", name),
         "threads": sweep.compute.threads,
     }
@@ -428,7 +416,7 @@ def add_fairness(
 def measurement(scenario: Scenario) -> dict[str, Any]:
     """The settings by which a scenario's trials are measured."""
     config: dict[str, Any] = {"evaluation": identity.measured_with(scenario.sweep)}
-    if scenario.sweep.dataset.name in MASKED:
+    if scenario.sweep.dataset.masked:
         config["compat"] = _compat(scenario)
     return config
 
@@ -493,12 +481,12 @@ def described(scenario: Scenario) -> dict[str, Any]:
         "dataset": sweep.dataset.name
         if _as_in_the_paper(sweep) and told.of_the_paper(sweep.dataset)
         else f"other: {sweep.dataset.name}",
-        "initialization": told.initialization(sweep.dataset),
+        "initialization": sweep.dataset.start,
         "pretrained": bool(sweep.training.pretrained),
         "compat": _compat(scenario),
         "classifiers": [name for name in sweep.classifiers if _starts_alike(sweep, name)],
         "generations": sweep.loop.generations,
-        "subgroups": SUBGROUPS[sweep.dataset.name],
+        "subgroups": sweep.dataset.groups,
         "regime": sweep.loop.regime,
     }
 

@@ -196,7 +196,7 @@ def _check_weights(settings: Sweep) -> None:
 
     for name in settings.classifiers:
         weights.check(name, settings.training_for(name).pretrained)
-    if settings.dataset.name in loop.PROBED:
+    if settings.dataset.subgroups_from == "probe":
         weights.check(settings.evaluation.probe.network, settings.evaluation.probe.pretrained)
     if settings.evaluation.inception is not None:
         from ray_selfloop.evaluation import inception

@@ -9,7 +9,7 @@ import pytest
 
 from ray_selfloop import loop
 from ray_selfloop.config import load
-from ray_selfloop.config.dataset import ColorizedDigits
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.datasets.colours import COLOURS
 from ray_selfloop.graph import VERSIONS, Graph, Node, Stage
 

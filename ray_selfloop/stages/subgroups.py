@@ -102,6 +102,7 @@ def probe(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[st
     original, held_out = inputs.split("train"), inputs.split("held_out")
     shape, where = _shape(inputs), torch_device(device)
     counts = _cells(held_out, shape[1], shape[0] * shape[1])
+    assert settings.augment, "a key holds the dataset's own"
     if not counts.all():
         raise StageError(_no_held_out(inputs, int(counts.argmin()), shape[1]))
     examples = train.Examples(
