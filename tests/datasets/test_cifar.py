@@ -18,7 +18,7 @@ from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import Ids, ImageSet, Splits
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store

@@ -28,7 +28,7 @@ from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSet, Splits
 from ray_selfloop.images.masks import mask
 from ray_selfloop.images.pictures import Pictures, View
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store
