@@ -26,7 +26,7 @@ from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.images.imageset import Ids
 from ray_selfloop.stages import dataset
-from ray_selfloop.stages.chain import PROBED, chains
+from ray_selfloop.stages.chain import chains
 from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.store import blobs
 from ray_selfloop.store.artifacts import room_in
@@ -200,7 +200,7 @@ def _check_weights(settings: Sweep) -> None:
 
     for name in settings.classifiers:
         weights.check(name, settings.training_for(name).pretrained)
-    if settings.dataset.name in PROBED:
+    if settings.dataset.subgroups_from == "probe":
         weights.check(settings.evaluation.probe.network, settings.evaluation.probe.pretrained)
     if settings.evaluation.inception is not None:
         from ray_selfloop.evaluation import inception

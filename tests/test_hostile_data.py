@@ -35,7 +35,7 @@ from PIL import Image, PngImagePlugin
 from safetensors import SafetensorError
 
 from ray_selfloop.classifiers import weights
-from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, Breeds
+from ray_selfloop.config.datasets.breeds import BREEDS_SUPERCLASSES, Breeds
 from ray_selfloop.config.filter import OpenClip
 from ray_selfloop.datasets import breeds, cifar, hard_imagenet, imagenet, mnist
 from ray_selfloop.errors import CorruptRecord, DataError, SelfLoopError

@@ -22,6 +22,7 @@ from ray_selfloop.claims.statements import (
     Statement,
     primary,
 )
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.inference.verdicts import DOWN, SAME
 
 Who = tuple[str, str]  # group, classifier
@@ -142,7 +143,7 @@ class Case:
 def _concerns(statement: Statement, group: Group) -> bool:
     dataset, initialization, pretrained = group.about
     wanted, regime = statement.dataset, group.treatment.regime
-    right = wanted == "any" or dataset == wanted or (wanted, dataset[:5]) == ("cifar", "cifar")
+    right = wanted in ("any", dataset, traits_of(dataset).paper)
     started = statement.initialization in ("", initialization)
     fits = statement.regime in ("stack", regime)
     return right and started and fits and statement.pretrained in (None, pretrained)

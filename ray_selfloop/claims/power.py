@@ -26,23 +26,12 @@ from ray_selfloop import seeding
 from ray_selfloop.claims.noise import A_A, Scatter
 from ray_selfloop.claims.tested import margin_of
 from ray_selfloop.config.claims import Claims
-from ray_selfloop.config.dataset import (
-    Breeds,
-    Cifar,
-    ColorizedDigits,
-    ColorizedMnist,
-    HardImageNet,
-)
+from ray_selfloop.config.datasets.base import DatasetSettings
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.power import detectable, power_of
 
-MNIST_TEST = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)  # images by digit
-DIGITS_TEST = (36,) * 10  # a fifth of scikit-learn's scans, to within one image
-CIFAR_TEST = 100  # images of each fine class
-IMAGENET_TEST = 50  # ImageNet's validation images of each class
-BREEDS_SUBCLASSES = 4
 DROP = "ablation drop"
 CHAINS, SEEDS, IMAGES = (3, 5, 8, 12), (1, 2, 4), (1, 4)  # rows of the table
 MOST_SEEDS = 8  # of a chain, that a budget is split into
@@ -139,36 +128,12 @@ class Setting:
 # --- sizes ---------------------------------------------------------------------------------------
 
 
-def known_size(dataset: object) -> TestSize | None:
+def known_size(dataset: DatasetSettings) -> TestSize | None:
     """The test set's size by the dataset's settings alone; None where they do not tell."""
-    if isinstance(dataset, Cifar):
-        classes = len(dataset.superclasses or range(20))
-        whole = np.full((classes, 5), float(CIFAR_TEST))
-        return TestSize(_limited(whole, dataset.limit_test), False, False)
-    if isinstance(dataset, HardImageNet | Breeds):
-        masked = isinstance(dataset, HardImageNet)
-        groups = 1 if masked else BREEDS_SUBCLASSES
-        whole = np.full((len(dataset.class_names), groups), float(IMAGENET_TEST))
-        return TestSize(_limited(whole, dataset.limit_test), False, False, masked)
-    if not isinstance(dataset, ColorizedDigits):
+    counts = dataset.test_images
+    if counts is None:
         return None
-    mnist = isinstance(dataset, ColorizedMnist)
-    images = np.array(MNIST_TEST if mnist else DIGITS_TEST, np.float64)
-    images = _limited(images, dataset.limit_test if isinstance(dataset, ColorizedMnist) else None)
-    crossed = dataset.test_colours == "crossed"
-    shares = np.ones((10, 3)) if crossed else _colour_shares(dataset)
-    return TestSize(images[:, None] * shares, crossed, dataset.initialization != "spurious")
-
-
-def _limited(counts: Floats, limit: int | None) -> Floats:
-    return counts if limit is None else counts * min(1.0, limit / counts.sum())
-
-
-def _colour_shares(dataset: ColorizedDigits) -> Floats:
-    if dataset.initialization == "unbiased":
-        return np.full((10, 3), 1 / 3)
-    turns = range(10) if dataset.initialization == "spurious" else [0] * 10
-    return np.stack([np.roll(dataset.ratios, turn) for turn in turns])
+    return TestSize(np.array(counts, np.float64), dataset.crossed, dataset.pooled, dataset.masked)
 
 
 # --- noise ---------------------------------------------------------------------------------------

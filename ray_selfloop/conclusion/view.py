@@ -114,7 +114,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         group=arms.group(scenario),
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name,
-        initialization=told.initialization(sweep.dataset),
+        initialization=sweep.dataset.start,
         differences=told.differences(sweep.dataset),
         of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),

@@ -18,6 +18,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ray_selfloop.config.datasets.known import DEFAULT
 from ray_selfloop.config.plain import LARGEST, MOST_CHARACTERS, parsed, plain, read, shown
 from ray_selfloop.config.sweep import (
     NAME,
@@ -35,7 +36,7 @@ QUICKSTART = "quickstart"
 MOST_TRIALS = 100_000  # of all scenarios together
 MOST_MESSAGE = 1_500  # characters
 DEFAULT_TAGS = {
-    "dataset": ("name", "colorized_digits"),
+    "dataset": ("name", DEFAULT().name),
     "generator": ("name", "conditional_gan"),
     "filter.clip": ("kind", "domain"),
 }

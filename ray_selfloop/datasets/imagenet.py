@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from ray_selfloop import seeding
-from ray_selfloop.config.dataset import ImageNetPictures
+from ray_selfloop.config.datasets.imagenet import ImageNetPictures
 from ray_selfloop.datasets.base import DatasetKind, Prepared
 from ray_selfloop.datasets.contents import Contents, Look, content
 from ray_selfloop.errors import ConfigError, DataError
@@ -363,7 +363,7 @@ def kind(
             "crossed": False,
             "pictures": view(settings)._asdict(),
             "left_out": found.left_out,
-            "subgroups_from": settings.traits.subgroups,
+            "subgroups_from": settings.subgroups_from,
             "masks": found.beside is not None,
             **facts_of(settings),
         }

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.report import slopes, style
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import CROSS_FITTED, SOFT, STYLE, Inks, Key
@@ -95,7 +96,7 @@ def ranked(table: Table, scenario: ScenarioView) -> Figure:
     """
     ranks = table.subgroups(scenario.name, "ranked_accuracy")
     colours = style.ramp(len(ranks))[: len(ranks)]  # no ranks where every trial collapsed
-    ends_alone = scenario.dataset == "breeds"
+    ends_alone = traits_of(scenario.dataset).ends_alone
     if ends_alone:
         colours[1:-1] = [BETWEEN] * len(colours[1:-1])
     columns = min(5, max(1, len(scenario.classifiers)))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ray_selfloop.arms import CONTROL, TREATMENT
 from ray_selfloop.claims.noise import NOT_EXPECTED
-from ray_selfloop.report.groups import FINE_TUNED
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
 
 WELL_ENDED, NOT_TRAINED = ("converged", "completed"), "not trained"
@@ -165,7 +165,7 @@ def _ablations(view: ReportView) -> Iterator[Notice]:
     for scenario in view.scenarios:
         own = rows[(rows["scenario"] == scenario.name) & rows["seed"].isna()]
         drops = own["metric"].str.startswith("ablation_drop/")
-        if scenario.dataset == "hard_imagenet" and len(own) and not drops.any():
+        if traits_of(scenario.dataset).masks and len(own) and not drops.any():
             yield Notice(
                 "warning", "No ablations", f"{scenario.name}: {_unablated(rows, scenario)}"
             )
@@ -203,7 +203,7 @@ def _other_weights(view: ReportView) -> Iterator[Notice]:
     """Where the ImageNet sets do not start from what the paper starts from."""
     said: dict[str, list[str]] = defaultdict(list)
     for scenario in view.scenarios:
-        if scenario.dataset not in FINE_TUNED:
+        if traits_of(scenario.dataset).weights != "imagenet":
             continue
         if not scenario.pretrained:
             said[_FROM_SCRATCH].append(scenario.name)

@@ -12,6 +12,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from ray_selfloop.arms import DESCRIPTIONS, TREATMENT
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.report import (
     ablations,
     answer,
@@ -179,7 +180,7 @@ def _scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> dict[st
         "ranked": _drawing(figures.ranked(table, scenario))
         if table.subgroups(scenario.name, "ranked_accuracy")
         else "",
-        "slopes": slopes.rows(table, scenario) if scenario.dataset == "breeds" else [],
+        "slopes": slopes.rows(table, scenario) if traits_of(scenario.dataset).ends_alone else [],
         "ablations": _drawing(ablations.figure(table, scenario, inks)) if kinds else "",
         "columns": ablations.columns(kinds) if kinds else [],
         "ablated": ablations.rows(table, scenario) if kinds else [],

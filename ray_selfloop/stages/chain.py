@@ -16,19 +16,7 @@ from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.training import Training
 from ray_selfloop.graph import Place
 
-AUGMENTATION = {
-    "colorized_digits": "none",
-    "colorized_mnist": "none",
-    "cifar20_100": "crop_flip",
-    "hard_imagenet": "frame_crop_flip",
-    "breeds": "frame_crop_flip",
-}
-PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
-MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
 TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
-SUBGROUPS = {
-    "colorized_digits": 3, "colorized_mnist": 3, "cifar20_100": 5, "breeds": 4, "hard_imagenet": 0
-}  # fmt: skip
 
 
 class Who(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep
-from ray_selfloop.stages.chain import SUBGROUPS, TRAINED
+from ray_selfloop.stages.chain import TRAINED
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import save_json
 from ray_selfloop.stages.kind import Held, Kind, Summary, Work
@@ -55,12 +55,12 @@ def described(scenario: Scenario) -> Described:
         group=arms.group(scenario),
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name if as_published else f"other: {sweep.dataset.name}",
-        initialization=told.initialization(sweep.dataset),
+        initialization=sweep.dataset.start,
         pretrained=bool(sweep.training.pretrained),
         compat=sweep.evaluation.ablation.compat,
         classifiers=tuple(name for name in sweep.classifiers if _starts_alike(sweep, name)),
         generations=sweep.loop.generations,
-        subgroups=SUBGROUPS[sweep.dataset.name],
+        subgroups=sweep.dataset.groups,
         regime=sweep.loop.regime,
     )
 

@@ -10,11 +10,12 @@ from pydantic import Field
 from ray_selfloop import queue
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config import training as config
+from ray_selfloop.config.datasets.base import FRAMED
 from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.stages import kind, training_set
-from ray_selfloop.stages.chain import AUGMENTATION, MASKED, Chain, Who, located
+from ray_selfloop.stages.chain import Chain, Who, located
 from ray_selfloop.stages.inputs import Inputs, save_array, save_history, save_weights
 from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Training, Work
 from ray_selfloop.stages.training_set import TrainingSet
@@ -81,7 +82,7 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
     sweep, training = chain.sweep, chain.networks[who.network]
     in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_uncertainty
     more: dict[str, Any] = {}
-    if sweep.dataset.name in MASKED:
+    if sweep.dataset.masked:
         more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
     if n and sweep.loop.arm == "no_synthetic":
         more["schedule"] = Schedule(
@@ -96,7 +97,7 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
         training=training.identity(sweep.tune.searched if sweep.tune else ()),
         source=weights.source(who.network, training.pretrained),
         training_set=training_set.after(chain, n),
-        augment=AUGMENTATION[sweep.dataset.name],
+        augment=sweep.dataset.traits.augment,
         seed=chain.seed("classifier", n, *who),
         weights=chain.reads(n, who) or in_some_arm,
         **more,
@@ -114,7 +115,7 @@ def training(held: Trained) -> Training:
         network=held.network,
         side=held.training.get("image_size"),
         batch_size=held.training["batch_size"],
-        pictures=held.augment == "frame_crop_flip",
+        pictures=held.augment == FRAMED,
     )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ray_selfloop.config import load
-from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, PLACES, Breeds
+from ray_selfloop.config.datasets.breeds import BREEDS_SUPERCLASSES, Breeds
+from ray_selfloop.config.datasets.known import PLACES
 from ray_selfloop.datasets import breeds, imagenet
 from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents

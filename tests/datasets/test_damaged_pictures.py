@@ -18,7 +18,8 @@ from PIL import Image
 
 from ray_selfloop import planning, seeding, sweep
 from ray_selfloop.conclusion.conclude import Conclusion
-from ray_selfloop.config.dataset import NOT_IN_KEY, HardImageNet
+from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
+from ray_selfloop.config.datasets.known import NOT_IN_KEY
 from ray_selfloop.datasets import contents, hard_imagenet
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.datasets.imagenet import Whole
