@@ -1,5 +1,6 @@
 """The stages that measure: generator quality, fairness of a scenario's trials, bias dynamics."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ray_selfloop import seeding
 from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.config.networks import TIMM
 from ray_selfloop.config.training import Training
 from ray_selfloop.equation6.bias import BiasSeries, Labels, bias_series, filled_from, not_converged
 from ray_selfloop.equation6.fit import fit
@@ -46,6 +48,7 @@ from ray_selfloop.stages.samples import Drawn, cut_settings, open_sampler, read_
 from ray_selfloop.stages.training import load_classifier, prediction_batch, torch_device
 
 ROWS = "rows.parquet"
+PLACED = re.compile(rf"(?:^|/)(\d+)/(\d+)/((?:{TIMM})?[^/]*)(?:/(\d+))?$")  # see `_named`
 SAMPLE_BATCH = 250
 DECODED_AT_ONCE = 256  # pictures; a multiple of every batch in which networks see them
 
@@ -343,7 +346,7 @@ def dynamics(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping
 
 def metric_rows(inputs: Inputs, name: str, scenario: str) -> pd.DataFrame:
     """Rows of one generator_metrics stage, named ``.../<loop seed>/<generation>/<classifier>``."""
-    loop_seed, _, classifier = name.rsplit("/", 3)[1:]
+    loop_seed, _, classifier, _ = _named(name)
     rows = tables.read(inputs.store.path(inputs.record(name), ROWS)).to_pandas()
     return rows.assign(scenario=scenario, loop_seed=int(loop_seed), classifier=classifier)
 
@@ -368,15 +371,22 @@ def test_set(inputs: Inputs, name: str) -> TestSet:
     )
 
 
+def _named(name: str) -> tuple[str, ...]:
+    """Loop seed, generation, classifier and seed in an input's name; timm's have a slash inside."""
+    found = PLACED.search(name)
+    assert found, name
+    return found.groups("")
+
+
 def _place(name: str) -> tuple[str, int, int]:
     """Classifier, loop seed and generation of a trial (see `outcome`)."""
-    loop_seed, generation, classifier = name.split("/")[-4:-1]
+    loop_seed, generation, classifier, _ = _named(name)
     return classifier, int(loop_seed), int(generation)
 
 
 def outcome(inputs: Inputs, name: str, compat: str = "paper") -> Outcome:
     """One trial; its input's name ends in ``<loop seed>/<generation>/<classifier>/<seed>``."""
-    loop_seed, generation, classifier, seed = name.split("/")[-4:]
+    loop_seed, generation, classifier, seed = _named(name)
     summary = inputs.record(name).summary
     return Outcome(
         int(loop_seed),
