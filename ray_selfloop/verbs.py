@@ -176,7 +176,7 @@ def _sentences(
     found: Plan, scenarios: Sequence[Scenario], together: int, costs: "Costs"
 ) -> Iterator[str]:
     from ray_selfloop.claims import power  # after validation: loads scipy
-    from ray_selfloop.loop import described
+    from ray_selfloop.stages.claims import described
 
     sweep = scenarios[0].sweep
     settings, loop = sweep.evaluation, sweep.loop
@@ -190,7 +190,7 @@ def _sentences(
     if accuracy is None:
         default = settings.claims.other_accuracy
         accuracy = settings.claims.accuracy.get(sweep.dataset.name, default)
-    networks = len(described(scenarios[0])["classifiers"])
+    networks = len(described(scenarios[0]).classifiers)
     design = power.Design(len(loop.loop_seeds), len(loop.classifier_seeds), max(networks, 1))
     scatter = _scatter(found, arms.group(scenarios[0]))
     setting = power.Setting(size, accuracy, design, together, scatter, controlled)

@@ -34,7 +34,7 @@ from ray_selfloop.images.pictures import (
     write_encoded,
 )
 from ray_selfloop.running import Run
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Record, Store

@@ -15,7 +15,7 @@ from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.planning import prepare
 from ray_selfloop.running import Run
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store
