@@ -20,7 +20,6 @@ from ray_selfloop import __version__, arms, declaration, earlier, told, tracking
 from ray_selfloop.config.plain import dumped, masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.evaluation.rows import COLUMNS
-from ray_selfloop.filtering.cut import CLIP_SCORES
 from ray_selfloop.graph import Node, Place, Stage, line_of
 from ray_selfloop.images import tables
 from ray_selfloop.images.imageset import Ids, Images, ImageSource
@@ -235,7 +234,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
     sweep = arms.adapted(scenario.sweep)
     record = plan.records.get(plan.dataset(scenario.name).key)
     known = record.summary if record else {"class_names": (), "subgroup_names": ()}
-    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_expert
     shared &= arms.generates(sweep)
     axes = [path.removeprefix("dataset.") for path in scenario.values]
     return ScenarioView(
@@ -257,7 +256,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         differences=told.differences(sweep.dataset),
         of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),
-        clip=CLIP_SCORES[sweep.filter.clip.kind] if sweep.filter.uses_clip else "",
+        clip=next((score.name for score in sweep.filter.scores if score.settings == "clip"), ""),
         base=getattr(sweep.generator, "base", ""),
     )
 

@@ -49,7 +49,7 @@ def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Set
 
 def _shared_expert(scenario: Scenario) -> str:
     sweep = arms.adapted(scenario.sweep)
-    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_expert
     return str(sweep.expert.classifier) if shared and arms.generates(sweep) else ""
 
 
