@@ -93,7 +93,7 @@ def save_array(folder: Path, name: str, values: NDArray[Any]) -> None:
 
 def _file(name: str) -> str:
     """The file of an array; its name may hold that of a network of timm, which has a slash."""
-    return f"{name.replace('/', '+')}.npy"
+    return f"{name.replace('/', '-')}.npy"
 
 
 def save_images(folder: Path, name: str, source: ImageSource, rows: Ids) -> None:
