@@ -114,7 +114,7 @@ class Loop:
 
     def experts(self, trials: dict[Who, Stage]) -> Inputs:
         """The trials whose uncertainty the filter reads."""
-        if not self.chain.sweep.filter.uses_uncertainty:
+        if not self.chain.sweep.filter.uses_expert:
             return {}
         return {f"expert.{who.seed}": trials[who] for who in self.chain.expert}
 

@@ -12,12 +12,14 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 
 from ray_selfloop import arms, idle, loop, queue
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked
+from ray_selfloop.config.scores import HERE
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.datasets.contents import Contents
@@ -188,10 +190,9 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
 
 def _check_weights(settings: Sweep) -> None:
     """Raise DataError where weights that the sweep names cannot be had, or are damaged."""
-    if settings.filter.uses_clip and settings.filter.clip.kind == "open_clip":
-        from ray_selfloop.filtering import clip
-
-        clip.check(settings.filter.clip)
+    for score in settings.filter.scores:
+        if score.checked:
+            resolve_name(HERE + score.checked)(getattr(settings.filter, score.settings))
     if settings.generator.name == "stable_diffusion":
         from ray_selfloop.generators.diffusion.base import check
 

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ray_selfloop.config.datasets.known import DEFAULT
+from ray_selfloop.config.networks import parts
 from ray_selfloop.config.plain import LARGEST, MOST_CHARACTERS, parsed, plain, read, shown
 from ray_selfloop.config.sweep import (
     NAME,
@@ -177,7 +178,7 @@ def _override(tree: Tree, override: str) -> None:
 
 
 def _set(tree: Tree, path: str, value: Any) -> None:
-    *parents, leaf = path.split(".")
+    *parents, leaf = parts(path)
     node = tree
     for part in parents:
         child = node.get(part)
@@ -207,7 +208,7 @@ def _value(sweep: Sweep, path: str, written: Any) -> Any:
     if isinstance(written, dict):
         return written
     found: Any = sweep.model_dump(mode="json")
-    for part in path.split("."):
+    for part in parts(path):
         found = found[part]
     return written if isinstance(found, str) and isinstance(written, str) else found
 
@@ -321,11 +322,13 @@ def _walk(model: Any, loc: Sequence[str | int]) -> tuple[list[str], Any]:
     names: list[str] = []
     group = model
     for part in loc:
+        if part == "[key]":  # after it the kinds of names that a key can be
+            break
         fields, kinds = _fields(model), _models(model)
         picked = [kind for kind in kinds if len(kinds) > 1 and _tag_of(kind) == part]
         if picked:
             model = picked[0]
-        elif get_origin(model) is dict and part != "[key]":
+        elif get_origin(model) is dict:
             names.append(str(part))
             group, model = model, get_args(model)[1]
         elif fields or isinstance(part, int):

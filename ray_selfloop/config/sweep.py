@@ -265,7 +265,7 @@ class Sweep(Settings):
                 f"evaluation.features: {sorted(unknown)[0]} is not known; "
                 f"known: {', '.join(PIXEL_FEATURES)}, {judge.classifier} (the judge's)"
             )
-        if self.filter.uses_uncertainty:
+        if self.filter.uses_expert:
             own = self.loop.chain == "per_classifier"
             self._require("filter.expert", self.expert, any_classifier=own)
         return self
@@ -273,7 +273,7 @@ class Sweep(Settings):
     @model_validator(mode="after")
     def _an_ensemble_is_several(self) -> Self:
         method, seeds = self.filter.uncertainty.method, self.filter.expert.seeds
-        if self.filter.uses_uncertainty and method == "ensemble" and len(seeds) < 2:
+        if self.filter.reads("uncertainty") and method == "ensemble" and len(seeds) < 2:
             two = list(self.loop.classifier_seeds[:2])
             one = "filter.uncertainty.method=mc_dropout"
             raise ValueError(

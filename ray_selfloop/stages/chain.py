@@ -80,7 +80,7 @@ class Chain:
 
     def reads(self, n: int, who: Who) -> bool:
         """Whether this chain's filter or its judge reads the weights of a trial."""
-        asked = self.generates and self.sweep.filter.uses_uncertainty
+        asked = self.generates and self.sweep.filter.uses_expert
         return (asked and who in self.expert) or (n == 0 and who in self.judges)
 
     def queued(self, n: int) -> tuple[int, ...]:

@@ -80,7 +80,7 @@ class Settings(Trained):
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """A trial of generation ``n``."""
     sweep, training = chain.sweep, chain.networks[who.network]
-    in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_uncertainty
+    in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_expert
     more: dict[str, Any] = {}
     if sweep.dataset.masked:
         more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})

@@ -173,7 +173,7 @@ def test_two_spellings_of_one_value_are_one_scenario_twice() -> None:
 
 NETWORKS = (
     "'lenet', 'alexnet', 'vgg19', 'resnet50', 'mobilenet_v3_small', 'mobilenet_v3_large' or "
-    "'deit_s'"
+    "'deit_s', or must be timm/NAME, any network of timm that takes square RGB images"
 )
 INTEGER = "must be a valid integer, unable to parse string as an integer"
 
