@@ -31,8 +31,7 @@ from ray_selfloop.evaluation.readings import (
 )
 from ray_selfloop.evaluation.rows import NAN, Rows, Where
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
-from ray_selfloop.evaluation.trends import slope_weights
-from ray_selfloop.inference.chains import over_chains
+from ray_selfloop.inference.chains import over_chains, slope_weights
 from ray_selfloop.inference.images import band, mcnemar, reverse_percentile, wilson
 
 Mask = NDArray[np.bool_]
