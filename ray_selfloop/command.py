@@ -34,7 +34,8 @@ def _told(error: BaseException, again: str) -> int:
     """Say what has stopped a command; the exit code with which it ends."""
     if isinstance(error, SelfLoopError):
         goes_on = f"; go on with: {again}" if error.exit_code == TRY_AGAIN else ""
-        print(f"error: {_masked(str(error))}{goes_on}", file=sys.stderr)
+        for line in f"{_masked(str(error))}{goes_on}".split("\n"):
+            print(f"error: {line}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, KeyboardInterrupt) or _came:
         print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
