@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ray_selfloop.errors import DONE, INTERRUPTED, TRY_AGAIN, SelfLoopError
 
+SCRIPT = "ray-selfloop"
 TYPE_CHECKING = False  # as in typing, which would be loaded for it alone
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -45,6 +46,12 @@ def _told(error: BaseException, again: str) -> int:
     traceback.print_exception(error)
     print(f"error: not expected, see above; go on with: {again}", file=sys.stderr)
     return TRY_AGAIN
+
+
+def name() -> list[str]:
+    """How this program was called, by its own name or as a module."""
+    own = os.path.basename(sys.argv[0]) == SCRIPT
+    return [SCRIPT] if own else ["python", "-m", "ray_selfloop"]
 
 
 def shown(words: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ BOUNDS = {
     "max_length": "at most {} long",
     "pattern": "form {}",
 }
-LONGEST = 100  # characters of a type in a line
+LONGEST = 70  # characters of a type in a line
 ANY_NETWORK = "NETWORK"
 REQUIRED = "required"
 HEAD = """# Settings
