@@ -21,7 +21,7 @@ from ray_selfloop.claims.tested import margin_of
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.graph import Place, digest
-from ray_selfloop.loop import described
+from ray_selfloop.stages.claims import described
 from ray_selfloop.store.blobs import Blobs
 from ray_selfloop.store.records import Record
 
@@ -75,18 +75,18 @@ def _arm(scenario: Scenario) -> Arm:
     about, inception = described(scenario), scenario.sweep.evaluation.inception
     names = [BALANCE, POORNESS, DISTANCE if inception else "frechet_distance/any"]
     return Arm(
-        scenario=about["name"],
-        group=about["group"],
-        arm=about["arm"],
-        dataset=about["dataset"],
-        initialization=about["initialization"],
-        pretrained=about["pretrained"],
-        classifiers=tuple(about["classifiers"]),
-        generations=about["generations"],
-        subgroups=about["subgroups"],
-        pooled=about["initialization"] != "spurious",
+        scenario=about.name,
+        group=about.group,
+        arm=about.arm,
+        dataset=about.dataset,
+        initialization=about.initialization,
+        pretrained=about.pretrained,
+        classifiers=about.classifiers,
+        generations=about.generations,
+        subgroups=about.subgroups,
+        pooled=about.initialization != "spurious",
         quality={name: {("", 0, 0): float("nan")} for name in names},
-        regime=about["regime"],
+        regime=about.regime,
     )
 
 

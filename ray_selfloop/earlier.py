@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ray_selfloop import identity, loop
 from ray_selfloop.graph import digest
 from ray_selfloop.planning import Plan
+from ray_selfloop.stages import fairness
+from ray_selfloop.stages.evaluated import judged_with
 
 ABOUT = "selfloop.covers"  # in the table's attributes, which pandas keeps in the file
 MEASURED = ("classifier", "generator_metrics")  # kinds whose results the rows are
@@ -25,8 +26,9 @@ Covers = Mapping[str, Sequence[str]]
 
 def about(plan: Plan) -> Covers:
     """What a table of this plan is of, as JSON: digests of settings, and of published stages."""
-    judged = identity.judged_with(plan.sweep)
-    settings = {digest([judged, loop.measurement(scenario)]) for scenario in plan.scenarios}
+    judged = judged_with(plan.sweep)
+    measured = (fairness.settings(scenario).held() for scenario in plan.scenarios)
+    settings = {digest([judged, by]) for by in measured}
     return {"settings": sorted(settings), "stages": sorted(published(plan))}
 
 

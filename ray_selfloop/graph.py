@@ -11,38 +11,33 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-VERSIONS: Mapping[str, int] = {
-    "dataset": 2,
-    "probe": 1,
-    "scorer": 1,
-    "reference": 1,
-    "latents": 1,
-    "generator": 2,
-    "samples": 1,
-    "kept": 1,
-    "search": 1,
-    "classifier": 1,
-    "generator_metrics": 4,
-    "fairness": 6,
-    "dynamics": 3,
-    "claims": 6,
-}
-"""The version of each kind's code: raised when the meaning of its result changes."""
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def digest(value: Any) -> str:
     """Hash of a JSON value, the same for equal values on every machine: 20 hex digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(_encode(value).encode()).hexdigest()[:20]
+
+
+class Kindred(Protocol):
+    """What a graph must know of a kind of stage."""
+
+    @property
+    def name(self) -> str:
+        """In every key."""
+
+    @property
+    def version(self) -> int:
+        """Of what computes it."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One unit of work, published under ``key``.
 
-    kind: which function computes it (``stages.py``).
+    kind: what it is; see ``stages/kinds.py``.
     config: JSON values, all that its result depends on besides its inputs.
     inputs: name -> key of the stage that gives it.
     hints: where things lie on this cluster (a data folder); never in the key.
@@ -57,7 +52,7 @@ class Stage:
     @cached_property
     def key(self) -> str:
         """``<kind>-<hash>``."""
-        identity = [self.kind, self.version, dict(self.config), dict(self.inputs)]
+        identity = [self.kind, self.version, self.config, self.inputs]
         return f"{self.kind}-{digest(identity)}"
 
 
@@ -91,15 +86,16 @@ class Node:
 class Graph:
     """Stages by key, inputs before the stages that need them."""
 
-    def __init__(self, versions: Mapping[str, int] = VERSIONS) -> None:
-        self.versions = versions
+    def __init__(self, versions: Mapping[str, int] | None = None) -> None:
+        """versions: of kinds that are to have another version than theirs."""
+        self.versions = versions or {}
         self.nodes: dict[str, Node] = {}
         self._placed: set[tuple[str, Place]] = set()
         self._of: dict[tuple[str, str], list[tuple[Place, Node]]] = defaultdict(list)
 
     def add(
         self,
-        kind: str,
+        kind: Kindred,
         config: Mapping[str, Any],
         inputs: Mapping[str, Stage],
         place: Place,
@@ -107,13 +103,14 @@ class Graph:
     ) -> Stage:
         """The stage for these values; one that is there already gains a place."""
         keys = {name: stage.key for name, stage in inputs.items()}
-        stage = Stage(kind, self.versions[kind], config, keys, hints or {})
+        version = self.versions.get(kind.name, kind.version)
+        stage = Stage(kind.name, version, config, keys, hints or {})
         assert all(key in self.nodes for key in keys.values()), "inputs are added first"
         node = self.nodes.setdefault(stage.key, Node(stage))
         if (stage.key, place) not in self._placed:
             self._placed.add((stage.key, place))
             node.places.append(place)
-            self._of[kind, place.scenario].append((place, node))
+            self._of[kind.name, place.scenario].append((place, node))
         return node.stage
 
     def __iter__(self) -> Iterator[Node]:

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ray_selfloop import arms, identity, loop
+from ray_selfloop import arms, loop
 from ray_selfloop.config.plain import shown
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.graph import Graph
+from ray_selfloop.stages import fairness
+from ray_selfloop.stages.chain import TRAINED, chains, volume
 
 COUNTED = "one result is counted as several cases"
 
@@ -68,21 +70,20 @@ def _listed(values: Sequence[Any], which: Sequence[int]) -> str:
 def _result(scenario: Scenario, source: str) -> object:
     """Equal for scenarios whose results are: keys of one chain, the seeds, what measures them."""
     graph, seeds = Graph(), scenario.sweep.loop.loop_seeds
-    for chain in loop.chains(scenario):
+    for chain in chains(scenario):
         if chain.loop_seed == min(seeds):
             sweep, treatment = _acting(chain.sweep), _acting(chain.treatment)
             loop.add_chain(replace(chain, sweep=sweep, treatment=treatment), source, graph)
-    return frozenset(graph.nodes), frozenset(seeds), str(loop.measurement(scenario))
+    return frozenset(graph.nodes), frozenset(seeds), str(fairness.settings(scenario).held())
 
 
 def _acting(sweep: Sweep) -> Sweep:
     """Settings with one value in the place of several that make no difference to a chain."""
     filters, generator = sweep.filter.read, sweep.generator.read
-    volume = sweep.queue.volume or identity.default_volume(sweep)
-    queue = sweep.queue.model_copy(update={"volume": volume}).read
+    queue = sweep.queue.model_copy(update={"volume": volume(sweep)}).read
     if filters.score == "none" or filters.drop == 0:  # as many are kept as are drawn
         queue = queue.model_copy(update={"count": "after_filtering"})
-    if sweep.loop.generations < 2 and sweep.generator.name in loop.TRAINED:
+    if sweep.loop.generations < 2 and sweep.generator.name in TRAINED:
         generator = generator.model_copy(update={"start": "scratch"})  # no other is before it
     probe = {"probe": sweep.evaluation.probe.read}
     trained = {name: sweep.training_for(name).read.model_dump() for name in sweep.classifiers}

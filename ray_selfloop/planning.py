@@ -23,11 +23,15 @@ from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
-from ray_selfloop.graph import VERSIONS, Graph, Place, Stage
+from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.images.imageset import Ids
+from ray_selfloop.stages import dataset
+from ray_selfloop.stages.chain import PROBED, chains
+from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.store import blobs
 from ray_selfloop.store.artifacts import room_in
 from ray_selfloop.store.records import Record, Store
+from ray_selfloop.tracking.places import default_uri
 
 ADDRESS = r"(s3|gs)://[A-Za-z0-9._-]+(/[A-Za-z0-9._=-]+)*/?"
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
@@ -149,7 +153,7 @@ def prepare(
     root = storage(sweep.storage, writes, sweep.storage_shared, sweep.name)
     if writes:
         tracking_uri(sweep, root)
-    graph, store = Graph(versions or VERSIONS), Store(root)
+    graph, store = Graph(versions), Store(root)
     contents = Contents(store.blobs, say=lambda sentence: print(sentence, file=sys.stderr))
     try:
         for scenario in scenarios:
@@ -170,17 +174,15 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
 
     contents: what is known of pictures' files.
     """
-    from ray_selfloop.stages import data  # after validation: loads scikit-learn
-
     settings = arms.adapted(scenario.sweep)
     _check_weights(settings)  # before many pictures are read
     control = settings.generator.name == "held_out_real"
     if control or settings.dataset.reserve > 0:
-        original, reserve = data.original_and_reserve(settings.dataset, contents)
+        original, reserve = dataset.original_and_reserve(settings.dataset, contents)
         if control:
             _check_reserve(settings, original, reserve)
-    source = data.source(settings.dataset, contents)
-    for chain in loop.chains(scenario):
+    source = dataset.source(settings.dataset, contents)
+    for chain in chains(scenario):
         loop.add_chain(chain, source, graph)
 
 
@@ -198,7 +200,7 @@ def _check_weights(settings: Sweep) -> None:
 
     for name in settings.classifiers:
         weights.check(name, settings.training_for(name).pretrained)
-    if settings.dataset.name in loop.PROBED:
+    if settings.dataset.name in PROBED:
         weights.check(settings.evaluation.probe.network, settings.evaluation.probe.pretrained)
     if settings.evaluation.inception is not None:
         from ray_selfloop.evaluation import inception
@@ -222,9 +224,7 @@ def tracking_uri(sweep: Sweep, root: str | Path) -> str:
     if sweep.tracking.uri:
         return sweep.tracking.uri
     if not blobs.remote(root):
-        from ray_selfloop import tracking  # after validation: loads pandas
-
-        return tracking.default_uri(Path(root))
+        return default_uri(Path(root))
     named = os.environ.get(TRACKING_MARK)
     if not named:
         raise ConfigError(

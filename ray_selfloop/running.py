@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ray_selfloop import declaration, loop, tracking
+from ray_selfloop import declaration, measurements
 from ray_selfloop.declaration import Declaration
 from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node, line_of
@@ -24,12 +24,12 @@ from ray_selfloop.stages.run import execute
 from ray_selfloop.store import failures, leases
 from ray_selfloop.store.blobs import Blobs
 from ray_selfloop.store.records import check_storage
+from ray_selfloop.tracking import sync
 
 if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler
 
 REFRESH = 0.5  # s
-MEASUREMENTS = ("fairness", "dynamics", "claims")
 
 
 class Run:
@@ -95,10 +95,10 @@ class Run:
         self.find_measurements()
         self.plan.set_aside()
         for node in self.progress.ready():
-            if node.stage.kind in MEASUREMENTS:
+            if node.stage.kind in measurements.KINDS:
                 execute(node.stage, self.plan.store)
                 self.progress.done.add(node.stage.key)
-        self.plan.look_up(MEASUREMENTS)
+        self.plan.look_up(measurements.KINDS)
         missing = (key for key in self.plan.graph.nodes if key not in self.plan.records)
         failed = failures.of(self.plan.store.blobs, missing)
         self.progress.failed |= {key: failure.error for key, failure in failed.items()}
@@ -110,13 +110,13 @@ class Run:
             trials = plan.published("classifier", scenario.name)
             if trials:
                 data = plan.dataset(scenario.name)
-                loop.add_fairness(scenario, trials, data, plan.graph)
+                measurements.add_fairness(scenario, trials, data, plan.graph)
                 metrics = plan.published("generator_metrics", scenario.name)
-                measured.append((scenario, loop.measurements(data, trials, metrics)))
+                measured.append((scenario, measurements.published(data, trials, metrics)))
         if measured:
-            loop.add_dynamics(plan.sweep, measured, plan.graph, self.declared_before)
-            loop.add_claims(plan.sweep, measured, plan.graph, self.declared_before)
-        plan.look_up(MEASUREMENTS)
+            measurements.add_equation6(plan.sweep, measured, plan.graph, self.declared_before)
+            measurements.add_claims(plan.sweep, measured, plan.graph, self.declared_before)
+        plan.look_up(measurements.KINDS)
         self.progress.cached |= plan.records.keys() - self.progress.done
 
     def _declared(self, how: Callable[[Declaration, str, Blobs], Declaration]) -> None:
@@ -163,7 +163,7 @@ class Run:
         cluster = connect(self.plan.sweep.resources, self._say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
-        self.warnings += tracking.prepare(self.tracking_uri)
+        self.warnings += sync.prepare(self.tracking_uri)
         root, name = self.plan.store.address, self.plan.sweep.name
         self._scheduler = Scheduler(self.progress, root, cluster, name, self._say)
         return self._scheduler

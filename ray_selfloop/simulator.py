@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from ray_selfloop.claims.paired import Arm
+from ray_selfloop.config.networks import JUDGE
 from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet
 
 HERMITE = np.polynomial.hermite_e.hermegauss(61)
@@ -174,7 +175,7 @@ class World:
         rng: np.random.Generator,
         steps: Mapping[str, Step],
         size: tuple[int, int, int],
-        network: str = "lenet",
+        network: str = JUDGE,
     ) -> dict[str, Floats]:
         """Logits beside the images' own, by arm: ``(m, S, N + 1, C, G)``; size: ``(m, S, N)``."""
         (m, seeds, last), cells = size, self.shape
@@ -208,7 +209,7 @@ class World:
         steps: Mapping[str, Step],
         chains: int = 3,
         generations: int = 3,
-        networks: Sequence[str] = ("lenet",),
+        networks: Sequence[str] = (JUDGE,),
         seeds: int = 1,
         seed: int | np.random.Generator = 0,
         images: int | np.random.Generator | None = None,

@@ -34,7 +34,7 @@ from ray_selfloop.store import failures
 if TYPE_CHECKING:
     from ray_selfloop.claims.noise import Scatter
     from ray_selfloop.claims.power import Costs
-    from ray_selfloop.conclude import Conclusion
+    from ray_selfloop.conclusion.conclude import Conclusion
     from ray_selfloop.declaration import Declaration
     from ray_selfloop.distributed.jobs.job import Options
     from ray_selfloop.running import Run
@@ -44,7 +44,7 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
     """Compute what is missing of a sweep, and conclude; the exit code. again: to go on with."""
     started = time.monotonic()
     plan = prepare(words)
-    from ray_selfloop.conclude import conclude
+    from ray_selfloop.conclusion.conclude import conclude
     from ray_selfloop.running import Run
 
     interrupted = _on_signals()
@@ -179,7 +179,7 @@ def _concluded(words: Sequence[str]) -> "Conclusion":
             f"storage: {found.store.address} holds nothing of sweep {found.sweep.name} yet; run it "
             "first, with python -m ray_selfloop.sweep"
         )
-    from ray_selfloop.conclude import Conclusion
+    from ray_selfloop.conclusion.conclude import Conclusion
     from ray_selfloop.running import Run
 
     run = Run(found)
@@ -229,7 +229,7 @@ def _sentences(
     found: Plan, scenarios: Sequence[Scenario], together: int, costs: "Costs"
 ) -> Iterator[str]:
     from ray_selfloop.claims import power  # after validation: loads scipy
-    from ray_selfloop.loop import described
+    from ray_selfloop.stages.claims import described
 
     sweep = scenarios[0].sweep
     settings, loop = sweep.evaluation, sweep.loop
@@ -243,7 +243,7 @@ def _sentences(
     if accuracy is None:
         default = settings.claims.other_accuracy
         accuracy = settings.claims.accuracy.get(sweep.dataset.name, default)
-    networks = len(described(scenarios[0])["classifiers"])
+    networks = len(described(scenarios[0]).classifiers)
     design = power.Design(len(loop.loop_seeds), len(loop.classifier_seeds), max(networks, 1))
     scatter = _scatter(found, arms.group(scenarios[0]))
     setting = power.Setting(size, accuracy, design, together, scatter, controlled)

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from test_loop import at, counts, graph, keys
 
-from ray_selfloop import arms, loop
+from ray_selfloop import arms
 from ray_selfloop.config import load
 from ray_selfloop.graph import Graph, Stage
+from ray_selfloop.stages import equation6
+from ray_selfloop.stages.claims import described
 
 ONE = "axes={}"
 RESERVE = "dataset.reserve=0.5"
@@ -126,8 +128,8 @@ def test_a_network_without_imagenet_weights_is_no_evidence_on_pretrained_ones(
     weights.write_bytes(b"weights")
     words = (f"training.pretrained={weights}", "training_of.lenet.pretrained=false", ONE)
     _, (scenario,) = load.load(None, words)
-    assert loop.described(scenario)["classifiers"] == ["mobilenet_v3_small"]
-    assert loop._model_labels(scenario) == {
+    assert described(scenario).classifiers == ("mobilenet_v3_small",)
+    assert equation6._model_labels(scenario) == {
         "lenet": "lenet",
         "mobilenet_v3_small": "mobilenet_v3_small, pretrained",
     }

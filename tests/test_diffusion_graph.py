@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ray_selfloop import identity, loop
+from ray_selfloop import loop
 from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.graph import Graph
+from ray_selfloop.stages.chain import chains
+from ray_selfloop.stages.samples import STREAMED
 
 TINY = ("hard_imagenet", "loop.loop_seeds=[0]", "axes={}", "training.pretrained=false")
 
@@ -17,7 +19,7 @@ def graph(*words: str) -> Graph:
     _, scenarios = load.load(TINY[0], [*TINY[1:], "filter.clip.kind=domain", *words])
     found = Graph()
     for scenario in scenarios:
-        for chain in loop.chains(scenario):
+        for chain in chains(scenario):
             loop.add_chain(chain, "digest", found)
     return found
 
@@ -109,7 +111,7 @@ def test_a_row_of_the_stream_is_whole_batches_of_the_sampler() -> None:
     _, (scenario,) = load.load(TINY[0], [*TINY[1:], "generator.sample_memory=8"])
     own = scenario.sweep.generator.sample_batch  # type: ignore[union-attr]
     for node in found.of_kind("samples"):
-        assert node.stage.config["batch"] >= identity.STREAMED
+        assert node.stage.config["batch"] >= STREAMED
         assert node.stage.config["batch"] % own == 0
 
 

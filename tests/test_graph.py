@@ -2,7 +2,8 @@
 
 import pytest
 
-from ray_selfloop.graph import VERSIONS, Graph, Place, Stage, digest
+from ray_selfloop.graph import Graph, Place, Stage, digest
+from ray_selfloop.stages.kinds import NAMED, VERSIONS
 
 HERE, THERE = Place("base", 0, 1), Place("other", 1, 2, "lenet", 3)
 
@@ -69,7 +70,7 @@ def test_a_stage_of_many_places_costs_as_much_as_many_stages() -> None:
 
     graph = Graph()
     for chain in (*range(300), *range(300)):
-        graph.add("dataset", {}, {}, Counted("base", chain, 0))
+        graph.add(NAMED["dataset"], {}, {}, Counted("base", chain, 0))
     (node,) = graph
     assert [place.loop_seed for place in node.places] == list(range(300))
     assert compared <= 600
@@ -87,9 +88,9 @@ def test_numbers_that_json_lacks_are_refused() -> None:
 
 def test_the_same_stage_added_twice_stands_in_two_places() -> None:
     graph = Graph()
-    first = graph.add("dataset", {"seed": 1}, {}, HERE, {"root": "/a"})
-    again = graph.add("dataset", {"seed": 1}, {}, THERE, {"root": "/b"})
-    graph.add("dataset", {"seed": 1}, {}, HERE)
+    first = graph.add(NAMED["dataset"], {"seed": 1}, {}, HERE, {"root": "/a"})
+    again = graph.add(NAMED["dataset"], {"seed": 1}, {}, THERE, {"root": "/b"})
+    graph.add(NAMED["dataset"], {"seed": 1}, {}, HERE)
     assert again is first
     assert len(graph) == 1
     assert graph.nodes[first.key].places == [HERE, THERE]
@@ -98,9 +99,9 @@ def test_the_same_stage_added_twice_stands_in_two_places() -> None:
 
 def test_stages_stand_after_their_inputs_and_are_found_by_kind() -> None:
     graph = Graph()
-    data = graph.add("dataset", {}, {}, HERE)
-    trial = graph.add("classifier", {"seed": 1}, {"dataset": data}, HERE)
-    other = graph.add("classifier", {"seed": 2}, {"dataset": data}, HERE)
+    data = graph.add(NAMED["dataset"], {}, {}, HERE)
+    trial = graph.add(NAMED["classifier"], {"seed": 1}, {"dataset": data}, HERE)
+    other = graph.add(NAMED["classifier"], {"seed": 2}, {"dataset": data}, HERE)
     assert [node.stage for node in graph] == [data, trial, other]
     assert [node.stage for node in graph.of_kind("classifier")] == [trial, other]
     assert graph.of_kind("generator") == []
@@ -117,8 +118,11 @@ def test_stages_of_a_scenario_are_found_without_a_look_at_those_of_others() -> N
             return super().__getattribute__(name)
 
     graph = Graph()
-    (shared,) = {graph.add("scorer", {}, {}, Counted(str(n), 0, 0)).key for n in range(300)}
-    own = [graph.add("scorer", {"seed": n}, {}, Counted(str(n), 1, 0)).key for n in range(300)]
+    add, scorer = graph.add, NAMED["scorer"]
+    (shared,) = {add(scorer, {}, {}, Counted(str(n), 0, 0)).key for n in range(300)}
+    own = [
+        graph.add(NAMED["scorer"], {"seed": n}, {}, Counted(str(n), 1, 0)).key for n in range(300)
+    ]
     looked = 0
     for n in range(300):
         assert [node.stage.key for _, node in graph.placed("scorer", str(n))] == [shared, own[n]]
@@ -130,16 +134,16 @@ def test_stages_of_a_scenario_are_found_without_a_look_at_those_of_others() -> N
 
 def test_an_input_that_was_not_added_is_a_mistake() -> None:
     with pytest.raises(AssertionError):
-        Graph().add("kept", {}, {"dataset": stage(kind="dataset")}, HERE)
+        Graph().add(NAMED["kept"], {}, {"dataset": stage(kind="dataset")}, HERE)
 
 
 def test_a_raised_version_gives_another_key_to_its_kind_and_what_follows() -> None:
     def keys(versions: dict[str, int]) -> list[str]:
         graph = Graph(versions)
-        data = graph.add("dataset", {}, {}, HERE)
-        scorer = graph.add("scorer", {}, {"dataset": data}, HERE)
-        generator = graph.add("generator", {}, {"dataset": data}, HERE)
-        graph.add("samples", {}, {"generator": generator, "scorer": scorer}, HERE)
+        data = graph.add(NAMED["dataset"], {}, {}, HERE)
+        scorer = graph.add(NAMED["scorer"], {}, {"dataset": data}, HERE)
+        generator = graph.add(NAMED["generator"], {}, {"dataset": data}, HERE)
+        graph.add(NAMED["samples"], {}, {"generator": generator, "scorer": scorer}, HERE)
         return list(graph.nodes)
 
     old = keys(dict(VERSIONS))

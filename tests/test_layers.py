@@ -29,11 +29,11 @@ ROOMS = (
     "claims",
     "simulator",
     "store",
-    "stages",
     "arms",
-    "identity",
     "told",
+    "stages",
     "loop",
+    "measurements",
     "idle",
     "declaration",
     "progress",
@@ -43,10 +43,11 @@ ROOMS = (
     "planning",
     "earlier",
     "running",
-    "conclude",
+    "conclusion",
     "verbs",
     "cli",
     "sweep",
+    "api",
     "__main__",
 )
 """From the bottom up: a room may import those before it."""
@@ -85,6 +86,17 @@ def test_imports_go_down(path: Path) -> None:
 def test_ray_and_mlflow_are_imported_in_one_room_each(package: str, home: str) -> None:
     users = {room(path) for path in FILES if package in {n.split(".")[0] for n in imports(path)}}
     assert users == {home}
+
+
+def test_conclusion_alone_turns_what_is_stored_into_what_is_shown() -> None:
+    users = {
+        room(path)
+        for path in FILES
+        if any(name.startswith("ray_selfloop.report.view.") for name in imports(path))
+    }
+    assert users == {"report", "conclusion"}
+    shown = [name for path in FILES if room(path) == "report" for name in imports(path)]
+    assert not [name for name in shown if name.startswith("ray_selfloop.store")]
 
 
 @pytest.mark.parametrize("name", HEAVY_FREE)

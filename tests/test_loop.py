@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from ray_selfloop import loop
+from ray_selfloop import loop, measurements
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import ColorizedDigits
 from ray_selfloop.datasets.colours import COLOURS
-from ray_selfloop.graph import VERSIONS, Graph, Node, Stage
+from ray_selfloop.graph import Graph, Node, Stage
+from ray_selfloop.stages.chain import chains
+from ray_selfloop.stages.kinds import VERSIONS
 
 SOURCE = "digest of the scans"
 SEQUENCE = (
@@ -30,7 +32,7 @@ def graph(*words: str, versions: Mapping[str, int] = VERSIONS, source: str = SOU
     """The stages of the quickstart with overrides."""
     found = Graph(versions)
     for scenario in load.load(None, words)[1]:
-        for chain in loop.chains(scenario):
+        for chain in chains(scenario):
             loop.add_chain(chain, source, found)
     return found
 
@@ -510,8 +512,8 @@ def test_fairness_is_measured_on_the_trials_by_place_whatever_their_order() -> N
     found = graph(ONE)
     trials = {place: n.stage for n in found.of_kind("classifier") for place in n.places}
     data = at(found, "dataset")
-    stage = loop.add_fairness(scenario, trials, data, found)
-    again = loop.add_fairness(scenario, dict(reversed(trials.items())), data, found)
+    stage = measurements.add_fairness(scenario, trials, data, found)
+    again = measurements.add_fairness(scenario, dict(reversed(trials.items())), data, found)
     assert again is stage
     assert len(stage.inputs) == 1 + 16
     assert (
@@ -519,4 +521,4 @@ def test_fairness_is_measured_on_the_trials_by_place_whatever_their_order() -> N
         == at(found, "classifier", generation=2, classifier="lenet", seed=1).key
     )
     fewer = dict(list(trials.items())[1:])
-    assert loop.add_fairness(scenario, fewer, data, found).key != stage.key
+    assert measurements.add_fairness(scenario, fewer, data, found).key != stage.key

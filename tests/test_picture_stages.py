@@ -16,11 +16,12 @@ import tiny_hard_imagenet
 from numpy.testing import assert_array_equal
 
 from ray_selfloop.evaluation.ablation.pixels import KINDS, NOISES
-from ray_selfloop.graph import VERSIONS, Stage
+from ray_selfloop.graph import Stage
 from ray_selfloop.images.pictures import Pictures
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.stages.ablated import COMPATS, ablated_name
 from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.stages.run import run_here
 from ray_selfloop.stages.samples import read_samples
 from ray_selfloop.store.records import Record

@@ -13,7 +13,7 @@ from ray_selfloop import declaration
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError, DataError, StorageError
-from ray_selfloop.graph import VERSIONS, Graph, Stage
+from ray_selfloop.graph import Graph, Stage
 from ray_selfloop.planning import (
     JOB_MARK,
     TRACKING_MARK,
@@ -24,6 +24,7 @@ from ray_selfloop.planning import (
     tracking_uri,
 )
 from ray_selfloop.running import Run
+from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.store.records import Record, check_storage
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ray_selfloop import loop
+from ray_selfloop import measurements
 from ray_selfloop.planning import prepare
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.measures import ROWS
@@ -33,7 +33,7 @@ def measured(folder: Path, *words: str) -> pd.DataFrame:
     plan.look_up()
     (scenario,) = plan.scenarios
     trials = plan.published("classifier", scenario.name)
-    stage = loop.add_fairness(scenario, trials, plan.dataset(scenario.name), plan.graph)
+    stage = measurements.add_fairness(scenario, trials, plan.dataset(scenario.name), plan.graph)
     record = execute(stage, plan.store)
     rows = pd.read_parquet(Inputs(stage, plan.store).store.path(record, ROWS))
     mean = rows["seed"].isna() & (rows["class"] == "") & (rows["subgroup"] == "")

@@ -5,6 +5,7 @@ import pytest
 from ray_selfloop import seeding
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.progress import Progress
+from ray_selfloop.stages.kinds import NAMED
 
 HERE = Place("base", 0, 0)
 
@@ -17,7 +18,7 @@ def random_graph(seed: int, size: int = 40) -> Graph:
     for i in range(size):
         needs = draw.choice(len(added), min(len(added), draw.integers(0, 4)), replace=False)
         inputs = {f"input.{j}": added[j] for j in needs}
-        added.append(graph.add("samples", {"i": i}, inputs, HERE))
+        added.append(graph.add(NAMED["samples"], {"i": i}, inputs, HERE))
     return graph
 
 
@@ -30,11 +31,11 @@ def needed(graph: Graph, key: str) -> set[str]:
 def diamond() -> tuple[Graph, dict[str, str]]:
     """data -> left, right -> end, and a stage apart; with the key of each by name."""
     graph = Graph()
-    data = graph.add("dataset", {}, {}, HERE)
-    left = graph.add("scorer", {}, {"dataset": data}, HERE)
-    right = graph.add("generator", {}, {"dataset": data}, HERE)
-    end = graph.add("samples", {}, {"scorer": left, "generator": right}, HERE)
-    apart = graph.add("classifier", {}, {}, HERE)
+    data = graph.add(NAMED["dataset"], {}, {}, HERE)
+    left = graph.add(NAMED["scorer"], {}, {"dataset": data}, HERE)
+    right = graph.add(NAMED["generator"], {}, {"dataset": data}, HERE)
+    end = graph.add(NAMED["samples"], {}, {"scorer": left, "generator": right}, HERE)
+    apart = graph.add(NAMED["classifier"], {}, {}, HERE)
     stages = {"data": data, "left": left, "right": right, "end": end, "apart": apart}
     return graph, {name: stage.key for name, stage in stages.items()}
 

@@ -13,6 +13,7 @@ from ray_selfloop.config.tune import Between, Tune
 from ray_selfloop.errors import ConfigError, StageError
 from ray_selfloop.graph import Graph
 from ray_selfloop.planning import prepare
+from ray_selfloop.stages.chain import chains
 from ray_selfloop.stages.run import run_here
 from ray_selfloop.stages.search import HALVED, candidates, sentence
 
@@ -23,7 +24,7 @@ def graph(*words: str) -> Graph:
     """The stages of the quickstart with overrides."""
     found = Graph()
     for scenario in load.load(None, words)[1]:
-        for chain in loop.chains(scenario):
+        for chain in chains(scenario):
             loop.add_chain(chain, "digest of the scans", found)
     return found
 

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from ray_selfloop import loop
+from ray_selfloop import loop, measurements
 from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.graph import Graph, digest
+from ray_selfloop.stages.chain import chains
+from ray_selfloop.stages.kinds import VERSIONS
 
 GOLDEN = Path(__file__).with_name("stage_keys.txt")
 SWEEPS = sorted(path.stem for path in Path(__file__).parents[1].glob("sweeps/*.yaml"))
@@ -59,7 +61,7 @@ def keys(words: tuple[str, ...]) -> list[str]:
         return [f"  refused: {digest(str(error))}"]
     graph, measured = Graph(), []
     for scenario in scenarios:
-        for chain in loop.chains(scenario):
+        for chain in chains(scenario):
             loop.add_chain(chain, "digest of the files", graph)
     for scenario in scenarios:
         placed = {
@@ -68,11 +70,11 @@ def keys(words: tuple[str, ...]) -> list[str]:
         }
         data = graph.placed("dataset", scenario.name)[0][1].stage
         trials = placed["classifier"]
-        loop.add_fairness(scenario, trials, data, graph)
-        found = loop.measurements(data, trials, placed["generator_metrics"])
+        measurements.add_fairness(scenario, trials, data, graph)
+        found = measurements.published(data, trials, placed["generator_metrics"])
         measured.append((scenario, found))
-    loop.add_dynamics(sweep, measured, graph)
-    loop.add_claims(sweep, measured, graph)
+    measurements.add_equation6(sweep, measured, graph)
+    measurements.add_claims(sweep, measured, graph)
     of: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key, node in graph.nodes.items():
         for place in node.places:
@@ -107,7 +109,7 @@ def test_no_stage_key_has_changed(sweep: str) -> None:
 def test_what_is_kept_holds_every_kind_and_every_arm() -> None:
     text = GOLDEN.read_text(encoding="utf-8")
     assert set(golden()) == {" ".join(words) for words in cases()}
-    missing = [kind for kind in Graph().versions if f" | {kind}: " not in text]
+    missing = [kind for kind in VERSIONS if f" | {kind}: " not in text]
     assert not missing
     taken = {arm for arm in ARMS for of in golden().values()
              if f"loop.arm={arm} " in of[0] and "refused" not in of[1]}  # fmt: skip

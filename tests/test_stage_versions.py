@@ -18,9 +18,10 @@ import pytest
 
 from ray_selfloop.config.evaluation import Evaluation, Probe
 from ray_selfloop.evaluation.rows import Rows, Where
-from ray_selfloop.graph import VERSIONS, Graph, Place, Stage
+from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.stages.inputs import Inputs, save_array
+from ray_selfloop.stages.kinds import NAMED, VERSIONS
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute, run_here
 from ray_selfloop.stages.samples import read_samples
@@ -138,7 +139,7 @@ def probe_of(data: Stage, plan: Plan) -> Stage:
     """A probe of the colours, which no sweep needs: they are read from pixels."""
     settings = Probe(network="lenet", max_steps=20, augment="none").model_dump(mode="json")
     config = {"probe": settings, "seed": 0, "threads": 1}
-    return plan.graph.add("probe", config, {"dataset": data}, Place("base", 0, 0))
+    return plan.graph.add(NAMED["probe"], config, {"dataset": data}, Place("base", 0, 0))
 
 
 def last_look(inputs: Inputs, *names: str) -> list[float]:
@@ -247,9 +248,9 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Stage]
     stages = {
         "dataset": data,
         "reference": plan.graph.of_kind("reference")[0].stage,
-        "fairness": graph.add("fairness", common, {"dataset": data, **of_fairness}, place),
-        "dynamics": graph.add("dynamics", {**common, **labels}, inputs, place),
-        "claims": graph.add("claims", {**common, "scenarios": scenarios}, inputs, place),
+        "fairness": graph.add(NAMED["fairness"], common, {"dataset": data, **of_fairness}, place),
+        "dynamics": graph.add(NAMED["dynamics"], {**common, **labels}, inputs, place),
+        "claims": graph.add(NAMED["claims"], {**common, "scenarios": scenarios}, inputs, place),
     }
     for stage in stages.values():
         execute(stage, store)
@@ -311,7 +312,7 @@ def written(
     name: str, files: Mapping[str, Any], summary: dict[str, Any], store: Store, graph: Graph
 ) -> Stage:
     """A record with these arrays or tables, under a key of its own."""
-    stage = graph.add("classifier", {"name": name}, {}, Place("base", 0, 0))
+    stage = graph.add(NAMED["classifier"], {"name": name}, {}, Place("base", 0, 0))
     with store.attempt(stage.key) as folder:
         for file, content in files.items():
             if isinstance(content, pd.DataFrame):

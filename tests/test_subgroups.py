@@ -12,10 +12,12 @@ from ray_selfloop.config.dataset import Cifar, ColorizedDigits
 from ray_selfloop.config.evaluation import Evaluation, Probe
 from ray_selfloop.datasets.colours import NONE_CLEAR, read_colours
 from ray_selfloop.errors import StageError
-from ray_selfloop.graph import VERSIONS, Stage
+from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSet, Splits
-from ray_selfloop.stages import data, subgroups
+from ray_selfloop.stages import dataset as data
+from ray_selfloop.stages import probe, subgroups
 from ray_selfloop.stages.inputs import COLUMNS, SPLITS, Inputs, save_array
+from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Record, Store
 
@@ -86,7 +88,7 @@ def test_the_probe_is_counted_on_held_out_images_and_reads_them_as_it_was_counte
     probed: tuple[Record, Inputs],
 ) -> None:
     record, inputs = probed
-    errors = inputs.array("probe", subgroups.CONFUSION)
+    errors = inputs.array("probe", probe.CONFUSION)
     assert errors.shape == (3, 5, 5)
     assert np.all(errors.sum(axis=2) == 12)  # every held-out image of the cell, once
     found = subgroups.reader(inputs, "cpu")(HELD_OUT.images, HELD_OUT.labels)

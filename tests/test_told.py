@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from ray_selfloop import declaration, loop, told
-from ray_selfloop.conclude import report_view
+from ray_selfloop.conclusion.view import report_view
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import (
     PLACES,
@@ -26,6 +26,8 @@ from ray_selfloop.report import page, terminal
 from ray_selfloop.report.groups import groups
 from ray_selfloop.report.view import ReportView
 from ray_selfloop.running import Run
+from ray_selfloop.stages import equation6
+from ray_selfloop.stages.chain import chains
 from ray_selfloop.store.records import Store
 
 CIFAR = (
@@ -47,7 +49,7 @@ def plan_of(words: tuple[str, ...], folder: Path) -> Plan:
     sweep, scenarios = load.load(config, overrides)
     graph = Graph()
     for scenario in scenarios:
-        for chain in loop.chains(scenario):
+        for chain in chains(scenario):
             loop.add_chain(chain, "no data", graph)
     return Plan(sweep, scenarios, Store(folder), graph)
 
@@ -137,7 +139,7 @@ def test_other_data_are_no_evidence_on_what_the_paper_says_of_its_own(
 def test_bias_of_other_data_has_a_name_of_its_own(tmp_path) -> None:
     """Eq. 6's d_D is a number of a dataset."""
     labels = [
-        loop._dataset_label(load.load("cifar20_100", ["axes={}", *changes])[1][0])
+        equation6._dataset_label(load.load("cifar20_100", ["axes={}", *changes])[1][0])
         for changes in ((), (IMBALANCED,), (FEW,))
     ]
     assert labels == [

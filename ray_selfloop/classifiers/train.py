@@ -89,11 +89,12 @@ def tensor_of(images: Images, device: torch.device) -> Tensor:
 @torch.no_grad()
 def in_batches(
     function: Callable[[Tensor], Tensor],
+    network: zoo.Classifier,
     images: ImageSource,
     batch_size: int,
     device: torch.device,
 ) -> Floats:
-    """``function`` of normalised batches of one fixed shape, joined: float32 ``(n, ...)``.
+    """``function`` of ``network``'s batches of one fixed shape, joined: float32 ``(n, ...)``.
 
     The last batch is filled up with its first image, so that no result depends on how many
     images are asked for together.
@@ -102,7 +103,8 @@ def in_batches(
     for start in range(0, len(images), batch_size):
         batch = images[np.arange(start, min(start + batch_size, len(images)))]
         missing = np.repeat(batch[:1], batch_size - len(batch), axis=0)
-        out = function(zoo.normalised(tensor_of(np.concatenate([batch, missing]), device)))
+        pixels = tensor_of(np.concatenate([batch, missing]), device)
+        out = function(network.normalised(pixels))
         parts.append(out[: len(batch)].float().cpu().numpy())
     return np.concatenate(parts)
 
@@ -111,14 +113,14 @@ def logits(
     network: zoo.Classifier, images: ImageSource, batch_size: int, device: torch.device
 ) -> Floats:
     """Logits float32 ``(n, L)`` of uint8 ``(n, 3, H, W)``; the network must be in eval mode."""
-    return in_batches(network, images, batch_size, device)
+    return in_batches(network, network, images, batch_size, device)
 
 
 def features(
     network: zoo.Classifier, images: ImageSource, batch_size: int, device: torch.device
 ) -> Floats:
     """Penultimate features float32 ``(n, d)`` of uint8 ``(n, 3, H, W)``, eval mode."""
-    return in_batches(network.features, images, batch_size, device)
+    return in_batches(network.features, network, images, batch_size, device)
 
 
 def collapsed(outputs: Floats, labels: Ids) -> bool:
@@ -243,7 +245,7 @@ class _Decoded:
 
 
 class _Batches:
-    """Training batches on the device, without end: shuffled, augmented, normalised."""
+    """Training batches on the device, without end: shuffled and augmented."""
 
     def __init__(
         self, examples: Examples, batch_size: int, seed: int, device: torch.device
@@ -260,10 +262,9 @@ class _Batches:
         self.draw = torch.Generator().manual_seed(seeding.derive(seed, "augmentation"))
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """float32 ``(b, 3, H, W)`` and labels ``(b,)``."""
+        """uint8 ``(b, 3, H, W)`` and labels ``(b,)``."""
         rows, images = self.source.next()
-        images = augmented(images, self.augment, self.draw, self.side)
-        return zoo.normalised(images), self.labels[rows]
+        return augmented(images, self.augment, self.draw, self.side), self.labels[rows]
 
 
 def _framed(images: ImageSource, augment: str) -> ImageSource:
@@ -383,7 +384,7 @@ def _steps(run: Run, batches: _Batches, on_look: OnLook | None) -> None:
     losses: list[Tensor] = []
     for step in range(1, run.steps + 1):
         images, labels = batches.next()
-        loss = F.cross_entropy(run.network(images), labels)
+        loss = F.cross_entropy(run.network(run.network.normalised(images)), labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

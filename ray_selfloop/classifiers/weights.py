@@ -11,32 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ray_selfloop import published
+from ray_selfloop.config.networks import NETWORKS, Hub, Torchvision
 from ray_selfloop.errors import ConfigError, DataError
 
-TORCHVISION_TAGS = {
-    "alexnet": "IMAGENET1K_V1",
-    "vgg19": "IMAGENET1K_V1",
-    "resnet50": "IMAGENET1K_V2",
-    "mobilenet_v3_small": "IMAGENET1K_V1",
-    "mobilenet_v3_large": "IMAGENET1K_V2",
-}
-TORCHVISION_FILES = {
-    "alexnet": "alexnet-owt-7be5be79.pth",
-    "vgg19": "vgg19-dcbb9e9d.pth",
-    "resnet50": "resnet50-11ad3fa6.pth",
-    "mobilenet_v3_small": "mobilenet_v3_small-047dcff4.pth",
-    "mobilenet_v3_large": "mobilenet_v3_large-5c1a4163.pth",
-}
 TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
-TIMM_NAMES = {"deit_s": "deit_small_patch16_224.fb_in1k"}
-TIMM_FILE = "model.safetensors"
 NAMED_DIGEST = re.compile(r"-(?=[0-9a-f]*[a-f])([0-9a-f]{8})\.")  # a date has no letter
 
 
 def source(name: str, pretrained: bool | str) -> str:
     """What identifies the weights that training starts from: part of a result's key.
 
-    ``scratch``, ``torchvision/<tag>``, ``timm/<name>`` or ``sha256/<digest>`` of the local file.
+    ``scratch``, ``torchvision/<tag>``, a hub's repository or ``sha256/<digest>`` of the local file.
     Raises ConfigError where no published weights exist, DataError for a file that is not there or
     is not the one that its name says.
     """
@@ -47,14 +32,8 @@ def source(name: str, pretrained: bool | str) -> str:
         if name:
             _require_named(Path(pretrained), digest, "give the right file, or rename this one")
         return f"sha256/{digest}"
-    if name in TIMM_NAMES:
-        return f"timm/{TIMM_NAMES[name]}"
-    if name not in TORCHVISION_TAGS:
-        raise ConfigError(
-            f"training.pretrained: true, but {name} has no published ImageNet weights; "
-            f"set training_of.{name}.pretrained=false, or give it the path of a state dict."
-        )
-    return f"torchvision/{TORCHVISION_TAGS[name]}"
+    found = _named(name)
+    return found.repository if isinstance(found, Hub) else f"torchvision/{found.tag}"
 
 
 def check(name: str, pretrained: bool | str) -> None:
@@ -90,10 +69,11 @@ def fetch(name: str) -> Path:
 
     Raises OSError or RuntimeError where the download fails or is not what its name says.
     """
-    if name in TIMM_NAMES:
+    found = _named(name)
+    if isinstance(found, Hub):
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(f"timm/{TIMM_NAMES[name]}", TIMM_FILE))
+        return Path(hf_hub_download(*found))
     from torch import hub
 
     address, path = _published(name)
@@ -104,19 +84,31 @@ def fetch(name: str) -> Path:
     return path
 
 
+def _named(name: str) -> Torchvision | Hub:
+    """Where the published weights of ``name`` are; ConfigError where there are none."""
+    found = NETWORKS[name].published
+    if found is None:
+        raise ConfigError(
+            f"training.pretrained: true, but {name} has no published ImageNet weights; "
+            f"set training_of.{name}.pretrained=false, or give it the path of a state dict."
+        )
+    return found
+
+
 def _published(name: str) -> tuple[str, Path]:
     """Address of the published file, and where its library caches it."""
-    if name in TIMM_NAMES:
+    found = _named(name)
+    if isinstance(found, Hub):
         from huggingface_hub import constants
 
-        home = f"timm/{TIMM_NAMES[name]}"
+        home, file = found
         folder = Path(constants.HF_HUB_CACHE) / f"models--{home.replace('/', '--')}"
-        found = published.cached(home, TIMM_FILE) or folder
-        return f"https://huggingface.co/{home}/resolve/main/{TIMM_FILE}", found
+        path = published.cached(home, file) or folder
+        return f"https://huggingface.co/{home}/resolve/main/{file}", path
     root = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", os.path.join(root, "torch"))
-    file = TORCHVISION_FILES[name]
-    return TORCHVISION_ADDRESS + file, Path(home).expanduser() / "hub" / "checkpoints" / file
+    at = Path(home).expanduser() / "hub" / "checkpoints" / found.file
+    return TORCHVISION_ADDRESS + found.file, at
 
 
 def _require_named(path: Path, digest: str, remedy: str) -> None:

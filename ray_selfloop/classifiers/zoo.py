@@ -1,14 +1,13 @@
-"""The seven networks: how each is built, at which input size, from which weights.
+"""How each network is built: a builder for each that the rows of `config/networks.py` name.
 
 A network is a ``Classifier``: a trunk and a tail that ends in the last layer, so that penultimate
 features and dropout before the last layer mean the same for all. Knows nothing of training.
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,39 +15,40 @@ from torch.nn import functional as F
 
 from ray_selfloop import seeding
 from ray_selfloop.classifiers import weights
+from ray_selfloop.config.networks import IMAGENET, NETWORKS, Hub, Network
 from ray_selfloop.errors import ConfigError, DataError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for every network
+Normal = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of the channels, 0..1
+Net = TypeVar("Net", bound=nn.Module)
 
 
-class Architecture(NamedTuple):
-    """One row of the zoo table.
+class State(NamedTuple):
+    """Weights to start from: the tensors of a file, by name."""
 
-    smallest: smallest working side in pixels; smaller images are resized to it.
-    multiple: the side must be a multiple of this; images are resized to the next one.
-    body: ``(name, side)`` -> the network as published, with fresh weights.
+    path: Path
+    tensors: dict[str, Any]
+
+
+class Builder(NamedTuple):
+    """How networks of one kind are built.
+
+    body: row, side in pixels, weights to start from (None: fresh ones) -> the network as published;
+        raises DataError for weights that do not fit.
     parts: that network -> its trunk (images -> (n, k)) and the layers up to the last.
     """
 
-    smallest: int
-    multiple: int
-    body: Callable[[str, int], nn.Module]
+    body: Callable[[Network, int, State | None], nn.Module]
     parts: Callable[[nn.Module], tuple[nn.Module, nn.Sequential]]
-
-
-def normalised(images: Tensor) -> Tensor:
-    """uint8 ``(n, 3, H, W)`` 0..255 -> float32, ImageNet's mean and deviation, channels_last."""
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return images.float().div(255).sub(mean).div(std).contiguous(memory_format=torch.channels_last)
 
 
 class Classifier(nn.Module):
     """``tail(trunk(resized images))``; the tail's last module is the one linear last layer."""
 
-    def __init__(self, trunk: nn.Module, tail: nn.Sequential, side: int) -> None:
+    def __init__(
+        self, trunk: nn.Module, tail: nn.Sequential, side: int, normal: Normal = IMAGENET
+    ) -> None:
         super().__init__()
-        self.trunk, self.tail, self.side = trunk, tail, side
+        self.trunk, self.tail, self.side, self.normal = trunk, tail, side, normal
         self.frozen = False
 
     def freeze(self) -> None:
@@ -64,8 +64,10 @@ class Classifier(nn.Module):
         return self
 
     def normalised(self, images: Tensor) -> Tensor:
-        """uint8 ``(n, 3, H, W)`` -> what this network reads, see ``normalised``."""
-        return normalised(images)
+        """uint8 ``(n, 3, H, W)`` 0..255 -> float32, by its mean and deviation, channels_last."""
+        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in self.normal)
+        x = images.float().div(255).sub(mean).div(std)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def embed(self, x: Tensor) -> Tensor:
         """Normalised float ``(n, 3, H, W)`` -> trunk output ``(n, k)``, input of the tail."""
@@ -112,20 +114,26 @@ def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _lenet(name: str, side: int) -> nn.Module:
-    return LeNet(side)
+def _lenet(row: Network, side: int, state: State | None) -> nn.Module:
+    return _started(LeNet(side), row, state)
 
 
-def _torchvision(name: str, side: int) -> nn.Module:
+def _torchvision(row: Network, side: int, state: State | None) -> nn.Module:
     from torchvision import models
 
-    return models.get_model(name, weights=None)
+    return _started(models.get_model(row.name, weights=None), row, state)
 
 
-def _timm(name: str, side: int) -> nn.Module:
+def _deit(row: Network, side: int, state: State | None) -> nn.Module:
     import timm
+    from timm.models.vision_transformer import checkpoint_filter_fn
 
-    return timm.create_model(weights.TIMM_NAMES[name], pretrained=False, img_size=side)
+    assert isinstance(row.published, Hub)
+    own = row.published.repository.removeprefix("timm/")
+    net = timm.create_model(own, pretrained=False, img_size=side)
+    if state:  # resizes the position embedding
+        state = State(state.path, checkpoint_filter_fn(state.tensors, net))
+    return _started(net, row, state)
 
 
 def _lenet_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
@@ -147,60 +155,49 @@ def _timm_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
     return net, nn.Sequential()
 
 
-NETWORKS = {
-    "lenet": Architecture(28, 1, _lenet, _lenet_parts),
-    "alexnet": Architecture(64, 1, _torchvision, _convolutional_parts),
-    "vgg19": Architecture(32, 1, _torchvision, _convolutional_parts),
-    "resnet50": Architecture(32, 1, _torchvision, _resnet_parts),
-    "mobilenet_v3_small": Architecture(32, 1, _torchvision, _convolutional_parts),
-    "mobilenet_v3_large": Architecture(32, 1, _torchvision, _convolutional_parts),
-    "deit_s": Architecture(64, 16, _timm, _timm_parts),
+BUILDERS = {
+    "lenet": Builder(_lenet, _lenet_parts),
+    "convolutional": Builder(_torchvision, _convolutional_parts),
+    "resnet": Builder(_torchvision, _resnet_parts),
+    "deit": Builder(_deit, _timm_parts),
 }
+"""By what a network's row calls its builder."""
 
 
-def working_side(name: str, image_size: int) -> int:
-    """The input side in pixels at which ``name`` sees images of ``image_size`` pixels."""
-    network = NETWORKS[name]
-    side = max(image_size, network.smallest)
-    return math.ceil(side / network.multiple) * network.multiple
-
-
-def _published(name: str, side: int, pretrained: bool | str) -> nn.Module:
-    """The network as published, with the weights asked for; raises DataError."""
-    source = weights.source(name, pretrained)
-    net = NETWORKS[name].body(name, side)
+def _weights(row: Network, pretrained: bool | str) -> State | None:
+    """The weights asked for, downloaded where they have to be; raises DataError."""
+    source = weights.source(row.name, pretrained)
     if pretrained is False:
-        return net
+        return None
     try:
-        path = weights.fetch(name) if pretrained is True else Path(pretrained)
+        path = weights.fetch(row.name) if pretrained is True else Path(pretrained)
     except (OSError, RuntimeError) as error:  # URLError, HTTPError and hub errors are OSErrors
         raise DataError(
-            f"training.pretrained: the weights {source} of {name} could not be downloaded "
+            f"training.pretrained: the weights {source} of {row.name} could not be downloaded "
             f"({error}); give the path of a state dict instead of true."
         ) from error
-    _load(net, name, path)
-    return net
+    return State(path, weights.read_state_dict(path))
 
 
-def _load(net: nn.Module, name: str, path: Path) -> None:
-    """Load all but the last layer from ``path``; raises DataError for another network's weights."""
-    state = weights.read_state_dict(path)
-    if name in weights.TIMM_NAMES:
-        from timm.models.vision_transformer import checkpoint_filter_fn
-
-        state = checkpoint_filter_fn(state, net)  # resizes the position embedding
+def _started(net: Net, row: Network, state: State | None) -> Net:
+    """With all weights but the last layer's from ``state``; DataError for another network's."""
+    if state is None:
+        return net
     last = _last_layer(net)
-    state = {key: value for key, value in state.items() if not key.startswith(f"{last}.")}
+    own = {key: value for key, value in state.tensors.items() if not key.startswith(f"{last}.")}
     try:
-        found = net.load_state_dict(state, strict=False)
+        found = net.load_state_dict(own, strict=False)
     except RuntimeError as error:
-        raise DataError(f"training.pretrained: {path} does not fit {name}: {error}") from error
+        raise DataError(
+            f"training.pretrained: {state.path} does not fit {row.name}: {error}"
+        ) from error
     missing = [key for key in found.missing_keys if not key.startswith(f"{last}.")]
     if missing or found.unexpected_keys:
         raise DataError(
-            f"training.pretrained: {path} does not fit {name}: "
+            f"training.pretrained: {state.path} does not fit {row.name}: "
             f"missing {missing[:3]}, not known {found.unexpected_keys[:3]}."
         )
+    return net
 
 
 def _last_layer(net: nn.Module) -> str:
@@ -233,17 +230,19 @@ def build(
 ) -> Classifier:
     """The network ``name`` with a fresh last layer of ``num_classes``, on the CPU, channels_last.
 
-    image_size: side of the images in pixels; they are resized to ``working_side`` on the device.
+    image_size: side of the images in pixels; they are resized to the row's ``side`` on the device.
     pretrained: false, true (published ImageNet weights) or the path of a state dict.
     batchnorm_momentum: null keeps the architecture's own.
     Raises ConfigError for an unknown name, DataError for weights that cannot be had or do not fit.
     """
     if name not in NETWORKS:
         raise ConfigError(f"classifier {name!r} is not known; known: {', '.join(NETWORKS)}")
-    side = working_side(name, image_size)
+    row = NETWORKS[name]
+    side, builder = row.side(image_size), BUILDERS[row.builder]
+    state = _weights(row, pretrained)
     with drawing_from(seeding.derive(seed, "weights"), torch.device("cpu")):
-        trunk, tail = NETWORKS[name].parts(_published(name, side, pretrained))
+        trunk, tail = builder.parts(builder.body(row, side, state))
         last = nn.Linear(_width(trunk, tail, side), num_classes)
     _set_batchnorm_momentum(trunk, batchnorm_momentum)
-    net = Classifier(trunk, nn.Sequential(*tail, last), side)
+    net = Classifier(trunk, nn.Sequential(*tail, last), side, row.normal)
     return net.to(memory_format=torch.channels_last).eval()

@@ -5,17 +5,33 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Path, Settings
+
+
+class Traits(NamedTuple):
+    """What others ask of a kind of dataset.
+
+    reader: ``module:object`` of what reads it, loaded by who needs it alone. subgroups: how the
+    subgroup of a generated image is read, or ``none`` where there are no subgroups.
+    """
+
+    reader: str
+    subgroups: Literal["pixels", "probe", "none"]
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ColorizedDigits(Settings):
     """scikit-learn's bundled 8x8 digit scans in three colours; needs no download."""
+
+    traits: ClassVar[Traits] = Traits(
+        reader="ray_selfloop.datasets.coloured:KIND", subgroups="pixels"
+    )
 
     name: Literal["colorized_digits"] = "colorized_digits"
     initialization: Literal["unbiased", "biased", "spurious"] = Field(
@@ -130,6 +146,8 @@ class Cifar(Settings):
     class is the g-th of its five fine classes by the alphabet, "fine 1" to "fine 5" in the results;
     which those are stands in the dataset record's `fine_names`.
     """
+
+    traits: ClassVar[Traits] = Traits(reader="ray_selfloop.datasets.cifar:KIND", subgroups="probe")
 
     name: Literal["cifar20_100"] = "cifar20_100"
     variant: Literal["full", "imbalanced"] = Field(
@@ -331,6 +349,10 @@ class HardImageNet(ImageNetPictures):
     It has no subgroups. The test images are ImageNet's validation pictures that have a mask.
     """
 
+    traits: ClassVar[Traits] = Traits(
+        reader="ray_selfloop.datasets.hard_imagenet:KIND", subgroups="none"
+    )
+
     name: Literal["hard_imagenet"] = "hard_imagenet"
     masks: Path | None = Field(
         default=None,
@@ -438,6 +460,8 @@ class Breeds(ImageNetPictures):
     "subclass 1" to "subclass 4" in the results; which those are stands in the dataset record's
     `fine_names`. Source and target domain are not told apart: all four are in training and test.
     """
+
+    traits: ClassVar[Traits] = Traits(reader="ray_selfloop.datasets.breeds:KIND", subgroups="probe")
 
     name: Literal["breeds"] = "breeds"
     benchmark: Literal["living17", "nonliving26"] = Field(

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.claims import Claims
-from ray_selfloop.config.training import Network, Training
+from ray_selfloop.config.networks import JUDGE, PROBE, Name
+from ray_selfloop.config.training import Training
 
 PIXEL_FEATURES = ("pixels8", "gray8")  # named features that need no network
 JUDGING = ("ordered", "level", "resamples", "permutations", "seed", "dynamics", "claims")
@@ -20,7 +21,7 @@ JUDGING = ("ordered", "level", "resamples", "permutations", "seed", "dynamics", 
 class Judge(Settings):
     """The generation-0 classifier whose opinion is the label fidelity of generated images."""
 
-    classifier: str = Field(default="lenet", description="one of the sweep's classifiers")
+    classifier: str = Field(default=JUDGE, description="one of the sweep's classifiers")
     seeds: tuple[int, ...] = Field(
         default=(0,),
         min_length=1,
@@ -37,8 +38,8 @@ class Probe(Training):
     the held-out images choose nothing here, so that its budget alone ends its training.
     """
 
-    network: Network = Field(
-        default="mobilenet_v3_small",
+    network: Name = Field(
+        default=PROBE,
         description="one of the program's networks; it need not be among the sweep's classifiers. "
         "Measured on 4 superclasses of CIFAR-100 from scratch, right within the superclass (chance "
         ".20) and seconds on one core: this at 30 epochs .55 and 156 s, lenet at 60 .58 and 93 s",

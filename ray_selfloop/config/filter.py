@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Path, Settings
-from ray_selfloop.config.training import Network
+from ray_selfloop.config.networks import Name
 
 Prompt = Annotated[
     str,
@@ -19,7 +19,7 @@ Prompt = Annotated[
 class Expert(Settings):
     """The classifier of the last generation whose uncertainty the filter reads."""
 
-    classifier: Network | None = Field(
+    classifier: Name | None = Field(
         default=None,
         description="Which network; null: resnet50 (the paper's) where it is trained, else lenet.",
     )

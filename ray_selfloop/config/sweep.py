@@ -14,8 +14,9 @@ from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, 
 from ray_selfloop.config.filter import Expert, Filter
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Loop, Queue
+from ray_selfloop.config.networks import EXPERT, TRAINED, Name
 from ray_selfloop.config.tracking import Tracking
-from ray_selfloop.config.training import Network, Training
+from ray_selfloop.config.training import Training
 from ray_selfloop.config.tune import Tune
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -27,7 +28,6 @@ OF_THE_STORE = (
     "stages", "unfinished", "leases", "drivers", "failures", "declarations", "looks",
     "mlflow.db", "mlflow-artifacts",
 )  # fmt: skip
-EXPERT = "resnet50"  # the paper's
 LEAST_PART = 0.01  # of a GPU, that a stage may ask for
 TOGETHER = "eq. 6, claims and labels judge all scenarios together"
 ONE_FOR_A_SWEEP: Mapping[str, str] = {
@@ -70,7 +70,7 @@ class Resources(Settings):
         "part of one is also the part of its memory that the trial may take. `auto`: by network, "
         "picture size and batch size, estimated for a GPU of 24 GB; `plan` shows it.",
     )
-    gpus_of: dict[Network, Gpus] = Field(
+    gpus_of: dict[Name, Gpus] = Field(
         default_factory=dict,
         description="Per network: GPUs of one trial, where they differ from gpus_per_trial.",
     )
@@ -130,13 +130,13 @@ class Sweep(Settings):
     loop: Loop = Field(default_factory=Loop)
     queue: Queue = Field(default_factory=Queue)
     filter: Filter = Field(default_factory=Filter)
-    classifiers: tuple[Network, ...] = Field(
-        default=("lenet", "mobilenet_v3_small"),
+    classifiers: tuple[Name, ...] = Field(
+        default=TRAINED,
         min_length=1,
         description="Networks trained in every generation.",
     )
     training: Training = Field(default_factory=Training)
-    training_of: dict[Network, dict[str, Any]] = Field(
+    training_of: dict[Name, dict[str, Any]] = Field(
         default_factory=dict,
         description="Per network: `training` fields that differ for it.",
     )
@@ -157,7 +157,7 @@ class Sweep(Settings):
 
     def training_for(self, network: str) -> Training:
         """The training settings of one network."""
-        own = self.training_of.get(network, {})  # type: ignore[call-overload]
+        own = self.training_of.get(network, {})
         return Training.model_validate({**self.training.model_dump(), **own})
 
     @property

@@ -11,15 +11,6 @@ from pydantic import Field, model_validator
 
 from ray_selfloop.config.base import Path, Settings
 
-Network = Literal[
-    "lenet",
-    "alexnet",
-    "vgg19",
-    "resnet50",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "deit_s",
-]
 LEARNING_RATES = {"default": 1e-3, "paper": 1e-1}
 
 

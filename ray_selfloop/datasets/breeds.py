@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, Breeds
-from ray_selfloop.datasets.imagenet import Found, Listed, found_in, pictures_of
+from ray_selfloop.datasets import imagenet
+from ray_selfloop.datasets.contents import Contents
+from ray_selfloop.datasets.imagenet import Found, Listed, Whole, found_in, pictures_of
 from ray_selfloop.errors import DataError
 
 GROUPS = 4
@@ -191,3 +193,11 @@ def facts(settings: Breeds) -> dict[str, Any]:
         },
         "wnids": {name: list(wnids) for name, wnids in own.items()},
     }
+
+
+def whole(settings: Breeds, contents: Contents) -> Whole:
+    """The pictures that are used; raises DataError."""
+    return imagenet.whole(listed(settings), settings, contents)
+
+
+KIND = imagenet.kind(whole, facts)

@@ -17,7 +17,10 @@ import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.config.dataset import Cifar
+from ray_selfloop.datasets.base import DatasetKind, Prepared
+from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, DataError
+from ray_selfloop.graph import digest
 from ray_selfloop.images.imageset import Ids, Images, ImageSet, Splits
 from ray_selfloop.images.split import cut_rows, stratified_cut
 
@@ -361,3 +364,25 @@ def _worded(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {
         readable(name): [readable(fine) for fine in members] for name, members in groups.items()
     }
+
+
+# --- what the dataset stage asks for -------------------------------------------------------------
+
+
+def _source(settings: Cifar, contents: Contents) -> str:
+    if settings.download:
+        download(settings.root)
+    return digest(checksums(settings.root))
+
+
+def _cut_of(settings: Cifar, contents: Contents) -> tuple[Ids, Ids]:
+    return original_and_reserve(*train_labels(settings.root), settings)
+
+
+def _prepare(settings: Cifar, contents: Contents) -> Prepared:
+    found, facts = splits(*read(settings.root), settings)
+    own = {"pooled": False, "crossed": False, "subgroups_from": settings.traits.subgroups}
+    return Prepared(found, {**own, **facts})
+
+
+KIND = DatasetKind(_source, _cut_of, _prepare)

@@ -319,3 +319,6 @@ def _largest(picture: Image.Image) -> NDArray[Any]:
 def facts(settings: HardImageNet) -> dict[str, Any]:
     """What the record says besides: the wnid of each class."""
     return {"wnids": {name: [SYNSETS[name].wnid] for name in settings.class_names}}
+
+
+KIND = imagenet.kind(whole, facts)

@@ -6,16 +6,18 @@ where something is missing. Knows no class: which wnids are used and what they m
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.config.dataset import ImageNetPictures
+from ray_selfloop.datasets.base import DatasetKind, Prepared
 from ray_selfloop.datasets.contents import Contents, Look, content
 from ray_selfloop.errors import ConfigError, DataError
+from ray_selfloop.graph import digest
 from ray_selfloop.images.imageset import Ids, ImageSet, Splits
 from ray_selfloop.images.pictures import Pictures, View, checked
 from ray_selfloop.images.split import cut_rows, stratified_cut
@@ -56,8 +58,8 @@ class Found(NamedTuple):
     def fingerprint(self) -> str:
         """Digest of what `sha256sum` would write of these files."""
         found = hashlib.sha256()
-        for digest, name in zip(self.digests, self.names, strict=True):
-            found.update(f"{digest}  {name}\n".encode())
+        for sha256, name in zip(self.digests, self.names, strict=True):
+            found.update(f"{sha256}  {name}\n".encode())
         return found.hexdigest()
 
     @property
@@ -338,3 +340,34 @@ def splits(listed: Listed, settings: ImageNetPictures) -> Splits:
         part(listed.train, rows) for rows in (parts.train, parts.held_out, parts.reserve)
     )
     return Splits(original, held_out, part(listed.test, parts.test), apart)
+
+
+# --- what the dataset stage asks for -------------------------------------------------------------
+
+
+def kind(
+    whole_of: Callable[[Any, Contents], Whole], facts_of: Callable[[Any], Mapping[str, Any]]
+) -> DatasetKind:
+    """A dataset of pictures, from what of them its settings use and what its record says of it."""
+
+    def source(settings: Any, contents: Contents) -> str:
+        return digest(whole_of(settings, contents).content)
+
+    def cut_of(settings: Any, contents: Contents) -> tuple[Ids, Ids]:
+        return original_and_reserve(whole_of(settings, contents).listed, settings)
+
+    def prepare(settings: Any, contents: Contents) -> Prepared:
+        found = whole_of(settings, contents)
+        facts = {
+            "pooled": False,
+            "crossed": False,
+            "pictures": view(settings)._asdict(),
+            "left_out": found.left_out,
+            "subgroups_from": settings.traits.subgroups,
+            "masks": found.beside is not None,
+            **facts_of(settings),
+        }
+        masks = found.beside.files if found.beside else ()
+        return Prepared(splits(found.listed, settings), facts, masks)
+
+    return DatasetKind(source, cut_of, prepare)

@@ -102,10 +102,6 @@ class Cluster:
             return Ask({"CPU": POOL_CPUS, **_gpu(gpus / 2)}, 2 * pairs)
         return Ask({"CPU": STAGE_CPUS, **_gpu(gpus)}, workers(stage))
 
-    def places(self, stage: Stage) -> int:
-        """How many stages like this one can run at once."""
-        return min(self.slots, self.machines.most(self.ask(stage).piece) or self.slots)
-
     def check(self, stages: Iterable[Stage]) -> None:
         """Raise ResourceError where a stage could only wait for ever."""
         if self.machines.open:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import ray
 
-from ray_selfloop.distributed import finetune, losses, nodes, placement, search
+from ray_selfloop.distributed import finetune, losses, nodes, search
 from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster, device, hold_memory, workers
 from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
 from ray_selfloop.distributed.stream import stream
@@ -60,8 +60,6 @@ class Scheduler:
         self._store, self._blobs = Store(root), blobs.at(root)
         self._leases = Leases(self._blobs)
         self._losses = Losses()
-        self._beside: set[str] = set()  # running trials that share the process of another one
-        self._apart: set[str] = set()  # trials that failed beside others: next they run alone
         self._elsewhere = Elsewhere()
         self._outages = Outages()
         self._stalls = Stalls()
@@ -121,43 +119,29 @@ class Scheduler:
         """
         self._let_go()
         graph, cluster = self.progress.graph, self.cluster
-        processes = [graph.nodes[key].stage for key in self.progress.running.keys() - self._beside]
-        slots = cluster.slots - len(processes)
-        gpus = cluster.gpus - sum(cluster.ask(stage).gpus for stage in processes)
+        running = [graph.nodes[key].stage for key in self.progress.running]
+        slots = cluster.slots - len(running)
+        gpus = cluster.gpus - sum(cluster.ask(stage).gpus for stage in running)
         if slots < 1:
             return
-        if self._starved(processes):
+        if self._starved(running):
             gpus, self._moved = 0.0, True
         self._elsewhere.new_round()
-        ready = [node.stage for node in sorted(self.progress.ready(), key=_urgency)]
-        for stages in self._bundles(ready) if gpus else [[stage] for stage in ready]:
-            asked = cluster.ask(stages[0]).gpus
+        for node in sorted(self.progress.ready(), key=_urgency):
+            asked = cluster.ask(node.stage).gpus
             if slots < 1:
                 break
             if asked > gpus + nodes.EPSILON:
                 gpus = 0.0
                 continue
-            ours = [stage for stage in stages if self._is_ours(stage.key)]
-            if ours:
+            if self._is_ours(node.stage.key):
                 slots, gpus = slots - 1, gpus - asked
-                self._start(ours)
+                self._start(node.stage)
 
-    def _starved(self, processes: Sequence[Stage]) -> bool:
+    def _starved(self, running: Sequence[Stage]) -> bool:
         """Whether trials may keep a stage of ours from a GPU: something has long waited for one."""
-        trials = {stage.kind == "classifier" for stage in processes if self.cluster.gpus_of(stage)}
+        trials = {stage.kind == "classifier" for stage in running if self.cluster.gpus_of(stage)}
         return trials == {True, False} and self._stalls.starved()
-
-    def _bundles(self, ready: Sequence[Stage]) -> list[list[Stage]]:
-        """Stages by process, the most urgent first: small trials on a GPU may share one."""
-        alike = [s for s in ready if s.kind == "classifier" and s.key not in self._apart]
-        if not alike or not any(self.cluster.gpus_of(stage) for stage in alike):
-            return [[stage] for stage in ready]
-        places = self.cluster.places(alike[0])
-        shared = placement.bundles(alike, self.cluster.resources, places)
-        trials = {stage.key for stage in alike}
-        others = [[stage] for stage in ready if stage.key not in trials]
-        rank = {stage.key: place for place, stage in enumerate(ready)}
-        return sorted([*shared, *others], key=lambda stages: rank[stages[0].key])
 
     def _is_ours(self, key: str) -> bool:
         """Whether this driver holds the lease of a stage, and nobody has published it."""
@@ -201,14 +185,11 @@ class Scheduler:
         graph = self.progress.graph
         return [key for key in self.progress.running if graph.nodes[key].stage.kind == "classifier"]
 
-    def _start(self, stages: Sequence[Stage]) -> None:
-        """Start one process; several stages in it are trials."""
-        stage, *beside = stages
-        self.progress.running.update(dict.fromkeys((s.key for s in stages), time.monotonic()))
-        self._beside.update(s.key for s in beside)
+    def _start(self, stage: Stage) -> None:
+        self.progress.running[stage.key] = time.monotonic()
         gpus = self.cluster.gpus_of(stage)
         if stage.kind == "classifier":
-            self._trials().board.waiting.put(stages)
+            self._trials().board.waiting.put(stage)
         elif self.cluster.streams(stage):
             threading.Thread(target=self._stream, args=(stage, gpus), daemon=True).start()
         elif stage.kind == "search":
@@ -277,11 +258,8 @@ class Scheduler:
         self._stalls.moved()
         if not outcome.error:
             self.progress.done.add(key)
-        elif outcome.together:
-            self._apart.add(key)  # whose error or crash it is shows when each runs alone
         elif not (outcome.lost and self._losses.again(key, outcome.place, losses.alive())):
             self._fail(outcome)
-        self._beside.discard(key)
         self._leases.drop(key)
 
     def _fail(self, outcome: Outcome) -> None:

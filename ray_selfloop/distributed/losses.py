@@ -32,8 +32,7 @@ class Outcome:
 
     error: one line; empty when the stage's record is published. detail: its traceback.
     lost: its worker is gone, or could not reach the storage. place: the machine where a lost one
-    ran: "" for one that is gone, None where it is not known. together: whether other stages ran in
-    the same process.
+    ran: "" for one that is gone, None where it is not known.
     """
 
     key: str
@@ -41,7 +40,6 @@ class Outcome:
     detail: str = ""
     lost: bool = False
     place: str | None = None
-    together: bool = False
 
 
 def outcome_of(key: str, error: BaseException | None) -> Outcome:

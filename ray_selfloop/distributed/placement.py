@@ -1,17 +1,15 @@
-"""How much of a GPU a stage is given, and which trials share one process.
+"""How much of a GPU a stage is given.
 
 Decides from a stage's settings and the sweep's `resources` alone; whether a cluster has that much,
 and what runs next, is for others to say.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
+from ray_selfloop.config.networks import NETWORKS, PICTURE
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.errors import ResourceError
-from ray_selfloop.graph import Stage, digest
-from ray_selfloop.stages.bundle import OF_PICTURES, stackable
+from ray_selfloop.graph import Stage
 
 GB = 1e9
 GPU_MEMORY = 24.0  # GB of the GPU that `auto` is estimated for
@@ -21,48 +19,24 @@ CONTEXT = 0.5  # GB that a process holds on a GPU besides its tensors; an estima
 BESIDES = 1.2  # GB: libraries' workspaces, and images that lie on the device
 STATE = 20  # bytes for one parameter: weight, gradient, Adam's two moments, the best weight so far
 SLACK = 1.4  # of what the backward pass keeps: gradients of activations, padding of the allocator
-PICTURE_SIDE = 224  # pixels; of encoded pictures, and of the table below
 ARRAY_SIDE = 64  # pixels; of images in memory at most, as the networks see them
-SEEDS_AT_ONCE = 8  # in one process at most
-OWN = ("seed", "weights")  # what trials of one process may differ in
+OF_PICTURES = "frame_crop_flip"  # the augmentation of encoded pictures, never all in memory
 
 
-class Footprint(NamedTuple):
-    """What training a network keeps in memory.
+def memory(network: str, size: int, batch_size: int) -> float:
+    """GB that training a network on images of ``size`` pixels is estimated to take on a GPU.
 
-    parameters: millions. kept: MB that the backward pass keeps for one picture of 224 pixels.
+    Compute is left out: two trials that each fill a GPU share its time, and lose nothing by it.
     """
-
-    parameters: float
-    kept: float
-
-
-TABLE = {
-    "lenet": Footprint(5.6, 4.0),
-    "alexnet": Footprint(57.1, 3.7),
-    "vgg19": Footprint(139.7, 78.6),
-    "resnet50": Footprint(23.6, 85.9),
-    "mobilenet_v3_small": Footprint(1.5, 16.2),
-    "mobilenet_v3_large": Footprint(4.2, 44.1),
-    "deit_s": Footprint(21.7, 59.4),
-}
-"""Counted on a CPU in float32 (parameters, and bytes that autograd saves), not measured on a GPU.
-
-What is kept grows with the picture's area, so one number serves all sides. Compute is left out: two
-trials that each fill a GPU share its time, and lose nothing by it.
-"""
-
-
-def memory(network: str, side: int, batch_size: int) -> float:
-    """GB that training a network at ``side`` pixels is estimated to take on a GPU."""
-    parameters, kept = TABLE[network]
-    activations = SLACK * kept * batch_size * (side / PICTURE_SIDE) ** 2
+    row = NETWORKS[network]
+    parameters, kept = row.footprint
+    activations = SLACK * kept * batch_size * (row.side(size) / PICTURE) ** 2
     return CONTEXT + BESIDES + (parameters * STATE + activations) / 1000
 
 
-def share(network: str, side: int, batch_size: int) -> float:
+def share(network: str, size: int, batch_size: int) -> float:
     """The part of a GPU of 24 GB that ``auto`` gives: the least of PARTS with room enough."""
-    asked = memory(network, side, batch_size) / GPU_MEMORY
+    asked = memory(network, size, batch_size) / GPU_MEMORY
     return next((part for part in PARTS if asked <= part), PARTS[-1])
 
 
@@ -81,7 +55,7 @@ def _size(stage: Stage) -> tuple[int, int]:
     """Side in pixels at which a stage's network sees images, and images per step."""
     training = stage.config.get("training") or stage.config["probe"]
     pictures = (stage.config.get("augment") or training["augment"]) == OF_PICTURES
-    side = max(training.get("image_size") or 0, PICTURE_SIDE if pictures else ARRAY_SIDE)
+    side = max(training.get("image_size") or 0, PICTURE if pictures else ARRAY_SIDE)
     return side, training["batch_size"]
 
 
@@ -114,55 +88,15 @@ def hold_memory(part: float, device: str) -> None:
     torch.cuda.set_per_process_memory_fraction(limit)
 
 
-def bundles(stages: Sequence[Stage], resources: Resources, places: int) -> list[list[Stage]]:
-    """Which of these ready trials run in one process, in the order of each bundle's first.
-
-    places: processes of trials that the cluster can run at once, busy ones too.
-    Only on a GPU, and only trials of a small network that differ in their seed alone. Seeds apart
-    end sooner while there is a place for each, and launch more work in all; so bundles are as small
-    as they can be for all to run at once, and of SEEDS_AT_ONCE at most.
-    """
-    families: dict[str, list[Stage]] = defaultdict(list)
-    for stage in stages:
-        families[_family(stage, resources)].append(stage)
-    cut: list[list[Stage]] = []
-    for size in range(1, SEEDS_AT_ONCE + 1):
-        cut = [part for family in families.values() for part in _cut(family, size)]
-        if len(cut) <= places:
-            break
-    order = {stage.key: place for place, stage in enumerate(stages)}
-    return sorted(cut, key=lambda bundle: order[bundle[0].key])
-
-
-def _family(stage: Stage, resources: Resources) -> str:
-    """The same for trials that may share a process; a stage's own key where none may."""
-    if not (stage.kind == "classifier" and stackable(stage) and gpus(stage, resources)):
-        return stage.key
-    alike = {name: value for name, value in stage.config.items() if name not in OWN}
-    return digest([alike, dict(stage.inputs)])
-
-
-def _cut(family: Sequence[Stage], size: int) -> list[list[Stage]]:
-    """As few parts as can be of at most ``size`` stages, of nearly the same length."""
-    parts = -(-len(family) // size)
-    return [list(family[part::parts]) for part in range(parts)]
-
-
 def sentences(trials: Iterable[Stage], resources: Resources) -> list[str]:
     """How trials would be placed on GPUs, a network a line; nothing where none is asked for."""
-    together: dict[tuple[str, float], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for stage in trials:
-        asked = gpus(stage, resources)
-        if asked:
-            together[stage.config["network"], asked][_family(stage, resources)] += 1
-    if not together:
+    asked = ((stage.config["network"], gpus(stage, resources)) for stage in trials)
+    placed = [(network, amount) for network, amount in dict.fromkeys(asked) if amount]
+    if not placed:
         return []
     estimated = resources.gpus_per_trial == "auto"
     note = f" (estimated for {GPU_MEMORY:g} GB, not measured)" if estimated else ""
-    lines = [
-        f"  {network}: {_amount(asked)}{_in_one_process(max(families.values()))}"
-        for (network, asked), families in together.items()
-    ]
+    lines = [f"  {network}: {_amount(amount)}" for network, amount in placed]
     return [f"trials on GPUs{note}:", *lines]
 
 
@@ -170,8 +104,3 @@ def _amount(asked: float) -> str:
     if asked > 1:
         return f"{asked:g} GPUs each, of which a trial uses one"
     return f"{asked:g} GPU each, {int(1 / asked + 1e-9)} at once on one GPU"
-
-
-def _in_one_process(seeds: int) -> str:
-    most = min(seeds, SEEDS_AT_ONCE)
-    return f", up to {most} seeds in one process where places are short" if most > 1 else ""

@@ -21,9 +21,16 @@ from ray_selfloop.distributed import losses
 from ray_selfloop.distributed.cluster import device, hold_memory
 from ray_selfloop.errors import MachineLost, StageError, StorageOutage, WorkerLost, last_line
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute, limited
-from ray_selfloop.stages.search import HALVED, Candidate, Rungs, Standing, attempt, searching
+from ray_selfloop.stages.search import (
+    HALVED,
+    KIND,
+    Candidate,
+    Rungs,
+    Standing,
+    attempt,
+    searching,
+)
 from ray_selfloop.store.records import Store
 
 QUIET = {
@@ -95,9 +102,9 @@ def _candidate(config: dict[str, Any]) -> None:
     candidate = Candidate(*config["attempt"]["candidate"])
     try:
         hold_memory()
-        inputs = Inputs(stage, Store(config["attempt"]["root"]))
-        with limited(stage.config["threads"]):
-            attempt(stage, inputs, candidate, device(), lambda s: tune.report(s._asdict()))
+        work = KIND.work(stage, Store(config["attempt"]["root"]), device())
+        with limited(work.settings.threads):
+            attempt(work, candidate, lambda s: tune.report(s._asdict()))
     except StorageOutage:
         raise  # no error of the code
     except Exception as problem:

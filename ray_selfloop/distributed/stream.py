@@ -22,17 +22,10 @@ from ray_selfloop.distributed.worker_errors import Notes
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.images.pictures import Pictures
-from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages import samples
+from ray_selfloop.stages.drawing import Draw, Score
 from ray_selfloop.stages.run import hold
-from ray_selfloop.stages.samples import (
-    Batch,
-    Draw,
-    Score,
-    picture_view,
-    plan_of,
-    samples_summary,
-    write_part,
-)
+from ray_selfloop.stages.samples import Batch, picture_view, write_part
 from ray_selfloop.store.artifacts import room_in
 from ray_selfloop.store.records import Record, Store
 
@@ -47,9 +40,10 @@ class DrawPool:
         store = Store(root)
         self._notes = Notes(store, stage, attempt)
         with self._notes.errors():
-            hold(stage.config["threads"])
+            work = samples.KIND.work(stage, store, device())
+            hold(work.settings.threads)
             hold_memory()
-            self._draw = Draw(stage, Inputs(stage, store), device())
+            self._draw = Draw(work)
 
     def __call__(self, row: Row) -> Row:
         with self._notes.errors():
@@ -64,12 +58,11 @@ class ScorePool:
         self._stage, self._store, self._attempt = stage, Store(root), attempt
         self._notes = Notes(self._store, stage, attempt)
         with self._notes.errors():
-            hold(stage.config["threads"])
+            work = samples.KIND.work(stage, self._store, device())
+            hold(work.settings.threads)
             hold_memory()
-            inputs = Inputs(stage, self._store)
-            self._score = Score(stage, inputs, device())
-            self._labels = plan_of(stage, inputs).labels
-            self._view, self._decoders = picture_view(inputs), inputs.decoders
+            self._score, self._labels = Score(work), samples.plan(work).labels
+            self._view, self._decoders = picture_view(work.inputs), work.inputs.decoders
 
     def __call__(self, row: Row) -> Row:
         with self._notes.errors():
@@ -108,8 +101,8 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
     found = store.find(stage.key)
     if found:
         return found
-    inputs = Inputs(stage, store)
-    batches = plan_of(stage, inputs).batches
+    work = samples.KIND.work(stage, store, device())
+    batches = samples.plan(work).batches
     with store.attempt(stage.key) as folder:
         pools = _pools(batches, (stage, root, folder.name), min(workers, len(batches)), gpus)
         try:
@@ -118,7 +111,7 @@ def stream(stage: Stage, root: str, workers: int, gpus: float) -> Record:
             Notes(store, stage, folder.name).check()
             raise
         parts = {str(row["name"]): (int(row["bytes"]), str(row["sha256"])) for row in rows}
-        summary = samples_summary(stage, inputs, parts, device())
+        summary = samples.summary(work, parts)
         return store.publish(stage, folder, summary, time.monotonic() - started, parts)
 
 

@@ -9,7 +9,7 @@ import queue
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from ray_selfloop.distributed.cluster import device, hold_memory
 from ray_selfloop.distributed.losses import Outcome, is_loss, machine_of
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages.bundle import execute_together
+from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store
 
 OK = "ok"
@@ -27,16 +27,13 @@ AHEAD = "1000"  # trials that Tune may ask for at once; the driver hands out no 
 
 
 class Board:
-    """Trials that may start now, and outcomes; the only meeting point of driver and Tune.
-
-    Trials that share a process come together, and are one trial to Tune.
-    """
+    """Trials that may start now, and outcomes; the only meeting point of driver and Tune."""
 
     def __init__(self) -> None:
-        self.waiting: queue.Queue[Sequence[Stage]] = queue.Queue()
+        self.waiting: queue.Queue[Stage] = queue.Queue()
         self.outcomes: queue.Queue[Outcome] = queue.Queue()
         self.closed = threading.Event()
-        self.handed_out: dict[str, Sequence[Stage]] = {}  # Tune's trial id -> its stages
+        self.handed_out: dict[str, Stage] = {}  # Tune's trial id -> its stage
         self.workers: dict[str, str] = {}  # Tune's trial id -> Ray's id of the worker
 
 
@@ -58,11 +55,11 @@ class BoardSearcher(Searcher):
         if board.closed.is_set():
             return Searcher.FINISHED
         try:
-            stages = board.waiting.get_nowait()
+            stage = board.waiting.get_nowait()
         except queue.Empty:
             return None
-        board.handed_out[trial_id] = stages
-        return {"stages": stages, "root": self.root}
+        board.handed_out[trial_id] = stage
+        return {"stage": stage, "root": self.root}
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
@@ -73,11 +70,8 @@ class BoardSearcher(Searcher):
             missing = "the trial ended without a report"
             reason, detail = str(said.get("error", missing)), str(said.get("detail", ""))
             lost = bool(said.get("lost"))
-            stages = board.handed_out[trial_id]
-            together = len(stages) > 1
-            for stage in stages:
-                outcome = Outcome(stage.key, reason, detail, lost, together=together)
-                board.outcomes.put(outcome)
+            key = board.handed_out[trial_id].key
+            board.outcomes.put(Outcome(key, reason, detail, lost))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the store is the only resume mechanism."""
@@ -105,20 +99,16 @@ class _Lost(tune.Callback):
         board = _BOARDS[self.board]
         machine = machine_of(board.workers.get(trial.trial_id, ""))
         said = (Path(trial.error_file).read_text().strip() if trial.error_file else "") or "lost"
-        stages = board.handed_out[trial.trial_id]
-        together = len(stages) > 1
-        for stage in stages:
-            lost = Outcome(stage.key, said.splitlines()[-1], said, True, machine, together)
-            board.outcomes.put(lost)
+        key = board.handed_out[trial.trial_id].key
+        board.outcomes.put(Outcome(key, said.splitlines()[-1], said, True, machine))
 
 
 def _trial(config: dict[str, Any]) -> None:
     """One trial in a worker: an error of the code is a result, a lost worker the driver's."""
-    stages: Sequence[Stage] = config["stages"]
     error, detail, lost = "", "", False
     try:
         hold_memory()
-        execute_together(stages, Store(config["root"]), device())
+        execute(config["stage"], Store(config["root"]), device())
     except Exception as problem:
         error, detail = f"{type(problem).__name__}: {problem}", traceback.format_exc()
         lost = is_loss(problem)
@@ -153,7 +143,7 @@ class Experiment:
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         with tempfile.TemporaryDirectory(prefix="selfloop-tune-") as scratch:
             tune.Tuner(
-                tune.with_resources(_trial, lambda config: _tunes(request(config["stages"][0]))),
+                tune.with_resources(_trial, lambda config: _tunes(request(config["stage"]))),
                 tune_config=tune.TuneConfig(
                     search_alg=BoardSearcher(self._name, root),
                     num_samples=-1,

@@ -1,76 +1,94 @@
-"""The stage that judges the paper's claims, from the stored predictions of all scenarios."""
+"""The paper's claims, judged on the predictions of all scenarios."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
-
-from ray_selfloop.claims.paired import Arm
-from ray_selfloop.claims.statements import BALANCE, KIN, POORNESS
-from ray_selfloop.claims.verdicts import claims as judge
-from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.equation6.bias import not_converged
-from ray_selfloop.evaluation.rows import COLUMNS
-from ray_selfloop.graph import Stage
-from ray_selfloop.stages.inputs import Inputs, save_json
-from ray_selfloop.stages.measures import metric_rows, outcome, test_set
+from ray_selfloop import arms, told
+from ray_selfloop.config.sweep import Scenario, Sweep
+from ray_selfloop.stages.chain import SUBGROUPS, TRAINED
+from ray_selfloop.stages.evaluated import Evaluated, judged_with
+from ray_selfloop.stages.inputs import save_json
+from ray_selfloop.stages.kind import Held, Kind, Summary, Work
 
 
-def claims(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+class Described(Held):
+    """What a claim must know of a scenario to tell whether it speaks of it.
+
+    group: scenarios that differ in the arm alone. dataset: its name, where it is the paper's and
+    the loop is. classifiers: those that start as the scenario says.
+    """
+
+    name: str
+    group: str
+    arm: str
+    dataset: str
+    initialization: str
+    pretrained: bool
+    compat: str = "paper"
+    classifiers: tuple[str, ...]
+    generations: int
+    subgroups: int
+    regime: str
+
+
+class Settings(Evaluated):
+    """declared: whether the statements were frozen before the data that they are judged on."""
+
+    scenarios: tuple[Described, ...]
+    declared: bool
+
+
+def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Settings:
+    """Over scenarios of a sweep."""
+    return Settings(
+        evaluation=judged_with(sweep),
+        scenarios=tuple(described(scenario) for scenario in scenarios),
+        declared=declared,
+    )
+
+
+def described(scenario: Scenario) -> Described:
+    """A scenario as claims see it."""
+    sweep = scenario.sweep
+    as_published = _as_in_the_paper(sweep) and told.of_the_paper(sweep.dataset)
+    return Described(
+        name=scenario.name,
+        group=arms.group(scenario),
+        arm=sweep.loop.arm,
+        dataset=sweep.dataset.name if as_published else f"other: {sweep.dataset.name}",
+        initialization=told.initialization(sweep.dataset),
+        pretrained=bool(sweep.training.pretrained),
+        compat=sweep.evaluation.ablation.compat,
+        classifiers=tuple(name for name in sweep.classifiers if _starts_alike(sweep, name)),
+        generations=sweep.loop.generations,
+        subgroups=SUBGROUPS[sweep.dataset.name],
+        regime=sweep.loop.regime,
+    )
+
+
+def _as_in_the_paper(sweep: Sweep) -> bool:
+    """Whether the loop is the paper's: another one is no evidence on what it says of its own."""
+    generator, plain = sweep.generator, sweep.queue.tilt is None
+    trained = generator.name in TRAINED and getattr(generator, "budget", 1) == 1
+    return sweep.loop.regime == "stack" and plain and trained
+
+
+def _starts_alike(sweep: Sweep, network: str) -> bool:
+    """Whether a network starts as the sweep says: LeNet has no ImageNet weights to start from."""
+    return bool(sweep.training_for(network).pretrained) == bool(sweep.training.pretrained)
+
+
+def run(work: Work[Settings]) -> Summary:
     """Verdicts, decomposition, other readings, what `a_a` shows and the scatter; also written as
     ``claims.json``."""
-    settings = Evaluation.model_validate(stage.config["evaluation"])
+    from ray_selfloop.claims.verdicts import claims as judge
+    from ray_selfloop.stages.judged import arm
+
+    settings = work.settings.how
     bound = settings.dynamics.least_fidelity
-    arms = [_arm(scenario, inputs, bound) for scenario in stage.config["scenarios"]]
-    summary = judge(arms, settings, stage.config["declared"]).summary()
-    save_json(folder, "claims", summary)
+    arms = [arm(scenario, work.inputs, bound) for scenario in work.settings.scenarios]
+    summary = judge(arms, settings, work.settings.declared).summary()
+    save_json(work.folder, "claims", summary)
     return summary
 
 
-def _arm(scenario: Mapping[str, Any], inputs: Inputs, bound: float) -> Arm:
-    """bound: `evaluation.dynamics.least_fidelity`. Classifiers that start otherwise than the
-    scenario says (a LeNet among pretrained ones) are not what its claims are about."""
-    name, of = scenario["name"], scenario["classifiers"]
-    metrics = [key for key in inputs.keys if key.startswith(f"{name}/metrics/")]
-    rows = pd.concat(
-        [pd.DataFrame(columns=list(COLUMNS)), *(metric_rows(inputs, key, name) for key in metrics)],
-        ignore_index=True,
-    )
-    trials = [key for key in inputs.keys if key.startswith(f"{name}/trial/")]
-    test = test_set(inputs, f"{name}/dataset")
-    return Arm(
-        scenario=name,
-        group=scenario["group"],
-        arm=scenario["arm"],
-        dataset=scenario["dataset"],
-        initialization=scenario["initialization"],
-        pretrained=scenario["pretrained"],
-        classifiers=tuple(of),
-        generations=scenario["generations"],
-        subgroups=test.groups,
-        pooled=test.pooled,
-        regime=scenario["regime"],
-        outcomes=[
-            o
-            for o in (outcome(inputs, key, scenario.get("compat", "paper")) for key in trials)
-            if o.classifier in of
-        ],
-        test=test,
-        quality=_quality(rows),
-        not_converged=not_converged(rows, name, bound),
-    )
-
-
-def _quality(rows: pd.DataFrame) -> dict[str, dict[tuple[str, int, int], float]]:
-    """What each generator drew, before the filter: distances, the change of the majority's share,
-    1 - q."""
-    found: dict[str, dict[tuple[str, int, int], float]] = {}
-    whole = (rows["split"] == "generated") & (rows["class"] == "") & (rows["subgroup"] == "")
-    wanted = rows["metric"].str.startswith(KIN) | rows["metric"].isin([BALANCE, "q"])
-    for row in rows[whole & wanted & rows["value"].notna()].to_dict("records"):
-        place = (row["classifier"], int(row["loop_seed"]), int(row["generation"]))
-        poor = row["metric"] == "q"
-        name, value = (POORNESS, 1.0 - row["value"]) if poor else (row["metric"], row["value"])
-        found.setdefault(name, {})[place] = float(value)
-    return found
+KIND = Kind("claims", version=6, holds=Settings, run="ray_selfloop.stages.claims:run")

@@ -19,20 +19,21 @@ from ray_selfloop.generators.diffusion import stable_diffusion as sd
 from ray_selfloop.generators.diffusion.base import open_base
 from ray_selfloop.generators.diffusion.latents import Cached, Latents, OnTheFly, write_latents
 from ray_selfloop.generators.diffusion.workers import ALONE, World
-from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.images.pictures import View, seen, view_of
-from ray_selfloop.stages import mixing
-from ray_selfloop.stages.inputs import Inputs, finite, save_json
-from ray_selfloop.stages.mixing import TrainingRows
+from ray_selfloop.stages import generator as of_generator
+from ray_selfloop.stages import latents as of_latents
+from ray_selfloop.stages import training_set
+from ray_selfloop.stages.inputs import Inputs, save_history
+from ray_selfloop.stages.kind import Places, Summary, Work
+from ray_selfloop.stages.training_set import TrainingRows
 
-NAME = "stable_diffusion"
 OF_SET, HELD_OUT = "set", "held_out"  # folders of a latents stage
 
 
-def settings_of(stage: Stage) -> StableDiffusion:
-    """The generator's settings; where its base lies on this cluster is a hint."""
-    described = {**stage.config["generator"], **stage.hints["generator"]}
+def settings_of(generator: Mapping[str, Any], places: Places) -> StableDiffusion:
+    """The generator's settings, as a key holds them, with where its base lies on this cluster."""
+    described = {**generator, **places.generator}
     known = StableDiffusion.model_fields
     return StableDiffusion.model_validate({k: v for k, v in described.items() if k in known})
 
@@ -45,39 +46,36 @@ def pictures_for(settings: StableDiffusion, images: ImageSource) -> ImageSource:
     return seen(images, View(settings.resolution, settings.resolution, view.fit))
 
 
-def latents(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+def latents(work: Work[of_latents.Settings]) -> Summary:
     """The VAE's posterior of each picture of a set; of the dataset's also the held-out ones."""
-    settings, where = settings_of(stage), torch.device(device)
+    settings, inputs = settings_of(work.settings.generator, work.places), work.inputs
     sets = {OF_SET: "images"}
     if "dataset" in inputs:
         sets = {OF_SET: "train_images", HELD_OUT: "held_out_images"}
     (name,) = inputs.keys
     for part, column in sets.items():
-        (folder / part).mkdir()
+        (work.folder / part).mkdir()
         pictures = pictures_for(settings, inputs.images(name, column))
-        write_latents(pictures, settings, folder / part, where)
+        write_latents(pictures, settings, work.folder / part, work.torch_device)
     return {}
 
 
-def fine_tune(
-    stage: Stage, inputs: Inputs, folder: Path, device: str, world: World = ALONE
-) -> Mapping[str, Any]:
+def fine_tune(work: Work[of_generator.Settings], world: World = ALONE) -> Summary:
     """One generation's LoRA, by one of ``world``'s workers; the first one writes it."""
-    settings = settings_of(stage)
-    chosen = mixing.training_rows(stage, inputs)
+    settings, inputs = settings_of(work.settings.generator, work.places), work.inputs
+    chosen = training_set.training_rows(work.settings.training_set, inputs)
     trained = sd.train(
-        _examples(inputs, chosen, settings, torch.device(device)),
+        _examples(inputs, chosen, settings, work.torch_device),
         settings,
-        stage.config["seed"],
-        torch.device(device),
+        work.settings.seed,
+        work.torch_device,
         lora.load(_folder(inputs, "previous", lora.FILE)) if "previous" in inputs else None,
-        inputs.store.unfinished(stage.key),
+        inputs.store.unfinished(work.stage.key),
         world,
     )
     if world.rank == 0:
-        lora.save(folder, trained.weights)
-        history = [{k: finite(v) for k, v in row.items()} for row in trained.history]
-        save_json(folder, "history", history)
+        lora.save(work.folder, trained.weights)
+        save_history(work.folder, trained.history)
     return {
         "outcome": trained.outcome,
         "steps": trained.steps,
@@ -91,7 +89,9 @@ def _examples(
 ) -> sd.Examples:
     """Latents and labels of the training set and of the held-out pictures."""
     held_out = inputs.split("held_out")
-    labels = np.concatenate([mixing.labels_of(inputs, name)[rows] for name, rows in chosen.parts])
+    labels = np.concatenate(
+        [training_set.labels_of(inputs, name)[rows] for name, rows in chosen.parts]
+    )
     everything = np.arange(len(held_out))
     train: Latents
     apart: Latents
@@ -100,7 +100,7 @@ def _examples(
         apart = Cached([(_latents(inputs, "dataset", HELD_OUT), everything)])
     else:
         vae = open_base(settings).vae(device)
-        pictures = mixing.images_of_rows(inputs, chosen)
+        pictures = training_set.images_of_rows(inputs, chosen)
         train, apart = (
             OnTheFly(pictures_for(settings, source), vae) for source in (pictures, held_out.images)
         )
@@ -111,11 +111,13 @@ def _examples(
     )
 
 
-def open_sampler(stage: Stage, inputs: Inputs, device: torch.device) -> Sampler:
+def open_sampler(
+    generator: Mapping[str, Any], places: Places, inputs: Inputs, device: torch.device
+) -> Sampler:
     """What draws pictures of one generation."""
     weights = lora.load(_folder(inputs, "generator", lora.FILE))
     names = inputs.split("train").class_names
-    return sampler.sampler(weights, names, settings_of(stage), device)
+    return sampler.sampler(weights, names, settings_of(generator, places), device)
 
 
 def _folder(inputs: Inputs, name: str, file: str) -> Path:

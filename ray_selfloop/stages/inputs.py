@@ -5,7 +5,7 @@ the page cache. Pictures stay encoded and are decoded when asked for. Nothing is
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,11 @@ def save_weights(folder: Path, weights: Mapping[str, Any]) -> None:
 def save_json(folder: Path, name: str, value: Any) -> None:
     """Write ``<name>.json``; numbers must be finite or None."""
     (folder / f"{name}.json").write_text(json.dumps(value, indent=1, allow_nan=False))
+
+
+def save_history(folder: Path, history: Iterable[Mapping[str, float]]) -> None:
+    """Write ``history.json``: how a training went, look by look."""
+    save_json(folder, "history", [{k: finite(v) for k, v in row.items()} for row in history])
 
 
 def finite(value: float) -> float | None:

@@ -5,45 +5,14 @@ enforced here; where it runs is not this module's business.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from threadpoolctl import threadpool_limits
 
 from ray_selfloop.graph import Graph, Stage
-from ray_selfloop.stages import (
-    claims,
-    data,
-    diffusion,
-    measures,
-    samples,
-    search,
-    subgroups,
-    training,
-)
-from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages import kinds
 from ray_selfloop.store.records import Record, Store
-
-Function = Callable[[Stage, Inputs, Path, str], Mapping[str, Any]]
-
-FUNCTIONS: Mapping[str, Function] = {
-    "dataset": data.dataset,
-    "probe": subgroups.probe,
-    "scorer": training.scorer,
-    "latents": diffusion.latents,
-    "generator": training.generator,
-    "samples": samples.samples,
-    "kept": samples.kept,
-    "search": search.search,
-    "classifier": training.classifier,
-    "reference": measures.reference,
-    "generator_metrics": measures.generator_metrics,
-    "fairness": measures.fairness,
-    "dynamics": measures.dynamics,
-    "claims": claims.claims,
-}
 
 
 def execute(stage: Stage, store: Store, device: str = "cpu") -> Record:
@@ -52,8 +21,11 @@ def execute(stage: Stage, store: Store, device: str = "cpu") -> Record:
     if found:
         return found
     started = time.monotonic()
-    with store.attempt(stage.key) as folder, limited(stage.config.get("threads", 1)):
-        summary = FUNCTIONS[stage.kind](stage, Inputs(stage, store), folder, device)
+    kind = kinds.of(stage)
+    with store.attempt(stage.key) as folder:
+        work = kind.work(stage, store, device, folder)
+        with limited(work.settings.threads):
+            summary = kind.compute(work)
         return store.publish(stage, folder, summary, time.monotonic() - started)
 
 

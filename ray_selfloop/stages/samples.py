@@ -1,40 +1,117 @@
-"""Drawing, scoring and cutting: the samples stage and the kept stage.
+"""One generation's samples: drawn, and scored by what the filter reads.
 
 Samples are drawn and scored in batches of one fixed shape. A batch is named by its first id, and
 nothing in it depends on another batch or on the worker that draws it, so that the stage can run as
 a loop here or as a stream over many workers with the same result.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from ray_selfloop import queue, seeding
-from ray_selfloop.classifiers import zoo
+from ray_selfloop import queue
+from ray_selfloop.classifiers import weights
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
-from ray_selfloop.config.generator import ConditionalGan, Generator
+from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.loop import Queue
 from ray_selfloop.errors import StageError
-from ray_selfloop.filtering import clip, cut, tilt, uncertainty
-from ray_selfloop.generators import control
-from ray_selfloop.generators.base import TrainingImages
-from ray_selfloop.generators.gan import conditional_gan
-from ray_selfloop.graph import Stage
 from ray_selfloop.images import tables
 from ray_selfloop.images.imageset import Ids, ImageSource
-from ray_selfloop.images.pictures import EncodedParts, Pictures, View, encode, seen
-from ray_selfloop.stages import diffusion
-from ray_selfloop.stages.inputs import Inputs, save_array, save_images
-from ray_selfloop.stages.subgroups import reader, within_class_shares
-from ray_selfloop.stages.training import clip_view, load_classifier, pretrained, torch_device
+from ray_selfloop.images.pictures import EncodedParts, Pictures, View
+from ray_selfloop.stages import generator, kind
+from ray_selfloop.stages.chain import Chain, Who, located
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Work
 
+STREAMED = 64  # least pictures of one row of a stream that a diffusion model draws
 Scores = dict[str, NDArray[Any]]
+
+
+class Turn(Held):
+    """Which images of the reserve: no two generations of a chain draw the same."""
+
+    generation: int
+    seed: int
+
+
+class Settings(kind.Settings):
+    """generator: those of its settings that drawing depends on. reserve: of real images.
+
+    volume, count: S. drop, cut: how much is drawn for S to be left. batch: samples drawn at once.
+    clip, uncertainty: what is scored; None where the filter does not read it. expert: whose
+    uncertainty. skewed: whether real images are drawn with generated ones' subgroup shares.
+    """
+
+    generator: dict[str, Any] = Field(default_factory=dict)
+    reserve: Turn | None = None
+    volume: int | str = "D0"
+    count: Literal["after_filtering", "before_filtering"] = "after_filtering"
+    drop: float = 0.0
+    cut: str = "per_class"
+    clip: dict[str, Any] | None = None
+    uncertainty: Uncertainty | None = None
+    expert: str | None = None
+    seed: int = 0
+    batch: int = 1
+    skewed: bool = False
+
+    def scored_by(self, places: Places) -> Clip | None:
+        """The CLIP model that scores, if one does."""
+        if self.clip is None:
+            return None
+        chosen: Clip = TypeAdapter(Clip).validate_python({**self.clip, **places.weights})
+        return chosen
+
+
+def settings(chain: Chain, n: int, who: Who) -> Settings:
+    """Generation ``n``'s."""
+    sweep, filters = chain.sweep, chain.sweep.filter
+    real = sweep.generator.name == "held_out_real"
+    uncertain = filters.uses_uncertainty
+    return Settings(
+        generator=generator.identity(sweep.generator, StableDiffusion.TRAINING),
+        reserve=Turn(generation=n, seed=chain.seed("reserve")) if real else None,
+        volume=chain.volume,
+        count=sweep.queue.count,
+        drop=0.0 if filters.score == "none" else filters.drop,
+        cut=filters.cut,
+        clip=clip_identity(filters) if filters.uses_clip else None,
+        uncertainty=filters.uncertainty if uncertain else None,
+        expert=chain.expert[0].network if uncertain else None,
+        seed=chain.seed("samples", n),
+        batch=_batch(chain),
+        **({"skewed": True} if sweep.loop.arm == "real_skewed" else {}),
+    )
+
+
+def clip_identity(settings: Filter) -> dict[str, Any]:
+    """What the CLIP score depends on: a checkpoint file counts by its content."""
+    identity = settings.clip.model_dump(mode="json")
+    checkpoint = identity.get("pretrained", "")
+    if os.path.isfile(checkpoint):
+        identity["pretrained"] = weights.source("", checkpoint)
+    return identity
+
+
+def _batch(chain: Chain) -> int:
+    """Samples of one row of the stream: of a diffusion model whole batches of its own."""
+    if not isinstance(chain.sweep.generator, StableDiffusion):
+        return chain.sweep.compute.sample_batch
+    own = chain.sweep.generator.sample_batch
+    return own * -(-STREAMED // own)
+
+
+def places(chain: Chain, who: Who) -> Mapping[str, Any]:
+    """Where published CLIP weights lie."""
+    checkpoint = getattr(chain.sweep.filter.clip, "pretrained", None)
+    return {} if checkpoint is None else {"pretrained": located(checkpoint)}
 
 
 class Batch(NamedTuple):
@@ -51,103 +128,20 @@ class Plan(NamedTuple):
     batches: list[Batch]
 
 
-def plan(config: Mapping[str, Any], train_labels: NDArray[np.int64], classes: int) -> Plan:
-    """Labels in the class shares of the original data, so many that S is left after the cut."""
-    settings = Queue(volume=config["volume"], count=config["count"])
-    total = queue.volume(settings, "stack", len(train_labels))
-    counts = queue.class_draws(
-        settings, total, train_labels, classes, config["drop"], config["cut"]
-    )
-    labels = np.repeat(np.arange(classes), counts)
-    size = config["batch"]
-    starts = range(0, len(labels), size)
-    batches = [Batch(start, min(size, len(labels) - start)) for start in starts]
-    return Plan(labels, batches)
+def plan(work: Work[Settings]) -> Plan:
+    """Labels in the class shares of the original data, so many that S is left after the cut.
 
-
-def plan_of(stage: Stage, inputs: Inputs) -> Plan:
-    """The plan of a samples stage whose dataset is published."""
-    classes = len(inputs.record("dataset").summary["class_names"])
-    return plan(stage.config, inputs.array("dataset", "train_labels"), classes)
-
-
-def open_sampler(stage: Stage, inputs: Inputs, device: str) -> Any:
-    """What draws images: ``sample(ids, labels, seed) -> uint8 (b, C, H, W)``."""
-    if stage.config["generator"]["name"] == diffusion.NAME:
-        return diffusion.open_sampler(stage, inputs, torch_device(device))
-    settings: Generator = TypeAdapter(Generator).validate_python(stage.config["generator"])
-    train = inputs.split("train")
-    if isinstance(settings, ConditionalGan):
-        _, channels, height, width = train.images.shape
-        return conditional_gan.sampler(
-            inputs.weights("generator"),
-            len(train.class_names),
-            (channels, height, width),
-            settings,
-            torch_device(device),
-        )
-    if settings.name == "duplicate_real":
-        return control.duplicate_real(TrainingImages(train.images, train.labels))
-    reserve, turn = inputs.split("reserve"), stage.config["reserve"]
-    if stage.config.get("skewed"):
-        return _skewed(stage, inputs, _read_shares(inputs, device))
-    return control.held_out_real(
-        TrainingImages(reserve.images, reserve.labels),
-        plan_of(stage, inputs).labels,
-        turn["generation"],
-        turn["seed"],
-    )
-
-
-def _skewed(stage: Stage, inputs: Inputs, read: list[NDArray[np.float64]]) -> control.SkewedReal:
-    """Reserve images with the within-class subgroup shares of the unfiltered chain's kept sets.
-
-    read: as `_read_shares` gives them; a class that is NaN there keeps the original data's shares.
+    The dataset must be published.
     """
-    reserve = inputs.split("reserve")
-    original = inputs.split("train").subgroup_shares()
-    return control.SkewedReal(
-        TrainingImages(reserve.images, reserve.labels),
-        np.asarray(reserve.subgroups),
-        plan_of(stage, inputs).labels,
-        [np.where(np.isnan(shares), original, shares) for shares in read],
-        stage.config["reserve"]["seed"],
-    )
-
-
-def _read_shares(inputs: Inputs, device: str) -> list[NDArray[np.float64]]:
-    """Of each kept set ``shares.<g>`` the shares ``(C, G)``; NaN for a class with none clear."""
-    return [
-        within_class_shares(inputs, inputs.images(name), inputs.array(name, "labels"), device)
-        for name in inputs.named("shares")
-    ]
-
-
-class Draw:
-    """Draws one batch of a samples stage."""
-
-    def __init__(self, stage: Stage, inputs: Inputs, device: str) -> None:
-        self._plan = plan_of(stage, inputs)
-        self._sampler = open_sampler(stage, inputs, device)
-        self._seed, self._shape = stage.config["seed"], stage.config["batch"]
-        self._view, self._form = (
-            picture_view(inputs),
-            stage.config["generator"].get("picture_format"),
-        )
-
-    def __call__(self, batch: Batch) -> ImageSource:
-        """uint8 ``(size, C, H, W)``; always drawn at the stage's one batch shape.
-
-        Pictures are given as they will be stored: who scores them sees what will be trained on.
-        """
-        rows = np.arange(batch.first, batch.first + batch.size)
-        padded = np.resize(rows, self._shape)
-        images: ImageSource = self._sampler.sample(padded, self._plan.labels[padded], self._seed)
-        if isinstance(images, Pictures):
-            return images.take(np.arange(batch.size))
-        if self._view and self._form:
-            return Pictures([encode(i, self._form) for i in images[: batch.size]], self._view)
-        return np.asarray(images[: batch.size])
+    held, classes = work.settings, len(work.inputs.record("dataset").summary["class_names"])
+    train_labels = work.inputs.array("dataset", "train_labels")
+    settings = Queue(volume=held.volume, count=held.count)
+    total = queue.volume(settings, "stack", len(train_labels))
+    counts = queue.class_draws(settings, total, train_labels, classes, held.drop, held.cut)
+    labels = np.repeat(np.arange(classes), counts)
+    starts = range(0, len(labels), held.batch)
+    batches = [Batch(start, min(held.batch, len(labels) - start)) for start in starts]
+    return Plan(labels, batches)
 
 
 def picture_view(inputs: Inputs) -> View | None:
@@ -156,46 +150,37 @@ def picture_view(inputs: Inputs) -> View | None:
     return View(**found) if found else None
 
 
-class Score:
-    """Scores one batch of a samples stage: the CLIP score and the expert's uncertainty."""
+def run(work: Work[Settings]) -> Summary:
+    """Draw, score and write all batches, one after another."""
+    from ray_selfloop.stages.drawing import Draw, Score
 
-    def __init__(self, stage: Stage, inputs: Inputs, device: str) -> None:
-        self._plan = plan_of(stage, inputs)
-        self._seed, self._device = stage.config["seed"], torch_device(device)
-        self._clip = _open_clip(stage, inputs, device)
-        self._clip_view = clip_view(stage.config["clip"], picture_view(inputs))
-        self._uncertainty = stage.config["uncertainty"] and Uncertainty.model_validate(
-            stage.config["uncertainty"]
-        )
-        self._experts: list[zoo.Classifier] = [
-            load_classifier(inputs, name, device) for name in inputs.named("expert")
-        ]
-
-    def __call__(self, batch: Batch, images: ImageSource) -> Scores:
-        """Score name -> ``(size,)``."""
-        rows = np.arange(batch.first, batch.first + batch.size)
-        scores: Scores = {}
-        if self._clip:
-            at = seen(images, self._clip_view) if self._clip_view else images
-            scores[self._clip.name] = self._clip.score(at, self._plan.labels[rows])
-        if self._uncertainty:
-            passes = uncertainty.probabilities(
-                self._experts, images, rows, self._uncertainty, self._seed, self._device
-            )
-            scores[cut.UNCERTAINTY] = uncertainty.uncertainty(passes, self._uncertainty)
-        return scores
+    draw, score, todo = Draw(work), Score(work), plan(work)
+    written = []
+    for batch in todo.batches:
+        images = draw(batch)
+        part = write_part(work.folder, batch, todo.labels, images, score(batch, images))
+        written.append(part.name)
+    return summary(work, written)
 
 
-def _open_clip(stage: Stage, inputs: Inputs, device: str) -> Any:
-    if stage.config["clip"] is None:
-        return None
-    chosen: Clip = TypeAdapter(Clip).validate_python({**stage.config["clip"], **pretrained(stage)})
-    names, where = inputs.record("dataset").summary["class_names"], torch_device(device)
-    if chosen.kind == "domain":
-        at = clip_view(stage.config["clip"], picture_view(inputs))
-        side = at.side if at else inputs.images("dataset", "train_images").shape[-1]
-        return clip.DomainClip(inputs.weights("scorer"), names, side, chosen, where)
-    return clip.OpenClip(names, chosen, where)
+def summary(work: Work[Settings], written: Iterable[str]) -> Summary:
+    """What a finished samples stage publishes; raises StageError where a batch is missing.
+
+    written: names of the parts that there are. Of arm `real_skewed` also ``repeated`` (draws that
+    had come before in the chain) and ``unread_classes`` (no clear subgroup among their generated
+    images).
+    """
+    todo = plan(work)
+    wanted = {part_of(batch) for batch in todo.batches}
+    missing = wanted.difference(written)
+    if missing:
+        raise StageError(f"samples: {len(missing)} of {len(wanted)} batches are missing")
+    skewed: Summary = {}
+    if work.settings.skewed:
+        from ray_selfloop.stages.drawing import skew
+
+        skewed = skew(work)
+    return {"count": len(todo.labels), "parts": sorted(wanted), **skewed}
 
 
 def write_part(
@@ -224,40 +209,6 @@ def write_part(
 def part_of(batch: Batch) -> str:
     """The name of a batch's file."""
     return f"part-{batch.first:08d}.parquet"
-
-
-def samples(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Draw, score and write all batches, one after another."""
-    draw, score = Draw(stage, inputs, device), Score(stage, inputs, device)
-    todo = plan_of(stage, inputs)
-    written = []
-    for batch in todo.batches:
-        images = draw(batch)
-        part = write_part(folder, batch, todo.labels, images, score(batch, images))
-        written.append(part.name)
-    return samples_summary(stage, inputs, written, device)
-
-
-def samples_summary(
-    stage: Stage, inputs: Inputs, written: Iterable[str], device: str
-) -> Mapping[str, Any]:
-    """What a finished samples stage publishes; raises StageError where a batch is missing.
-
-    written: names of the parts that there are. Of arm `real_skewed` also ``repeated`` (draws that
-    had come before in the chain) and ``unread_classes`` (no clear subgroup among their generated
-    images).
-    """
-    todo = plan_of(stage, inputs)
-    wanted = {part_of(batch) for batch in todo.batches}
-    missing = wanted.difference(written)
-    if missing:
-        raise StageError(f"samples: {len(missing)} of {len(wanted)} batches are missing")
-    skewed: dict[str, int] = {}
-    if stage.config.get("skewed"):
-        read = _read_shares(inputs, device)
-        unread = int(np.isnan(read[-1]).any(axis=1).sum())
-        skewed = {"repeated": _skewed(stage, inputs, read).repeated, "unread_classes": unread}
-    return {"count": len(todo.labels), "parts": sorted(wanted), **skewed}
 
 
 class Drawn(NamedTuple):
@@ -296,45 +247,12 @@ def _without_images(path: Path) -> pa.Table:
     return tables.read(path, [n for n in names if n != "image"]).replace_schema_metadata(None)
 
 
-def kept(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """Cut by rank, write the kept images as arrays, and audit what the cut did.
-
-    With a ``tilt`` the kept set is then resampled to other subgroup shares; the audit speaks of
-    the cut alone.
-    """
-    drawn = read_samples(inputs)
-    settings = cut_settings(stage.config)
-    mask = cut.keep(drawn.scores, drawn.labels, drawn.ids, settings)
-    names = inputs.record("dataset").summary
-    shape = len(names["class_names"]), len(names["subgroup_names"])
-    subgroups = reader(inputs, device)(drawn.images, drawn.labels)
-    rows: Ids = np.flatnonzero(mask)
-    view = names.get("pictures")
-    resampled: dict[str, Any] = {}
-    if "tilt" in stage.config:
-        rows, resampled = _tilted(stage.config["tilt"], inputs, drawn.labels, subgroups, rows)
-        rows = np.sort(rows) if view else rows  # pictures are read in their order
-    save_images(folder, "images", drawn.images, rows)
-    for name, values in (("labels", drawn.labels), ("ids", drawn.ids)):
-        save_array(folder, name, values[rows])
-    return {
-        **({"pictures": view} if view else {}),
-        **cut.audit(drawn.scores, mask, drawn.labels, shape[0], settings),
-        **cut.audit_subgroups(mask, drawn.labels, subgroups, shape),
-        **resampled,
-    }
-
-
-def cut_settings(config: Mapping[str, Any]) -> Filter:
-    """The settings of the cut in a kept stage's config, which may have a ``tilt`` beside them."""
-    return Filter.model_validate({k: v for k, v in config.items() if k != "tilt"})
-
-
-def _tilted(
-    config: Mapping[str, Any], inputs: Inputs, labels: Ids, subgroups: Ids, rows: Ids
-) -> tuple[Ids, dict[str, Any]]:
-    """Rows of the samples after resampling the kept ``rows``, and what that repeated."""
-    wanted = tilt.target(inputs.split("train").subgroup_shares(), config["tilt"])
-    rng = seeding.rng(config["seed"], "tilt")
-    found = tilt.resample(labels[rows], subgroups[rows], wanted, rng)
-    return rows[found.rows], {"repeated": found.repeated, "missing": found.missing}
+KIND = Kind(
+    "samples",
+    version=1,
+    holds=Settings,
+    run="ray_selfloop.stages.samples:run",
+    needs=Needs(how="stream", gpu="gpus_per_generator"),
+    settings=settings,
+    places=places,
+)

@@ -1,4 +1,4 @@
-"""The search stage: learning rate and weight decay of one architecture on one dataset.
+"""The search for learning rate and weight decay of one architecture on one dataset.
 
 Decides what is tried, what a candidate's score is and which candidate wins; the held-out images
 are the criterion, the test images are never read. Who runs the candidates and gives up the worse
@@ -9,20 +9,49 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray_selfloop import seeding
-from ray_selfloop.classifiers import train
+from ray_selfloop.classifiers import weights
 from ray_selfloop.config.training import Training
 from ray_selfloop.config.tune import Between, Tune
 from ray_selfloop.errors import StageError
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages.inputs import Inputs, finite
-from ray_selfloop.stages.training import pretrained, torch_device
+from ray_selfloop.stages import classifier
+from ray_selfloop.stages.chain import AUGMENTATION, Chain, Who
+from ray_selfloop.stages.inputs import finite
+from ray_selfloop.stages.kind import Kind, Needs, Summary, Work
+
+if TYPE_CHECKING:
+    from ray_selfloop.classifiers import train
 
 HALVED = "halved"  # the outcome of a candidate that was given up
 DIGITS = 3  # significant digits of a candidate's values: what is printed is what was used
+
+
+class Settings(classifier.Trained):
+    """tune: what is tried, and when a candidate is given up."""
+
+    tune: Tune
+
+
+def settings(chain: Chain, n: int, who: Who) -> Settings:
+    """The search for one network."""
+    sweep, training = chain.sweep, chain.networks[who.network]
+    assert sweep.tune is not None
+    return Settings(
+        network=who.network,
+        training=training.identity(sweep.tune.searched),
+        tune=sweep.tune,
+        source=weights.source(who.network, training.pretrained),
+        augment=AUGMENTATION[sweep.dataset.name],
+        seed=seeding.derive(sweep.tune.seed, "search", who.network),
+    )
+
+
+def needed(chain: Chain) -> bool:
+    """Whether something is searched for."""
+    return chain.sweep.tune is not None
 
 
 class Candidate(NamedTuple):
@@ -86,46 +115,46 @@ def _column(between: Between, samples: int, draw: Any) -> list[float]:
     return [min(max(float(f"{v:.{DIGITS}g}"), between.low), between.high) for v in values]
 
 
-def training_of(stage: Stage, values: Mapping[str, float]) -> Training:
+def training_of(work: Work[Settings], values: Mapping[str, float]) -> Training:
     """The training settings of one candidate."""
-    training = Training.model_validate({**stage.config["training"], **pretrained(stage), **values})
-    cap = Tune.model_validate(stage.config["tune"]).max_epochs or training.max_epochs
+    training = work.settings.recipe(work.places, values)
+    cap = work.settings.tune.max_epochs or training.max_epochs
     return training.model_copy(update={"max_epochs": min(cap, training.max_epochs)})
 
 
-def examples_of(stage: Stage, inputs: Inputs) -> train.Examples:
+def examples_of(work: Work[Settings]) -> "train.Examples":
     """The original training images and the held-out ones."""
-    original, held_out = inputs.split("train"), inputs.split("held_out")
+    from ray_selfloop.classifiers import train
+
+    original, held_out = work.inputs.split("train"), work.inputs.split("held_out")
     return train.Examples(
         train.LabeledImages(original.images, original.labels),
         train.LabeledImages(held_out.images, held_out.labels),
         len(held_out.class_names),
-        stage.config["augment"],
+        work.settings.augment,
     )
 
 
-def rungs(stage: Stage, n: int) -> Rungs:
+def rungs(work: Work[Settings], n: int) -> Rungs:
     """The rungs of a search on ``n`` training images."""
-    settings = Tune.model_validate(stage.config["tune"])
-    last = train.looks(n, training_of(stage, {}))
+    from ray_selfloop.classifiers import train
+
+    settings = work.settings.tune
+    last = train.looks(n, training_of(work, {}))
     first = max(1, math.ceil(settings.grace * last - 1e-9))  # 1/9 of 9 looks is one look
     return Rungs(first, last, settings.reduction_factor)
 
 
-def attempt(
-    stage: Stage,
-    inputs: Inputs,
-    candidate: Candidate,
-    device: str,
-    report: Callable[[Standing], None],
-) -> None:
+def attempt(work: Work[Settings], candidate: Candidate, report: Callable[[Standing], None]) -> None:
     """Train one candidate; every look at the held-out images is reported, then the outcome.
 
     All candidates start from the same weights and see the images in the same order.
     """
+    from ray_selfloop.classifiers import train
+
     best = Standing(candidate.number, 0, -1.0, math.inf)
 
-    def on_look(look: train.Look) -> bool:
+    def on_look(look: "train.Look") -> bool:
         nonlocal best
         loss = look["held_out_loss"]
         found = look["held_out_accuracy"], loss if math.isfinite(loss) else math.inf
@@ -136,17 +165,17 @@ def attempt(
         return False
 
     trained = train.train(
-        stage.config["network"],
-        examples_of(stage, inputs),
-        training_of(stage, candidate.values),
-        stage.config["seed"],
-        torch_device(device),
+        work.settings.network,
+        examples_of(work),
+        training_of(work, candidate.values),
+        work.settings.seed,
+        work.torch_device,
         on_look,
     )
     report(best._replace(outcome=trained.outcome))
 
 
-def search(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+def run(work: Work[Settings]) -> Summary:
     """Try the candidates and name the best: highest held-out accuracy, then lowest loss."""
     halving = _HALVING.get()
     if halving is None:
@@ -154,9 +183,9 @@ def search(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[s
             "search: a search for learning rate and weight decay (`tune`) runs on Ray Tune, and "
             "Ray does not run here"
         )
-    tried = candidates(Tune.model_validate(stage.config["tune"]))
-    rules = rungs(stage, len(inputs.split("train")))
-    ends = halving(stage, inputs.store.address, tried, rules)
+    tried = candidates(work.settings.tune)
+    rules = rungs(work, len(work.inputs.split("train")))
+    ends = halving(work.stage, work.inputs.store.address, tried, rules)
     assert [end.number for end in ends] == list(range(len(tried)))
     best = max(ends, key=lambda end: (end.accuracy, -end.loss, -end.number))
     chosen = tried[best.number].values
@@ -195,3 +224,15 @@ def sentence(network: str, summary: Mapping[str, Any]) -> str:
         f"{network}: {values} (held-out accuracy {summary['held_out_accuracy']:.3f}; "
         f"{len(summary['tried'])} tried, {given_up} given up early{edge})"
     )
+
+
+KIND = Kind(
+    "search",
+    version=1,
+    holds=Settings,
+    run="ray_selfloop.stages.search:run",
+    needs=Needs(how="search", gpu="gpus_per_trial", training=classifier.training),
+    settings=settings,
+    needed=needed,
+    places=classifier.places,
+)

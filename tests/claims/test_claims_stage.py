@@ -12,6 +12,7 @@ from ray_selfloop.evaluation.rows import Rows, Where
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.planning import prepare
 from ray_selfloop.stages.inputs import Inputs, save_array
+from ray_selfloop.stages.kinds import NAMED
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Record, Store
@@ -22,7 +23,7 @@ ARMS = {"treatment": 0.2, "no_synthetic": 0.0}  # share of test rows lost per ge
 
 def published(store: Store, graph: Graph, name: str, write, summary) -> Stage:  # type: ignore[no-untyped-def]
     """A record whose files ``write`` makes, under a key of its own."""
-    stage = graph.add("classifier", {"name": name}, {}, Place("base", 0, 0))
+    stage = graph.add(NAMED["classifier"], {"name": name}, {}, Place("base", 0, 0))
     with store.attempt(stage.key) as folder:
         write(folder)
         store.publish(stage, folder, summary, 1.0)
@@ -68,7 +69,7 @@ def claimed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Store]:
     settings = Evaluation(resamples=50, permutations=50)
     config = {"evaluation": settings.model_dump(mode="json"), "scenarios": scenarios,
               "declared": True}  # fmt: skip
-    stage = graph.add("claims", config, inputs, Place("base", 0, GENERATIONS))
+    stage = graph.add(NAMED["claims"], config, inputs, Place("base", 0, GENERATIONS))
     return execute(stage, store), store
 
 

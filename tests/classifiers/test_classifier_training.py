@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from scipy.stats import binomtest
+from torchvision import models
 
 from ray_selfloop.classifiers import train as training_module
-from ray_selfloop.classifiers import zoo
 from ray_selfloop.classifiers.augment import augmented
 from ray_selfloop.classifiers.train import Examples, LabeledImages, collapsed, logits, train
 from ray_selfloop.config.training import Training
@@ -114,7 +114,7 @@ def test_fine_tuning_starts_from_the_weights_of_the_file(
     splits: Splits, tmp_path: Path, suffix: str
 ) -> None:
     """At a rate of 1e-30 no weight moves."""
-    state = zoo.NETWORKS["mobilenet_v3_small"].body("mobilenet_v3_small", 32).state_dict()
+    state = models.get_model("mobilenet_v3_small", weights=None).state_dict()
     path = tmp_path / f"imagenet{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     settings = Training(

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import imagenet_worlds
 import pytest
-import timm
 import torch
 from safetensors.torch import save_file
-from torchvision import models
 
-from ray_selfloop.classifiers import train, weights, zoo
+from ray_selfloop.classifiers import train, zoo
+from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.config.training import Training
 from ray_selfloop.images.pictures import Pictures, View
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-NETWORKS = ("alexnet", "mobilenet_v3_small", "mobilenet_v3_large", "vgg19", "resnet50", "deit_s")
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +32,15 @@ def published(name: str, folder: Path) -> str:
     """A state dict as the library publishes it, 1000 classes, random."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if name in weights.TIMM_NAMES:
-            net = timm.create_model(weights.TIMM_NAMES[name], pretrained=False)
-        else:
-            net = models.get_model(name, weights=None)
+        row = NETWORKS[name]
+        net = zoo.BUILDERS[row.builder].body(row, 224, None)
     path = folder / f"{name}.safetensors"
     save_file({key: value.contiguous() for key, value in net.state_dict().items()}, path)
     return str(path)
 
 
 @pytest.mark.parametrize("backbone", ["full", "frozen"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [n for n, row in NETWORKS.items() if row.published])
 def test_each_network_is_fine_tuned_at_224(
     examples: train.Examples, tmp_path: Path, name: str, backbone: str
 ) -> None:

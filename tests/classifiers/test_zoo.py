@@ -1,9 +1,10 @@
-"""The seven networks: shapes, seeds, weights from files."""
+"""The networks: shapes, seeds, weights from files."""
 
 import contextlib
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,20 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from ray_selfloop.classifiers import weights, zoo
+from ray_selfloop.config.networks import NETWORKS, Torchvision
 from ray_selfloop.config.training import Training
 from ray_selfloop.errors import ConfigError, DataError
 
 SCRATCH = (False, 0.1, 0)  # pretrained, batchnorm_momentum, seed
 
 
-@pytest.mark.parametrize("name", zoo.NETWORKS)
+def published_form(name: str, side: int) -> torch.nn.Module:
+    """A network as its library publishes it, with fresh weights."""
+    row = NETWORKS[name]
+    return zoo.BUILDERS[row.builder].body(row, side, None)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("size", "classes"), [(8, 10), (28, 20), (32, 10)])
 def test_every_network_learns_from_every_image_size(name: str, size: int, classes: int) -> None:
     net = zoo.build(name, classes, size, *SCRATCH).train()
@@ -56,13 +64,13 @@ def test_batchnorm_momentum_is_ours_or_the_architectures_own(
     assert found == {expected}
 
 
-@pytest.mark.parametrize("name", zoo.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_working_side_never_shrinks_an_image(name: str) -> None:
     for size in (8, 28, 32, 64, 100, 224):
-        side = zoo.working_side(name, size)
+        side = NETWORKS[name].side(size)
         assert side >= size
-        assert side % zoo.NETWORKS[name].multiple == 0
-        assert zoo.working_side(name, side) == side
+        assert side % NETWORKS[name].multiple == 0
+        assert NETWORKS[name].side(side) == side
 
 
 def test_images_smaller_than_the_working_size_are_enlarged_bilinearly() -> None:
@@ -76,7 +84,7 @@ def test_images_smaller_than_the_working_size_are_enlarged_bilinearly() -> None:
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "deit_s"])
 def test_a_state_dict_is_loaded_except_for_the_last_layer(tmp_path, name: str, suffix: str) -> None:
-    source = zoo.NETWORKS[name].body(name, 224 if name == "deit_s" else 32)
+    source = published_form(name, 224 if name == "deit_s" else 32)
     path = tmp_path / f"weights{suffix}"
     state = source.state_dict()
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
@@ -114,12 +122,14 @@ def test_a_failing_download_is_one_message(tmp_path, monkeypatch) -> None:
 
 
 def test_published_files_are_those_of_the_libraries() -> None:
-    for name, tag in weights.TORCHVISION_TAGS.items():
-        address = models.get_model_weights(name)[tag].url
-        assert address == weights.TORCHVISION_ADDRESS + weights.TORCHVISION_FILES[name]
-        assert weights.NAMED_DIGEST.findall(address)
-    for name, published in weights.TIMM_NAMES.items():
-        assert timm.get_pretrained_cfg(published).hf_hub_id == f"timm/{published}", name
+    for name, row in NETWORKS.items():
+        if isinstance(row.published, Torchvision):
+            address = models.get_model_weights(name)[row.published.tag].url
+            assert address == weights.TORCHVISION_ADDRESS + row.published.file
+            assert weights.NAMED_DIGEST.findall(address)
+        elif row.published:
+            own = row.published.repository.removeprefix("timm/")
+            assert timm.get_pretrained_cfg(own).hf_hub_id == row.published.repository
 
 
 @pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME"])
@@ -134,7 +144,9 @@ def test_weights_in_the_cache_are_used_without_a_network(tmp_path, monkeypatch) 
     """By tag from the cache and by path: the same network, bit for bit."""
     made = digest_named(tmp_path / "hub" / "checkpoints", "mobilenet_v3_small")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setitem(weights.TORCHVISION_FILES, "mobilenet_v3_small", made.name)
+    row = NETWORKS["mobilenet_v3_small"]
+    moved = replace(row, published=row.published._replace(file=made.name))
+    monkeypatch.setitem(NETWORKS, row.name, moved)
     with offline(monkeypatch):
         weights.check("mobilenet_v3_small", True)
         by_tag = zoo.build("mobilenet_v3_small", 5, 32, True, None, 1).state_dict()
@@ -159,7 +171,7 @@ def test_without_cache_and_network_one_message_says_where_to_get_them(
 
 def test_a_damaged_file_in_the_cache_is_found_before_anything_runs(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = tmp_path / "hub" / "checkpoints" / weights.TORCHVISION_FILES["resnet50"]
+    path = tmp_path / "hub" / "checkpoints" / NETWORKS["resnet50"].published.file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"the first half of a download")
     with pytest.raises(DataError, match=r"11ad3fa6\.pth is damaged .* its name says 11ad3fa6; del"):
@@ -171,9 +183,9 @@ def test_a_damaged_file_in_the_cache_is_found_before_anything_runs(tmp_path, mon
 def test_a_damaged_file_in_the_hubs_cache_is_found_too(tmp_path, monkeypatch) -> None:
     """The hub's cache calls a file by its content."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    home = tmp_path / f"models--timm--{weights.TIMM_NAMES['deit_s']}"
+    home = tmp_path / "models--timm--deit_small_patch16_224.fb_in1k"
     blob = home / "blobs" / hashlib.sha256(b"weights").hexdigest()
-    link = home / "snapshots" / "abc" / weights.TIMM_FILE
+    link = home / "snapshots" / "abc" / NETWORKS["deit_s"].published.file
     for path in (blob, link, home / "refs" / "main"):
         path.parent.mkdir(parents=True, exist_ok=True)
     (home / "refs" / "main").write_text("abc")
@@ -203,7 +215,7 @@ def digest_named(folder: Path, name: str) -> Path:
     for seed in range(99):
         torch.manual_seed(seed)
         path = folder / "draft"
-        torch.save(zoo.NETWORKS[name].body(name, 32).state_dict(), path)
+        torch.save(published_form(name, 32).state_dict(), path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if weights.NAMED_DIGEST.search(f"-{digest[:8]}."):
             return path.rename(folder / f"{name}-{digest[:8]}.pth")

@@ -8,11 +8,14 @@ import jsonschema
 import pytest
 from schema_cases import BASES, FIELDS, GROUPS, ROOT, Field, members, merged, text
 
-from ray_selfloop import declaration, identity, loop
+from ray_selfloop import declaration, loop, measurements
 from ray_selfloop.config import load
 from ray_selfloop.config.sweep import Scenario, short_keys, why_no_axis
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.graph import Graph
+from ray_selfloop.stages import equation6
+from ray_selfloop.stages.chain import chains
+from ray_selfloop.stages.evaluated import judged_with
 
 REFUSED = " cannot differ between scenarios: "
 LEAVES = [field for field in FIELDS if field not in GROUPS]
@@ -135,12 +138,12 @@ def two_values(field: Field, folder: Path) -> tuple[Any, ...]:
 def depends_on(scenario: Scenario) -> frozenset[str]:
     """The keys of a scenario's stages, and where its files lie, whose content is in a key."""
     graph = Graph()
-    for chain in loop.chains(scenario):
+    for chain in chains(scenario):
         loop.add_chain(chain, "digest of the files", graph)
     data = graph.of_kind("dataset")[0].stage
     trials = {p: n.stage for n in graph.of_kind("classifier") for p in n.places}
-    loop.add_fairness(scenario, trials, data, graph)
-    return frozenset({*graph.nodes, str(identity.located_data(scenario.sweep))})
+    measurements.add_fairness(scenario, trials, data, graph)
+    return frozenset({*graph.nodes, str(data.hints)})
 
 
 @pytest.mark.parametrize("field", list(fields()), ids=lambda f: f"{f.base}:{f.dotted}")
@@ -181,7 +184,7 @@ def test_what_judges_all_scenarios_is_refused_in_any_spelling(axes: Any, tmp_pat
 
 def test_what_a_judgement_depends_on_is_one_for_a_sweep() -> None:
     sweep = load.load(None, ())[0]
-    free = {name for name in identity.judged_with(sweep) if not why_no_axis(f"evaluation.{name}")}
+    free = {name for name in judged_with(sweep) if not why_no_axis(f"evaluation.{name}")}
     assert free == {"cas_epochs"}, "which bounds `dynamics.quality` and is read by no judgement"
 
 
@@ -262,9 +265,10 @@ def test_models_and_datasets_are_labelled_by_every_axis_that_changes_them() -> N
 
     def labels(axes: str) -> set[str]:
         _, scenarios = load.load(None, [f"axes={axes}", "classifiers=[lenet]"])
-        models = [loop._model_labels(scenario)["lenet"] for scenario in scenarios]
+        models = [equation6._model_labels(scenario)["lenet"] for scenario in scenarios]
         return {
-            f"{loop._dataset_label(s)} {model}" for s, model in zip(scenarios, models, strict=True)
+            f"{equation6._dataset_label(s)} {model}"
+            for s, model in zip(scenarios, models, strict=True)
         }
 
     for axes in (

@@ -11,8 +11,8 @@ from schema_cases import BASES, FIELDS, Field, members, merged, text, with_value
 
 from ray_selfloop.config import load
 from ray_selfloop.config.loop import Arm
+from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.config.sweep import Sweep
-from ray_selfloop.config.training import Network
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.planning import prepare
 
@@ -100,7 +100,7 @@ def test_every_combination_of_kinds_is_valid_or_told_what_to_write(
         cured(tree, tmp_path)
 
 
-@pytest.mark.parametrize("network", Network.__args__)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("network", NETWORKS)
 def test_any_one_network_needs_a_word_or_two(network: str, tmp_path: Path) -> None:
     roles = ["evaluation.judge.classifier", "filter.expert.classifier"]
     wanted = [] if network == "lenet" else [f"{role}={network}" for role in roles]

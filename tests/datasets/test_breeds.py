@@ -12,12 +12,13 @@ import pytest
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, PLACES, Breeds
 from ray_selfloop.datasets import breeds, imagenet
+from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import Ids, ImageSet, Splits
 from ray_selfloop.images.pictures import Pictures
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store
@@ -96,8 +97,8 @@ def settings(places: dict[str, str], **values: Any) -> Breeds:
     return Breeds(**{"superclasses": ("fox", "bear", "ape"), **SMALL, **places, **values})
 
 
-def prepare(found: Breeds) -> data.Prepared:
-    return data.KINDS["breeds"].prepare(found, Contents())
+def prepare(found: Breeds) -> Prepared:
+    return breeds.KIND.prepare(found, Contents())
 
 
 def cut(found: Breeds) -> Splits:

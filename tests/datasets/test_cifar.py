@@ -13,11 +13,12 @@ from ray_selfloop import seeding
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import FINE_CLASSES, Cifar, Superclass
 from ray_selfloop.datasets import cifar
+from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import Ids, ImageSet, Splits
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store
@@ -173,8 +174,8 @@ def test_a_download_that_cannot_be_stored_is_an_error_that_says_where(tmp_path: 
         data.source(Cifar(root=str(tmp_path / "file"), download=True))
 
 
-def prepared(found: Cifar) -> data.Prepared:
-    return data.KINDS["cifar20_100"].prepare(found, Contents())
+def prepared(found: Cifar) -> Prepared:
+    return cifar.KIND.prepare(found, Contents())
 
 
 def test_a_file_with_another_checksum_is_refused_before_it_is_unpickled(tmp_path: Path) -> None:

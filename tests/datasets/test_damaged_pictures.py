@@ -17,7 +17,7 @@ import tiny_hard_imagenet
 from PIL import Image
 
 from ray_selfloop import planning, seeding, sweep
-from ray_selfloop.conclude import Conclusion
+from ray_selfloop.conclusion.conclude import Conclusion
 from ray_selfloop.config.dataset import NOT_IN_KEY, HardImageNet
 from ray_selfloop.datasets import contents, hard_imagenet
 from ray_selfloop.datasets.contents import Contents
@@ -34,7 +34,7 @@ from ray_selfloop.images.pictures import (
     write_encoded,
 )
 from ray_selfloop.running import Run
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Record, Store

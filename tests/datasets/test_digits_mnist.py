@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ray_selfloop.conclude import Conclusion
+from ray_selfloop.conclusion.conclude import Conclusion
 from ray_selfloop.config.dataset import ColorizedDigits, ColorizedMnist
 from ray_selfloop.datasets import digits, mnist
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.planning import prepare
 from ray_selfloop.running import Run
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store

@@ -19,13 +19,14 @@ from torchvision import transforms
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import PLACES, HardClass, HardImageNet
 from ray_selfloop.datasets import hard_imagenet, imagenet
+from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.datasets.hard_imagenet import SYNSETS, mask
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSet, Splits
 from ray_selfloop.images.pictures import Pictures, View
-from ray_selfloop.stages import data
+from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store
@@ -57,8 +58,8 @@ def two(world: worlds.World, **values: Any) -> HardImageNet:
     return settings(world, classes=("ski", "snorkel"), **values)
 
 
-def prepare(found: HardImageNet) -> data.Prepared:
-    return data.KINDS["hard_imagenet"].prepare(found, Contents())
+def prepare(found: HardImageNet) -> Prepared:
+    return hard_imagenet.KIND.prepare(found, Contents())
 
 
 def cut(found: HardImageNet) -> Splits:

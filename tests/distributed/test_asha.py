@@ -19,10 +19,11 @@ from ray_selfloop.distributed.driver import Scheduler
 from ray_selfloop.distributed.losses import Outcome, outcome_of
 from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.errors import WorkerLost
-from ray_selfloop.graph import VERSIONS, Stage
+from ray_selfloop.graph import Stage
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
-from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages import search as search_stage
+from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.stages.run import execute
 from ray_selfloop.stages.search import (
     HALVED,
@@ -76,7 +77,7 @@ def by_hand(
     ends, before = [], dict[int, list[float]]()
     for candidate in candidates:
         curve: list[Standing] = []
-        attempt(stage, Inputs(stage, Store(root)), candidate, "cpu", curve.append)
+        attempt(search_stage.KIND.work(stage, Store(root)), candidate, curve.append)
         *looks, end = curve
         rung = rungs.first
         while rung <= len(looks):
@@ -156,7 +157,7 @@ def test_a_search_runs_beside_an_idle_experiment_on_two_cpus(
     (trial,) = plain.graph.of_kind("classifier")
     root = str(plain.store.root)
     experiment = Experiment("idle beside a search", root, lambda _: TRIAL)
-    experiment.board.waiting.put([trial.stage])
+    experiment.board.waiting.put(trial.stage)
     assert experiment.board.outcomes.get(timeout=WAIT) == Outcome(trial.stage.key, "")
     stage = search_of(tuned, "lenet")
     ray.get(ray.remote(num_cpus=0.5)(search.run).remote(stage, root), timeout=WAIT)

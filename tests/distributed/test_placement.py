@@ -1,4 +1,4 @@
-"""How much of a GPU each stage gets, and which trials share one process. No GPU is needed."""
+"""How much of a GPU each stage gets. No GPU is needed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.load import load
+from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import placement
-from ray_selfloop.distributed.placement import SEEDS_AT_ONCE, TABLE, bundles, gpus, sentences
+from ray_selfloop.distributed.placement import gpus, sentences
 from ray_selfloop.errors import ConfigError, ResourceError
 from ray_selfloop.graph import Stage
 from ray_selfloop.planning import prepare
@@ -69,10 +70,6 @@ def test_gpus_change_no_key(micro: list[str]) -> None:
 # --- GPUs of a stage -----------------------------------------------------------------------------
 
 
-def test_every_network_stands_in_the_table() -> None:
-    assert TABLE.keys() == zoo.NETWORKS.keys()
-
-
 @pytest.mark.parametrize("name", ["lenet", "resnet50", "mobilenet_v3_small", "deit_s"])
 def test_the_table_says_what_autograd_keeps(name: str) -> None:
     network = zoo.build(name, 20, 224, False, None, 0).train()
@@ -92,14 +89,14 @@ def test_the_table_says_what_autograd_keeps(name: str) -> None:
             images, labels = torch.zeros(batch, 3, 224, 224), torch.zeros(batch, dtype=torch.int64)
             alive.append(F.cross_entropy(network(images), labels))
         totals.append(sum(kept.values()))
-    assert TABLE[name].kept == pytest.approx((totals[1] - totals[0]) / 1e6, rel=0.05)
+    assert NETWORKS[name].footprint.kept == pytest.approx((totals[1] - totals[0]) / 1e6, rel=0.05)
     parameters = sum(weight.numel() for weight in network.parameters()) / 1e6
-    assert TABLE[name].parameters == pytest.approx(parameters, rel=0.05)
+    assert NETWORKS[name].footprint.parameters == pytest.approx(parameters, rel=0.05)
 
 
 def test_auto_gives_these_parts_of_a_gpu() -> None:
-    small = {name: gpus(trial(name), AUTO) for name in TABLE}
-    large = {name: gpus(trial(name, pictures=True), AUTO) for name in TABLE}
+    small = {name: gpus(trial(name), AUTO) for name in NETWORKS}
+    large = {name: gpus(trial(name, pictures=True), AUTO) for name in NETWORKS}
     assert small == {
         "lenet": 0.1,
         "alexnet": 0.2,
@@ -121,7 +118,7 @@ def test_auto_gives_these_parts_of_a_gpu() -> None:
 
 
 @given(
-    network=st.sampled_from(sorted(TABLE)),
+    network=st.sampled_from(sorted(NETWORKS)),
     sides=st.tuples(st.integers(8, 1024), st.integers(8, 1024)),
     batches=st.tuples(st.integers(2, 1024), st.integers(2, 1024)),
 )
@@ -202,61 +199,6 @@ def test_each_trial_sets_its_own_limit_and_a_whole_gpu_has_none(limits: list[flo
     assert all(isinstance(limit, float) for limit in limits)
 
 
-# --- several seeds in one process ----------------------------------------------------------------
-
-
-def test_seeds_share_a_process_only_where_places_are_short() -> None:
-    seeds = [trial(seed=seed) for seed in range(10)]
-    assert [len(bundle) for bundle in bundles(seeds, AUTO, 10)] == [1] * 10
-    assert [len(bundle) for bundle in bundles(seeds, AUTO, 4)] == [3, 3, 2, 2]
-    assert [len(bundle) for bundle in bundles(seeds, AUTO, 1)] == [5, 5]
-    assert bundles(seeds, Resources(), 1) == [[seed] for seed in seeds]
-    assert bundles([], AUTO, 3) == []
-
-
-def test_only_trials_that_differ_in_their_seed_alone_share_a_process() -> None:
-    first = trial(seed=0, weights=True)
-    others = {
-        "another role": trial(seed=1, weights=False),
-        "another network": trial("mobilenet_v3_small", seed=1, weights=True),
-        "other data": trial(seed=1, weights=True, dataset="dataset-1"),
-        "another training": trial(seed=1, weights=True, batch_size=32),
-        "pictures": trial(seed=1, weights=True, pictures=True),
-    }
-    shared = {what: len(bundles([first, other], AUTO, 1)) == 1 for what, other in others.items()}
-    assert shared == {what: what == "another role" for what in others}
-    pictures = [trial(seed=seed, pictures=True) for seed in (0, 1)]
-    assert len(bundles(pictures, AUTO, 1)) == 2
-    on_cpu = Resources(gpus_per_trial="auto", gpus_of={"lenet": 0})
-    assert len(bundles([first, others["another role"]], on_cpu, 1)) == 2
-
-
-@given(
-    who=st.lists(
-        st.tuples(st.sampled_from(["lenet", "resnet50"]), st.integers(0, 20), st.booleans()),
-        max_size=30,
-        unique=True,
-    ),
-    places=st.integers(0, 30),
-)
-def test_bundles_hold_every_trial_once_and_as_few_as_the_places_allow(who, places: int) -> None:
-    stages = [trial(name, seed, dataset=f"dataset-{other}") for name, seed, other in who]
-    cut = bundles(stages, AUTO, places)
-    assert sorted(s.key for bundle in cut for s in bundle) == sorted(s.key for s in stages)
-    assert all(1 <= len(bundle) <= SEEDS_AT_ONCE for bundle in cut)
-    assert all(
-        len({(s.config["network"], s.inputs["dataset"]) for s in bundle}) == 1 for bundle in cut
-    )
-    assert [bundle[0].key for bundle in cut] == [
-        stage.key for stage in stages if stage in [bundle[0] for bundle in cut]
-    ]
-    if len(stages) <= places:
-        assert all(len(bundle) == 1 for bundle in cut)
-    elif len(cut) > places:
-        fewest = len(bundles(stages, AUTO, 0))
-        assert len(cut) == fewest
-
-
 # --- the plan's words ----------------------------------------------------------------------------
 
 
@@ -266,8 +208,7 @@ def test_the_plan_says_how_trials_are_placed(tmp_path: Path) -> None:
     assert sentences(trials, Resources()) == []
     assert sentences(trials, AUTO) == [
         "trials on GPUs (estimated for 24 GB, not measured):",
-        "  lenet: 0.1 GPU each, 10 at once on one GPU, up to 3 seeds in one process where places "
-        "are short",
+        "  lenet: 0.1 GPU each, 10 at once on one GPU",
         "  mobilenet_v3_small: 0.1 GPU each, 10 at once on one GPU",
     ]
     own = Resources(gpus_per_trial=0.3, gpus_of={"lenet": 0, "mobilenet_v3_small": 2})

@@ -9,10 +9,11 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.errors import DataError
 from ray_selfloop.evaluation import inception
 from ray_selfloop.evaluation.frechet import frechet_between, moments
-from ray_selfloop.graph import VERSIONS, Stage
+from ray_selfloop.graph import Stage
 from ray_selfloop.images.features import gray8, pixels8
 from ray_selfloop.planning import prepare
 from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute, run_here
 from ray_selfloop.store.records import Store

@@ -10,8 +10,7 @@ import pytest
 from conftest import MICRO
 
 from ray_selfloop.planning import Plan, prepare
-from ray_selfloop.stages.inputs import Inputs
-from ray_selfloop.stages.search import Candidate, Standing, attempt
+from ray_selfloop.stages.search import KIND, Candidate, Standing, attempt
 from sweeps import LIMIT, attempts, results, run, start
 
 pytestmark = pytest.mark.slow
@@ -52,7 +51,7 @@ def test_what_is_found_is_no_worse_than_the_neighbourhood_of_the_default(tuned: 
     for rate in NEIGHBOURS:
         told: list[Standing] = []
         candidate = Candidate(0, {"learning_rate": rate, "weight_decay": 0.0})
-        attempt(node.stage, Inputs(node.stage, plan.store), candidate, "cpu", told.append)
+        attempt(KIND.work(node.stage, plan.store), candidate, told.append)
         accuracies.append(told[-1].accuracy)
     assert summary["held_out_accuracy"] >= max(accuracies) - NOISE
     assert 1e-4 <= summary["chosen"]["learning_rate"] <= 1e-2

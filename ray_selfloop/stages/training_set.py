@@ -5,10 +5,40 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ray_selfloop import queue
-from ray_selfloop.config.loop import Loop, Queue
-from ray_selfloop.graph import Stage
+from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
 from ray_selfloop.images.imageset import Ids, ImageSource, join
+from ray_selfloop.stages.chain import Chain
 from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.kind import Held
+
+
+class TrainingSet(Held):
+    """In a key: what a training set after a generation is made of; nothing of D0 alone.
+
+    While a queue fills, `stack` is `accumulate`: written so, the regimes share those stages.
+    """
+
+    generation: int = 0
+    regime: Regime = "stack"
+    capacity: int | None = None
+    mixing: Mixing = Mixing()
+    seed: int | None = None
+
+
+def after(chain: Chain, n: int) -> TrainingSet:
+    """The training set after generation ``n``."""
+    if n == 0 or not chain.generates:
+        return TrainingSet()
+    regime, settings = chain.sweep.loop.regime, chain.sweep.queue
+    filling = regime == "stack" and n <= settings.capacity
+    drawn = settings.mixing.ratio != "all" or regime == "accumulate_subsample"
+    return TrainingSet(
+        generation=n,
+        regime="accumulate" if filling else regime,
+        capacity=settings.capacity if regime == "stack" and not filling else None,
+        mixing=settings.mixing,
+        seed=chain.seed("draw") if drawn else None,
+    )
 
 
 class TrainingRows(NamedTuple):
@@ -22,21 +52,20 @@ class TrainingRows(NamedTuple):
     mixed: dict[str, Any]
 
 
-def training_rows(stage: Stage, inputs: Inputs) -> TrainingRows:
-    """What ``config["training_set"]`` describes."""
+def training_rows(described: TrainingSet, inputs: Inputs) -> TrainingRows:
+    """The rows of a training set."""
     original = inputs.split("train")
-    config = stage.config["training_set"]
-    if not config:
+    if not described.generation:
         mixed = {"original": len(original), "generated": 0, "by_generation": {}, "statement": ""}
         return TrainingRows([("dataset", np.arange(len(original)))], mixed)
     names = {int(name.rpartition(".")[2]): name for name in inputs.named("kept")}
     rows = queue.training_rows(
-        Loop(regime=config["regime"]),
-        Queue(capacity=config["capacity"] or 1, mixing=config["mixing"]),
-        config["generation"],
+        Loop(regime=described.regime),
+        Queue(capacity=described.capacity or 1, mixing=described.mixing),
+        described.generation,
         original.labels,
         {generation: inputs.array(name, "labels") for generation, name in names.items()},
-        config["seed"] or 0,
+        described.seed or 0,
     )
     mixed = {
         "original": len(rows.original),
@@ -49,9 +78,9 @@ def training_rows(stage: Stage, inputs: Inputs) -> TrainingRows:
     return TrainingRows([("dataset", rows.original), *kept], mixed)
 
 
-def training_set(stage: Stage, inputs: Inputs) -> tuple[ImageSource, Ids, dict[str, Any]]:
-    """Images and labels that ``config["training_set"]`` describes, and what was mixed."""
-    chosen = training_rows(stage, inputs)
+def read(described: TrainingSet, inputs: Inputs) -> tuple[ImageSource, Ids, dict[str, Any]]:
+    """Images and labels of a training set, and what was mixed."""
+    chosen = training_rows(described, inputs)
     labels = np.concatenate([labels_of(inputs, name)[rows] for name, rows in chosen.parts])
     return images_of_rows(inputs, chosen), labels, chosen.mixed
 

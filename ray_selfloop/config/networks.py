@@ -1,0 +1,107 @@
+"""The networks that can be classifiers, a row each: what settings, weights and GPUs ask of one.
+
+How a network is built stands in `classifiers/zoo.py`, under the row's ``builder``. Imports no
+torch.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of its channels
+PICTURE = 224  # pixels; the side that `Footprint.kept` speaks of
+
+
+class Footprint(NamedTuple):
+    """What training a network keeps in memory.
+
+    parameters: millions. kept: MB that the backward pass keeps for one picture of 224 pixels.
+    """
+
+    parameters: float
+    kept: float
+
+
+class Torchvision(NamedTuple):
+    """Weights that torchvision publishes: their tag, and the name of their file."""
+
+    tag: str
+    file: str
+
+
+class Hub(NamedTuple):
+    """Weights in a repository of the Hugging Face hub."""
+
+    repository: str
+    file: str = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network.
+
+    name: what sweeps call it. builder: what `zoo.BUILDERS` calls the way to build it.
+    footprint: counted on a CPU in float32 (parameters, and bytes that autograd saves), not measured
+    on a GPU. What is kept grows with the picture's area, so one number serves all sides.
+    smallest: smallest working side in pixels; smaller images are enlarged to it.
+    multiple: the side is a multiple of this; images are enlarged to the next one.
+    published: ImageNet weights; None where there are none.
+    normal: mean and deviation, 0..1, of the channels of what it was made for.
+    """
+
+    name: str
+    builder: str
+    footprint: Footprint
+    smallest: int
+    multiple: int = 1
+    published: Torchvision | Hub | None = None
+    normal: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
+
+    def side(self, size: int) -> int:
+        """The side in pixels at which it sees images of ``size`` pixels."""
+        return math.ceil(max(size, self.smallest) / self.multiple) * self.multiple
+
+
+NETWORKS: Mapping[str, Network] = {
+    network.name: network
+    for network in (
+        Network("lenet", "lenet", Footprint(5.6, 4.0), 28),
+        Network(
+            "alexnet", "convolutional", Footprint(57.1, 3.7), 64,
+            published=Torchvision("IMAGENET1K_V1", "alexnet-owt-7be5be79.pth"),
+        ),
+        Network(
+            "vgg19", "convolutional", Footprint(139.7, 78.6), 32,
+            published=Torchvision("IMAGENET1K_V1", "vgg19-dcbb9e9d.pth"),
+        ),
+        Network(
+            "resnet50", "resnet", Footprint(23.6, 85.9), 32,
+            published=Torchvision("IMAGENET1K_V2", "resnet50-11ad3fa6.pth"),
+        ),
+        Network(
+            "mobilenet_v3_small", "convolutional", Footprint(1.5, 16.2), 32,
+            published=Torchvision("IMAGENET1K_V1", "mobilenet_v3_small-047dcff4.pth"),
+        ),
+        Network(
+            "mobilenet_v3_large", "convolutional", Footprint(4.2, 44.1), 32,
+            published=Torchvision("IMAGENET1K_V2", "mobilenet_v3_large-5c1a4163.pth"),
+        ),
+        Network(
+            "deit_s", "deit", Footprint(21.7, 59.4), 64, multiple=16,
+            published=Hub("timm/deit_small_patch16_224.fb_in1k"),
+        ),
+    )
+}  # fmt: skip
+
+EXPERT = "resnet50"  # the paper's, where it is trained
+JUDGE, PROBE = "lenet", "mobilenet_v3_small"
+TRAINED = (JUDGE, PROBE)
+"""What settings name where a sweep names none."""
+
+
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[tuple(NETWORKS)]
+    """The name of a network, in a sweep file."""

@@ -1,0 +1,266 @@
+"""A trial: one classifier, trained on a generation's training set and tested on the test images."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from ray_selfloop import queue
+from ray_selfloop.classifiers import weights
+from ray_selfloop.config import training as config
+from ray_selfloop.config.evaluation import Ablation
+from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
+from ray_selfloop.images.imageset import ImageSource
+from ray_selfloop.stages import kind, training_set
+from ray_selfloop.stages.chain import AUGMENTATION, MASKED, Chain, Who, located
+from ray_selfloop.stages.inputs import Inputs, save_array, save_history, save_weights
+from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Training, Work
+from ray_selfloop.stages.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    import torch
+
+    from ray_selfloop.classifiers import train, zoo
+
+PREDICTION_BATCH = 256
+LARGE_PREDICTION_BATCH, LARGE = 64, 128  # images at once from this side in pixels on
+
+
+class Trained(kind.Settings):
+    """A network and how it is trained.
+
+    training: `training` of the network, but for what a search decides and for its weights.
+    source: which weights it starts from. augment: what is done with its training images.
+    """
+
+    network: str = ""
+    training: dict[str, Any] = Field(default_factory=config.Training().identity)
+    source: str | None = None
+    augment: str = "none"
+    seed: int = 0
+
+    def recipe(self, places: Places, found: Mapping[str, float]) -> config.Training:
+        """How it is trained. found: what a search has decided."""
+        return config.Training.model_validate({**self.training, **places.weights, **found})
+
+
+class Schedule(Held):
+    """What decides the size of the treatment's training set, and so its optimiser steps."""
+
+    generation: int
+    regime: Regime
+    capacity: int
+    volume: int | str
+    mixing: Mixing
+
+    @property
+    def loop(self) -> Loop:
+        """The treatment's regime."""
+        return Loop(regime=self.regime)
+
+    @property
+    def queue(self) -> Queue:
+        """The treatment's queue."""
+        return Queue(capacity=self.capacity, volume=self.volume, mixing=self.mixing)
+
+
+class Settings(Trained):
+    """weights: whether they are published, for a filter or a judge. ablation: of a dataset with
+    masks, how objects are removed from the test pictures. schedule: of the arm `no_synthetic`."""
+
+    training_set: TrainingSet = TrainingSet()
+    weights: bool = False
+    ablation: dict[str, Any] | None = None
+    schedule: Schedule | None = None
+
+
+def settings(chain: Chain, n: int, who: Who) -> Settings:
+    """A trial of generation ``n``."""
+    sweep, training = chain.sweep, chain.networks[who.network]
+    in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_uncertainty
+    more: dict[str, Any] = {}
+    if sweep.dataset.name in MASKED:
+        more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
+    if n and sweep.loop.arm == "no_synthetic":
+        more["schedule"] = Schedule(
+            generation=n,
+            regime=sweep.loop.regime,
+            capacity=sweep.queue.capacity,
+            volume=chain.volume,
+            mixing=sweep.queue.mixing,
+        )
+    return Settings(
+        network=who.network,
+        training=training.identity(sweep.tune.searched if sweep.tune else ()),
+        source=weights.source(who.network, training.pretrained),
+        training_set=training_set.after(chain, n),
+        augment=AUGMENTATION[sweep.dataset.name],
+        seed=chain.seed("classifier", n, *who),
+        weights=chain.reads(n, who) or in_some_arm,
+        **more,
+    )
+
+
+def places(chain: Chain, who: Who) -> Mapping[str, Any]:
+    """Where the weights lie that a network starts from."""
+    return {"pretrained": located(chain.networks[who.network].pretrained)}
+
+
+def training(held: Trained) -> Training:
+    """What it trains."""
+    return Training(
+        network=held.network,
+        side=held.training.get("image_size"),
+        batch_size=held.training["batch_size"],
+        pictures=held.augment == "frame_crop_flip",
+    )
+
+
+class Lesson(NamedTuple):
+    """What one trial is trained on and how; the same for trials that differ in their seed alone.
+
+    mixed: what the training set consists of.
+    """
+
+    examples: "train.Examples"
+    training: config.Training
+    mixed: dict[str, Any]
+
+
+def lesson(work: Work[Settings]) -> Lesson:
+    """The lesson of a trial."""
+    from ray_selfloop.classifiers import train
+
+    settings, inputs = work.settings, work.inputs
+    images, labels, mixed = training_set.read(settings.training_set, inputs)
+    held_out = inputs.split("held_out")
+    examples = train.Examples(
+        train.LabeledImages(images, labels),
+        train.LabeledImages(held_out.images, held_out.labels),
+        len(held_out.class_names),
+        settings.augment,
+    )
+    found = inputs.record("search").summary["chosen"] if "search" in inputs else {}
+    training = settings.recipe(work.places, found)
+    return Lesson(examples, _scheduled(training, settings.schedule, mixed["original"]), mixed)
+
+
+def _scheduled(
+    training: config.Training, schedule: Schedule | None, originals: int
+) -> config.Training:
+    """With the treatment's steps, where a control takes them from its ``schedule``.
+
+    The budget, and the steps between two looks at the held-out images, become those of a training
+    set of the treatment's size, so that only the data differ.
+    """
+    from ray_selfloop.classifiers import train
+
+    if schedule is None:
+        return training
+    size = queue.images(schedule.loop, schedule.queue, schedule.generation, originals)
+    steps = train.budget(size, training)
+    return training.model_copy(
+        update={
+            "max_steps": steps,
+            "max_epochs": steps,  # the step budget decides
+            "check_steps": training.check_steps or math.ceil(size / training.batch_size),
+        }
+    )
+
+
+def run(work: Work[Settings]) -> Summary:
+    """Train, predict the test images, publish predictions (and weights for a role)."""
+    from ray_selfloop.classifiers import train
+
+    learned, settings = lesson(work), work.settings
+    where = work.torch_device
+    trained = train.train(
+        settings.network, learned.examples, learned.training, settings.seed, where
+    )
+    return tested(work, learned, trained)
+
+
+def tested(work: Work[Settings], learned: Lesson, trained: "train.Trained") -> Summary:
+    """Write a trained network's predictions on the test images, its history and its weights."""
+    from ray_selfloop.classifiers import train
+
+    test = work.inputs.split("test")
+    where = next(trained.network.parameters()).device
+    logits = train.logits(trained.network, test.images, prediction_batch(test.images), where)
+    save_array(work.folder, "predictions", logits.argmax(axis=1).astype(np.int16))
+    undefined = _predict_ablated(work, trained.network, where)
+    save_history(work.folder, trained.history)
+    if work.settings.weights:
+        save_weights(work.folder, trained.network.state_dict())
+    return {
+        "accuracy": float(np.mean(logits.argmax(axis=1) == test.labels)),
+        "held_out_accuracy": trained.held_out_accuracy,
+        "outcome": trained.outcome,
+        "collapsed": bool(trained.collapsed),
+        "recipe": trained.recipe,
+        "source": trained.source,
+        "steps": trained.steps,
+        "best_step": trained.best_step,
+        "training_set": learned.mixed,
+        **undefined,
+    }
+
+
+def _predict_ablated(
+    work: Work[Settings], network: "zoo.Classifier", device: "torch.device"
+) -> dict[str, Any]:
+    """Predictions on the test pictures with the object removed; what of it is not defined.
+
+    In both readings, so that the evaluation can choose: see ``ablated_name``. int16 ``(n,)``, -1
+    where an ablation is not defined for a picture.
+    """
+    if work.settings.ablation is None:
+        return {}
+    from ray_selfloop.classifiers import train
+    from ray_selfloop.evaluation.ablation import pixels
+    from ray_selfloop.stages.ablated import COMPATS, AblatedPictures, ablated_name
+
+    undefined: dict[str, dict[str, int]] = {}
+    for compat in COMPATS:
+        settings = Ablation.model_validate({**work.settings.ablation, "compat": compat})
+        undefined[compat] = {}
+        for ablation in (*pixels.KINDS, *pixels.NOISES):
+            pictures = AblatedPictures(work.inputs, ablation, settings)
+            batch = prediction_batch(pictures)
+            found = train.logits(network, pictures, batch, device).argmax(axis=1).astype(np.int16)
+            found[~pictures.defined] = -1
+            save_array(work.folder, ablated_name(ablation, compat), found)
+            undefined[compat][ablation] = int((~pictures.defined).sum())
+    return {"ablation_undefined": undefined}
+
+
+def prediction_batch(images: ImageSource) -> int:
+    """Images that a network sees at once outside of training: fewer where they are large."""
+    return LARGE_PREDICTION_BATCH if images.shape[-1] >= LARGE else PREDICTION_BATCH
+
+
+def load(inputs: Inputs, name: str, device: str) -> "zoo.Classifier":
+    """A published classifier with its weights, in eval mode."""
+    import torch
+
+    from ray_selfloop.classifiers import zoo
+
+    held, data = KIND.read(inputs.record(name).config), inputs.record("dataset").summary
+    training = held.training
+    side = max(training.get("image_size") or 0, inputs.images("dataset", "train_images").shape[-1])
+    network = zoo.build(held.network, len(data["class_names"]), side, False, None, 0)
+    network.load_state_dict(inputs.weights(name))
+    return network.to(torch.device(device)).eval()
+
+
+KIND = Kind(
+    "classifier",
+    version=1,
+    holds=Settings,
+    run="ray_selfloop.stages.classifier:run",
+    needs=Needs(how="trial", gpu="gpus_per_trial", awaited=False, training=training),
+    settings=settings,
+    places=places,
+)

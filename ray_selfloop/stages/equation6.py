@@ -1,0 +1,135 @@
+"""Eq. 6 over all scenarios of a sweep: bias from one generation to the next."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from ray_selfloop import arms, told
+from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
+from ray_selfloop.stages.evaluated import Evaluated, judged_with
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.kind import Kind, Summary, Work
+
+
+class Settings(Evaluated):
+    """scenarios: their names; the others are by name.
+
+    compat: which reading of the ablations is taken. experts: the classifier whose bias acts on the
+    next generation of a shared chain, or "". datasets, models: labels; scenarios with the same have
+    their d_D in common, whatever is done to their generators and queues. groups: scenarios that
+    differ in the arm alone. declared: whether what is judged was frozen before the data.
+    """
+
+    scenarios: tuple[str, ...]
+    compat: dict[str, str] = Field(default_factory=dict)
+    experts: dict[str, str]
+    datasets: dict[str, str] = Field(default_factory=dict)
+    models: dict[str, dict[str, str]] = Field(default_factory=dict)
+    arms: dict[str, str] = Field(default_factory=dict)
+    groups: dict[str, str] = Field(default_factory=dict)
+    generations: dict[str, int] = Field(default_factory=dict)
+    declared: bool = True
+
+
+def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Settings:
+    """Over scenarios of a sweep."""
+    return Settings(
+        evaluation=judged_with(sweep),
+        scenarios=tuple(s.name for s in scenarios),
+        compat={s.name: s.sweep.evaluation.ablation.compat for s in scenarios},
+        experts={s.name: _shared_expert(s) for s in scenarios},
+        datasets={s.name: _dataset_label(s) for s in scenarios},
+        models={s.name: _model_labels(s) for s in scenarios},
+        arms={s.name: s.sweep.loop.arm for s in scenarios},
+        groups={s.name: arms.group(s) for s in scenarios},
+        generations={s.name: s.sweep.loop.generations for s in scenarios},
+        declared=declared,
+    )
+
+
+def _shared_expert(scenario: Scenario) -> str:
+    sweep = arms.adapted(scenario.sweep)
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    return str(sweep.expert.classifier) if shared and arms.generates(sweep) else ""
+
+
+def _dataset_label(scenario: Scenario) -> str:
+    """The dataset, what makes it another than the paper's, and the axes that change it."""
+    dataset, axes = scenario.sweep.dataset, [p.removeprefix("dataset.") for p in scenario.values]
+    name = ", ".join([dataset.name, *told.others(dataset, axes)])
+    return _label(name, scenario, "dataset")
+
+
+def _model_labels(scenario: Scenario) -> dict[str, str]:
+    """Network -> the network, whether it is pretrained, and the axes that change its training."""
+    sweep = scenario.sweep
+    starts = {
+        n: ", pretrained" if sweep.training_for(n).pretrained else "" for n in sweep.classifiers
+    }
+    others = {p: v for p, v in scenario.values.items() if p != "training.pretrained"}
+    rest = scenario.model_copy(update={"values": others})
+    groups = ("training", "training_of", "tune")
+    return {str(name): _label(name + start, rest, *groups) for name, start in starts.items()}
+
+
+def _label(name: str, scenario: Scenario, *groups: str) -> str:
+    changed = {path: v for path, v in scenario.values.items() if path.split(".")[0] in groups}
+    return f"{name}, {scenario_name(changed, scenario.short)}" if changed else name
+
+
+def run(work: Work[Settings]) -> Summary:
+    """Rows of A; verdicts, parameters and laws in the summary."""
+    import pandas as pd
+
+    from ray_selfloop.equation6.bias import Labels, bias_series, filled_from, not_converged
+    from ray_selfloop.equation6.fit import fit
+    from ray_selfloop.equation6.steps import steps
+    from ray_selfloop.evaluation.rows import COLUMNS
+    from ray_selfloop.stages.measures import ROWS, metric_rows, outcome, test_set
+
+    held, settings, inputs = work.settings, work.settings.how, work.inputs
+    series, contents = [], {}
+    tables = [pd.DataFrame(columns=list(COLUMNS))]
+    for scenario in held.scenarios:
+        trials = [name for name in inputs.keys if name.startswith(f"{scenario}/trial/")]
+        compat = held.compat.get(scenario, "paper")
+        outcomes = [outcome(inputs, name, compat) for name in trials]
+        series += bias_series(scenario, outcomes, test_set(inputs, f"{scenario}/dataset"), settings)
+        contents[scenario] = {_place(name): _contents(inputs, name) for name in trials}
+        tables += [
+            metric_rows(inputs, name, scenario)
+            for name in inputs.keys
+            if name.startswith(f"{scenario}/metrics/")
+        ]
+    table = pd.concat(tables, ignore_index=True)
+    bound = settings.dynamics.least_fidelity
+    labels = Labels(
+        datasets=held.datasets,
+        models=held.models,
+        experts=held.experts,
+        arms=held.arms,
+        groups=held.groups,
+        filled={scenario: filled_from(content) for scenario, content in contents.items()},
+        gated={scenario: not_converged(table, scenario, bound) for scenario in contents},
+        generations=held.generations,
+        declared=held.declared,
+    )
+    acting = steps(table, contents, settings.dynamics, settings.level)
+    found = fit(series, acting, settings, labels)
+    found.rows().to_parquet(work.folder / ROWS, index=False)
+    return found.summary()
+
+
+def _contents(inputs: Inputs, name: str) -> dict[int, int]:
+    """Generated images in a trial's training set: generation they come from -> how many."""
+    mixed = inputs.record(name).summary["training_set"]
+    return {int(generation): count for generation, count in mixed["by_generation"].items()}
+
+
+def _place(name: str) -> tuple[str, int, int]:
+    """Classifier, loop seed and generation of a trial (see `outcome`)."""
+    loop_seed, generation, classifier = name.split("/")[-4:-1]
+    return classifier, int(loop_seed), int(generation)
+
+
+KIND = Kind("dynamics", version=3, holds=Settings, run="ray_selfloop.stages.equation6:run")

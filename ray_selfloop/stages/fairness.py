@@ -1,0 +1,37 @@
+"""Every classifier metric of one scenario, from the predictions of its trials."""
+
+from typing import Any
+
+from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.stages.chain import MASKED
+from ray_selfloop.stages.evaluated import Evaluated, measured_with
+from ray_selfloop.stages.kind import Kind, Summary, Work
+
+
+class Settings(Evaluated):
+    """compat: which reading of the ablations is taken, where pictures have masks."""
+
+    compat: str = "paper"
+
+
+def settings(scenario: Scenario) -> Settings:
+    """By which a scenario's trials are measured."""
+    sweep = scenario.sweep
+    masked = sweep.dataset.name in MASKED
+    more: dict[str, Any] = {"compat": sweep.evaluation.ablation.compat} if masked else {}
+    return Settings(evaluation=measured_with(sweep), **more)
+
+
+def run(work: Work[Settings]) -> Summary:
+    """Rows of every metric."""
+    from ray_selfloop.evaluation.classifier_rows import fairness_rows
+    from ray_selfloop.stages.measures import ROWS, outcome, test_set
+
+    inputs, compat = work.inputs, work.settings.compat
+    outcomes = [outcome(inputs, name, compat) for name in inputs.keys if name != "dataset"]
+    rows = fairness_rows("", outcomes, test_set(inputs, "dataset"), work.settings.how)
+    rows.to_parquet(work.folder / ROWS, index=False)
+    return {"trials": len(outcomes)}
+
+
+KIND = Kind("fairness", version=6, holds=Settings, run="ray_selfloop.stages.fairness:run")

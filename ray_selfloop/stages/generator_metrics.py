@@ -1,0 +1,38 @@
+"""Quality and balance of one generation: before the filter, after it, and in the queue."""
+
+from typing import Any
+
+from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.stages import generator, reference
+from ray_selfloop.stages.chain import Chain, Who
+from ray_selfloop.stages.evaluated import Evaluated, measured_with
+from ray_selfloop.stages.kind import Kind, Needs
+
+
+class Settings(Evaluated):
+    """generator: those of its settings that drawing depends on."""
+
+    generator: dict[str, Any]
+    generation: int
+    seed: int
+
+
+def settings(chain: Chain, n: int, who: Who) -> Settings:
+    """Generation ``n``'s."""
+    return Settings(
+        evaluation=measured_with(chain.sweep),
+        generator=generator.identity(chain.sweep.generator, StableDiffusion.TRAINING),
+        generation=n,
+        seed=chain.seed("metrics", n),
+    )
+
+
+KIND = Kind(
+    "generator_metrics",
+    version=4,
+    holds=Settings,
+    run="ray_selfloop.stages.quality:run",
+    needs=Needs(gpu="gpus_per_trial", awaited=False),
+    settings=settings,
+    places=reference.places,
+)

@@ -1,0 +1,59 @@
+"""What the paper's claims are judged on: a scenario with what it has published."""
+
+import pandas as pd
+
+from ray_selfloop.claims.paired import Arm
+from ray_selfloop.claims.statements import BALANCE, KIN, POORNESS
+from ray_selfloop.equation6.bias import not_converged
+from ray_selfloop.evaluation.rows import COLUMNS
+from ray_selfloop.stages.claims import Described
+from ray_selfloop.stages.inputs import Inputs
+from ray_selfloop.stages.measures import metric_rows, outcome, test_set
+
+
+def arm(scenario: Described, inputs: Inputs, bound: float) -> Arm:
+    """bound: `evaluation.dynamics.least_fidelity`. Classifiers that start otherwise than the
+    scenario says (a LeNet among pretrained ones) are not what its claims are about."""
+    name, of = scenario.name, scenario.classifiers
+    metrics = [key for key in inputs.keys if key.startswith(f"{name}/metrics/")]
+    rows = pd.concat(
+        [pd.DataFrame(columns=list(COLUMNS)), *(metric_rows(inputs, key, name) for key in metrics)],
+        ignore_index=True,
+    )
+    trials = [key for key in inputs.keys if key.startswith(f"{name}/trial/")]
+    test = test_set(inputs, f"{name}/dataset")
+    return Arm(
+        scenario=name,
+        group=scenario.group,
+        arm=scenario.arm,
+        dataset=scenario.dataset,
+        initialization=scenario.initialization,
+        pretrained=scenario.pretrained,
+        classifiers=of,
+        generations=scenario.generations,
+        subgroups=test.groups,
+        pooled=test.pooled,
+        regime=scenario.regime,
+        outcomes=[
+            o
+            for o in (outcome(inputs, key, scenario.compat) for key in trials)
+            if o.classifier in of
+        ],
+        test=test,
+        quality=_quality(rows),
+        not_converged=not_converged(rows, name, bound),
+    )
+
+
+def _quality(rows: pd.DataFrame) -> dict[str, dict[tuple[str, int, int], float]]:
+    """What each generator drew, before the filter: distances, the change of the majority's share,
+    1 - q."""
+    found: dict[str, dict[tuple[str, int, int], float]] = {}
+    whole = (rows["split"] == "generated") & (rows["class"] == "") & (rows["subgroup"] == "")
+    wanted = rows["metric"].str.startswith(KIN) | rows["metric"].isin([BALANCE, "q"])
+    for row in rows[whole & wanted & rows["value"].notna()].to_dict("records"):
+        place = (row["classifier"], int(row["loop_seed"]), int(row["generation"]))
+        poor = row["metric"] == "q"
+        name, value = (POORNESS, 1.0 - row["value"]) if poor else (row["metric"], row["value"])
+        found.setdefault(name, {})[place] = float(value)
+    return found

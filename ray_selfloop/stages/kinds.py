@@ -1,0 +1,47 @@
+"""All kinds of stages, in the order in which a chain has them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray_selfloop.graph import Stage
+from ray_selfloop.stages import (
+    claims,
+    classifier,
+    dataset,
+    equation6,
+    fairness,
+    generator,
+    generator_metrics,
+    kept,
+    latents,
+    probe,
+    reference,
+    samples,
+    scorer,
+    search,
+)
+from ray_selfloop.stages.kind import Kind
+
+ALL: tuple[Kind[Any], ...] = (
+    dataset.KIND,
+    probe.KIND,
+    scorer.KIND,
+    reference.KIND,
+    latents.KIND,
+    generator.KIND,
+    samples.KIND,
+    kept.KIND,
+    search.KIND,
+    classifier.KIND,
+    generator_metrics.KIND,
+    fairness.KIND,
+    equation6.KIND,
+    claims.KIND,
+)
+NAMED: Mapping[str, Kind[Any]] = {kind.name: kind for kind in ALL}
+VERSIONS: Mapping[str, int] = {kind.name: kind.version for kind in ALL}
+
+
+def of(stage: Stage) -> Kind[Any]:
+    """What kind of stage this is."""
+    return NAMED[stage.kind]
