@@ -126,12 +126,14 @@ class Plan:
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
     configs = [word for word in words if not _is_override(word)]
-    unknown = [word for word in configs if word.startswith("-")]
-    if unknown or len(configs) > 1:
-        raise ConfigError(
-            f"{(unknown or configs[1:])[0]!r} is not understood; "
-            "usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
+    unknown = [*(word for word in words if word.startswith("-")), *configs[1:]]
+    if unknown:
+        bare, usage = (
+            unknown[0].lstrip("-"),
+            "python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]",
         )
+        dashes = f"write {bare}, without dashes" if "=" in bare else f"usage: {usage}"
+        raise ConfigError(f"{unknown[0]!r} is not understood; {dashes}")
     return (configs[0] if configs else None), [word for word in words if _is_override(word)]
 
 

@@ -1,18 +1,32 @@
-"""The verbs of `python -m ray_selfloop`: what each looks up, and what it says or writes."""
+"""What the verbs do: what each looks up or computes, and what it says or writes.
+
+Of these `run` alone computes. Their names, flags and help: `cli.py`.
+"""
 
 import contextlib
 import gc
+import signal
+import sys
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray_selfloop import arms
+from ray_selfloop import arms, command
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.distributed.clouds import check
-from ray_selfloop.errors import DONE, TRY_AGAIN, ConfigError, StorageError
+from ray_selfloop.distributed.jobs import job as jobs
+from ray_selfloop.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    TRY_AGAIN,
+    ConfigError,
+    StorageError,
+)
 from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, arguments, prepare
 from ray_selfloop.stages.kind import threads_of
@@ -24,7 +38,47 @@ if TYPE_CHECKING:
     from ray_selfloop.claims.power import Costs
     from ray_selfloop.conclusion.conclude import Conclusion
     from ray_selfloop.declaration import Declaration
+    from ray_selfloop.distributed.jobs.job import Options
     from ray_selfloop.running import Run
+
+
+def run(words: Sequence[str], again: Sequence[str]) -> int:
+    """Compute what is missing of a sweep, and conclude; the exit code. again: to go on with."""
+    started = time.monotonic()
+    plan = prepare(words)
+    from ray_selfloop.conclusion.conclude import conclude
+    from ray_selfloop.running import Run
+
+    interrupted = _on_signals()
+    with Run(plan) as run:
+        run.execute(interrupted)
+        if interrupted.is_set():
+            published = len(run.progress.published)
+            print(
+                f"\ninterrupted; {published} of {len(plan.graph)} stages are published. "
+                f"Resume with: {command.shown(again)}",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        conclude(run, time.monotonic() - started)
+        if run.progress.failed:
+            return FAILED
+        return TRY_AGAIN if run.plan.corrupt else DONE
+
+
+def _on_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; the second one is a KeyboardInterrupt."""
+    interrupted = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        print("\nstopping: nothing new is started; once more to stop at once", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return interrupted
 
 
 def validate(words: Sequence[str]) -> None:
@@ -40,6 +94,9 @@ def validate(words: Sequence[str]) -> None:
     print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
     for scenario in scenarios:
         print(f"  {scenario.name}")
+    if any(scenario.sweep.loop.generations == 0 for scenario in scenarios):
+        print("note: with loop.generations=0 nothing is generated: no loop, no effect of it")
+    print("not looked at: data, weights and storage; plan does")
 
 
 @contextlib.contextmanager
@@ -108,16 +165,12 @@ def sync_mlflow(words: Sequence[str]) -> int:
     return TRY_AGAIN if _concluded(words).track() else DONE
 
 
-def submit(words: Sequence[str]) -> int:
+def submit(words: Sequence[str], options: "Options") -> int:
     """Run the sweep as a job of a cluster, follow it, submit it again where its process dies."""
-    from ray_selfloop.distributed.jobs import job as jobs
-
-    options, rest = jobs.options(words)
-    job = jobs.described(*arguments(rest))
+    job = jobs.described(*arguments(words))
     from ray_selfloop.distributed.jobs import follow  # after validation: loads ray
 
-    again = masked(jobs.command(rest, "--follow"))
-    return follow.submit(job, options, follow.PACE, again)
+    return follow.submit(job, options, follow.PACE, masked(jobs.command(words, "--follow")))
 
 
 def _concluded(words: Sequence[str]) -> "Conclusion":
@@ -265,14 +318,3 @@ def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
         if n.stage.key in found.records
     ]
     return sum(known) / len(known) if known else None
-
-
-VERBS: Mapping[str, Callable[[Sequence[str]], int | None]] = {
-    "validate": validate,
-    "plan": plan,
-    "status": status,
-    "results": results,
-    "report": report,
-    "sync-mlflow": sync_mlflow,
-    "submit": submit,
-}

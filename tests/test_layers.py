@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
 BENCHMARKS = sorted((PACKAGE.parent / "benchmarks").glob("*.py"))
 ROOMS = (
     "errors",
+    "provenance",
     "seeding",
     "graph",
     "config",
@@ -43,12 +44,14 @@ ROOMS = (
     "earlier",
     "running",
     "conclusion",
-    "sweep",
     "verbs",
+    "cli",
+    "sweep",
+    "api",
     "__main__",
 )
 """From the bottom up: a room may import those before it."""
-HEAVY_FREE = ("errors", "seeding", "graph", "config", "command", "sweep", "__main__")
+HEAVY_FREE = ("errors", "seeding", "graph", "config", "command", "cli", "sweep", "__main__")
 FILES = sorted(
     path
     for path in PACKAGE.rglob("*.py")

@@ -30,7 +30,7 @@ def fault(file: Path, words: list[str]) -> str:
     try:
         load.load(str(file), words)
     except ConfigError as error:
-        return str(error)
+        return re.sub(rf"^{re.escape(str(file))}:\d+: ", "", str(error))
     return ""
 
 
