@@ -105,7 +105,7 @@ class Graph:
         keys = {name: stage.key for name, stage in inputs.items()}
         version = self.versions.get(kind.name, kind.version)
         stage = Stage(kind.name, version, config, keys, hints or {})
-        assert all(key in self.nodes for key in keys.values()), "inputs are added first"
+        assert self.nodes.keys() >= {*keys.values()}, "inputs are added first"
         node = self.nodes.setdefault(stage.key, Node(stage))
         if (stage.key, place) not in self._placed:
             self._placed.add((stage.key, place))

@@ -89,7 +89,13 @@ class Plan:
     def look_up(self, kinds: Collection[str] = VERSIONS) -> None:
         """Find and check every record, of these kinds, that is not known yet."""
         nodes = self.graph.nodes.items()
-        keys = [k for k, n in nodes if k not in self.records and n.stage.kind in kinds]
+        begun = self.store.begun(kinds)
+        keys = [
+            key
+            for key, node in nodes
+            if key not in self.records and node.stage.kind in kinds
+            if begun is None or key in begun
+        ]
         several = blobs.each if blobs.remote(self.store.address) else map
         for key, found in zip(keys, several(self._found, keys), strict=True):
             if isinstance(found, str):

@@ -90,8 +90,9 @@ def hold_memory(part: float, device: str) -> None:
 
 def sentences(trials: Iterable[Stage], resources: Resources) -> list[str]:
     """How trials would be placed on GPUs, a network a line; nothing where none is asked for."""
-    trained = ((kinds.training(stage), gpus(stage, resources)) for stage in trials)
-    placed = dict.fromkeys((of.network, amount) for of, amount in trained if of and amount)
+    asked = ((stage, gpus(stage, resources)) for stage in trials)
+    trained = ((kinds.training(stage), amount) for stage, amount in asked if amount)
+    placed = dict.fromkeys((of.network, amount) for of, amount in trained if of)
     if not placed:
         return []
     estimated = resources.gpus_per_trial == "auto"

@@ -29,7 +29,7 @@ class Who(NamedTuple):
 NOBODY = Who()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is equal to itself alone: what is worked out is cached
 class Chain:
     """One scenario at one loop seed; ``architecture`` is set where each has a chain of its own.
 
@@ -131,8 +131,9 @@ def volume(sweep: Sweep) -> int | str:
 
 def located(pretrained: bool | str) -> bool | str:
     """Where weights lie for a worker in another folder: a file's absolute path, else the tag."""
-    path = str(pretrained)
-    return os.path.abspath(path) if os.path.isfile(path) else pretrained
+    if isinstance(pretrained, str) and os.path.isfile(pretrained):
+        return os.path.abspath(pretrained)
+    return pretrained
 
 
 def chains(scenario: Scenario) -> list[Chain]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -79,8 +80,19 @@ class Settings(Trained):
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """A trial of generation ``n``."""
-    sweep, training = chain.sweep, chain.networks[who.network]
     in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_expert
+    return _of_network(chain, n, who.network).model_copy(
+        update={
+            "seed": chain.seed("classifier", n, *who),
+            "weights": chain.reads(n, who) or in_some_arm,
+        }
+    )
+
+
+@lru_cache(maxsize=64)
+def _of_network(chain: Chain, n: int, network: str) -> Settings:
+    """What a network's trials of one generation have in common."""
+    sweep, training = chain.sweep, chain.networks[network]
     more: dict[str, Any] = {}
     if sweep.dataset.masked:
         more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
@@ -93,13 +105,11 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
             mixing=sweep.queue.mixing,
         )
     return Settings(
-        network=who.network,
+        network=network,
         training=training.identity(sweep.tune.searched if sweep.tune else ()),
-        source=weights.source(who.network, training.pretrained),
+        source=weights.source(network, training.pretrained),
         training_set=training_set.after(chain, n),
         augment=sweep.dataset.traits.augment,
-        seed=chain.seed("classifier", n, *who),
-        weights=chain.reads(n, who) or in_some_arm,
         **more,
     )
 

@@ -33,7 +33,8 @@ class Held(BaseModel):
 
     def held(self) -> dict[str, Any]:
         """As JSON values: settings whole, with their defaults; of this model what is set."""
-        return {name: _json(getattr(self, name)) for name in self.model_fields_set}
+        values = {**self.__dict__, **(self.model_extra or {})}
+        return {name: _json(values[name]) for name in self.model_fields_set}
 
 
 def threads_of(stage: Stage) -> int:
@@ -41,7 +42,12 @@ def threads_of(stage: Stage) -> int:
     return Settings.model_validate(stage.config).threads
 
 
+_PLAIN = {str, int, float, bool, dict, type(None)}  # that are JSON values as they are
+
+
 def _json(value: object) -> object:
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Held):
         return value.held()
     if isinstance(value, tuple):
