@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray_selfloop.config.datasets.hard_imagenet import HardClass, HardImageNet
-from ray_selfloop.datasets import imagenet
+from ray_selfloop.datasets import imagenet, pictures
 from ray_selfloop.datasets.contents import Contents
-from ray_selfloop.datasets.imagenet import Found, Listed, Whole
+from ray_selfloop.datasets.pictures import Found, Listed, Whole
 from ray_selfloop.errors import DataError
 
 
@@ -127,7 +127,7 @@ def _masked(masks: Path, split: str) -> dict[str, list[str]]:
             raise DataError(f"Hard ImageNet is not complete: {path} is missing. {FETCH}.")
     wnids = {synset.wnid for synset in SYNSETS.values()}
     found: dict[str, list[str]] = {}
-    for name in imagenet.files(masks / split, masks):
+    for name in pictures.files(masks / split, masks):
         match = MASK_NAMES[split].fullmatch(name)
         if not match or match[1] not in wnids:
             raise DataError(
@@ -249,7 +249,7 @@ def whole(settings: HardImageNet, contents: Contents) -> Whole:
     Under ``crop`` a mask and its picture must have one shape, up to rounding. Under ``stretch`` a
     mask of any shape is stretched as its picture is, as in the reference code.
     """
-    found = imagenet.whole(
+    found = pictures.whole(
         listed(settings), settings, contents, lambda test: _masks(test, settings)
     )
     if settings.fit == "crop" and found.beside:
@@ -264,7 +264,7 @@ def _masks(test: Found, settings: HardImageNet) -> Found:
 
 def _check_shapes(test: Found, masks: Found, settings: HardImageNet, contents: Contents) -> None:
     """Raise DataError for the first mask that does not lie over its test picture."""
-    view = imagenet.view(settings)
+    view = pictures.view(settings)
     sizes = [
         [(look.width, look.height) for look in contents.of(found.root, found.names)]
         for found in (test, masks)
@@ -284,4 +284,4 @@ def facts(settings: HardImageNet) -> dict[str, Any]:
     return {"wnids": {name: [SYNSETS[name].wnid] for name in settings.class_names}}
 
 
-KIND = imagenet.kind(whole, facts)
+KIND = pictures.kind(whole, facts)

@@ -22,7 +22,7 @@ from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
 from ray_selfloop.config.datasets.known import NOT_IN_KEY
 from ray_selfloop.datasets import contents, hard_imagenet
 from ray_selfloop.datasets.contents import Contents
-from ray_selfloop.datasets.imagenet import Whole
+from ray_selfloop.datasets.pictures import Whole
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.pictures import (

@@ -19,7 +19,7 @@ from torchvision import transforms
 from ray_selfloop.config import load
 from ray_selfloop.config.datasets.hard_imagenet import HardClass, HardImageNet
 from ray_selfloop.config.datasets.known import PLACES
-from ray_selfloop.datasets import hard_imagenet, imagenet
+from ray_selfloop.datasets import hard_imagenet, imagenet, pictures
 from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.datasets.hard_imagenet import SYNSETS
@@ -65,12 +65,12 @@ def prepare(found: HardImageNet) -> Prepared:
 
 
 def cut(found: HardImageNet) -> Splits:
-    return imagenet.splits(hard_imagenet.listed(found), found)
+    return pictures.splits(hard_imagenet.listed(found), found)
 
 
 def names(part: ImageSet) -> list[str]:
     assert isinstance(part.images, Pictures)
-    assert isinstance(part.images.encoded, imagenet.PictureFiles)
+    assert isinstance(part.images.encoded, pictures.PictureFiles)
     return list(part.images.encoded.names)
 
 

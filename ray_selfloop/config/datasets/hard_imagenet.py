@@ -6,7 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Path
 from ray_selfloop.config.datasets.base import FRAMED, Traits, some
-from ray_selfloop.config.datasets.imagenet import SEEN, ImageNetPictures
+from ray_selfloop.config.datasets.imagenet import ImageNetPictures
+from ray_selfloop.config.datasets.pictures import SEEN
 
 HardClass = Literal[
     "dog sled",
