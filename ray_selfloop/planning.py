@@ -33,6 +33,7 @@ from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.store import blobs
 from ray_selfloop.store.artifacts import room_in
 from ray_selfloop.store.records import Record, Store
+from ray_selfloop.tracking.places import default_uri
 
 ADDRESS = r"(s3|gs)://[A-Za-z0-9._-]+(/[A-Za-z0-9._=-]+)*/?"
 JOB_MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
@@ -222,9 +223,7 @@ def tracking_uri(sweep: Sweep, root: str | Path) -> str:
     if sweep.tracking.uri:
         return sweep.tracking.uri
     if not blobs.remote(root):
-        from ray_selfloop import tracking  # after validation: loads pandas
-
-        return tracking.default_uri(Path(root))
+        return default_uri(Path(root))
     named = os.environ.get(TRACKING_MARK)
     if not named:
         raise ConfigError(

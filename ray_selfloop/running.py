@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ray_selfloop import declaration, measurements, tracking
+from ray_selfloop import declaration, measurements
 from ray_selfloop.declaration import Declaration
 from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node, line_of
@@ -24,6 +24,7 @@ from ray_selfloop.stages.run import execute
 from ray_selfloop.store import failures, leases
 from ray_selfloop.store.blobs import Blobs
 from ray_selfloop.store.records import check_storage
+from ray_selfloop.tracking import sync
 
 if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler
@@ -162,7 +163,7 @@ class Run:
         cluster = connect(self.plan.sweep.resources, self._say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
-        self.warnings += tracking.prepare(self.tracking_uri)
+        self.warnings += sync.prepare(self.tracking_uri)
         root, name = self.plan.store.address, self.plan.sweep.name
         self._scheduler = Scheduler(self.progress, root, cluster, name, self._say)
         return self._scheduler

@@ -34,7 +34,7 @@ def _run(words: Sequence[str]) -> int:
     from ray_selfloop.planning import prepare  # here, where Ctrl-C is waited for
 
     plan = prepare(words)
-    from ray_selfloop.conclude import conclude
+    from ray_selfloop.conclusion.conclude import conclude
     from ray_selfloop.running import Run
 
     interrupted = _on_signals()

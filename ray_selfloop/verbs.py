@@ -20,7 +20,7 @@ from ray_selfloop.store import failures
 if TYPE_CHECKING:
     from ray_selfloop.claims.noise import Scatter
     from ray_selfloop.claims.power import Costs
-    from ray_selfloop.conclude import Conclusion
+    from ray_selfloop.conclusion.conclude import Conclusion
     from ray_selfloop.declaration import Declaration
     from ray_selfloop.running import Run
 
@@ -126,7 +126,7 @@ def _concluded(words: Sequence[str]) -> "Conclusion":
             f"storage: {found.store.address} holds nothing of sweep {found.sweep.name} yet; run it "
             "first, with python -m ray_selfloop.sweep"
         )
-    from ray_selfloop.conclude import Conclusion
+    from ray_selfloop.conclusion.conclude import Conclusion
     from ray_selfloop.running import Run
 
     run = Run(found)

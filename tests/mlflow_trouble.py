@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ray_selfloop.tracking import KEY_TAG, PARENT_TAG
+from ray_selfloop.tracking.writer import KEY_TAG, PARENT_TAG
 
 SLOW = 5.0  # s for each call
 # As MLflow says it; and with what a terminal would take for the end of a style.

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import MICRO
 
-from ray_selfloop.conclude import _statements
+from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.datasets.colours import read_colours
 from ray_selfloop.graph import Place, Stage
 from ray_selfloop.planning import Plan, prepare
@@ -129,7 +129,7 @@ def test_a_class_whose_shares_cannot_be_read_keeps_the_original_ones(run: Plan) 
 
 
 def test_what_resampling_could_not_do_is_said_once(run: Plan) -> None:
-    said = _statements(run)
+    said = statements(run)
     assert len(set(said)) == len(said)
     for kind, arm, names in (
         ("kept", "subgroup_matched", ("repeated", "missing")),
@@ -152,7 +152,7 @@ def test_trainings_that_patience_ended_are_counted_in_each_group(micro: list[str
         with plan.store.attempt(node.stage.key) as folder:
             plan.store.publish(node.stage, folder, made, 0.0)
     plan.look_up()
-    (said,) = (sentence for sentence in _statements(plan) if "early" in sentence)
+    (said,) = (sentence for sentence in statements(plan) if "early" in sentence)
     assert said == (
         "base: early stopping ended 1 of 3 trainings before their budget; mean optimiser steps: "
         "treatment 60, no_synthetic 40."

@@ -171,8 +171,8 @@ BANNED = {
 BUILT_IN = {"eval", "exec", "compile"}  # `network.eval()` and `re.compile()` are something else
 ALLOWED = {
     ("command.py", "exec"): "of an empty text of its own: Python forgets a Ctrl-C that was caught",
-    ("data/cifar.py", "pickle"): "official files, by checksum, and arrays and containers alone",
-    ("data/hard_imagenet.py", "pickle"): "the official ranking, texts and numbers alone",
+    ("datasets/cifar.py", "pickle"): "official files, by checksum, and arrays and containers alone",
+    ("datasets/hard_imagenet.py", "pickle"): "the official ranking, texts and numbers alone",
 }
 SAFE = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}
 LOADERS = {("yaml", "load"): "config/plain.py"}  # with a SafeLoader

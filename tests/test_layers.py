@@ -42,7 +42,7 @@ ROOMS = (
     "planning",
     "earlier",
     "running",
-    "conclude",
+    "conclusion",
     "sweep",
     "verbs",
     "__main__",
@@ -83,6 +83,17 @@ def test_imports_go_down(path: Path) -> None:
 def test_ray_and_mlflow_are_imported_in_one_room_each(package: str, home: str) -> None:
     users = {room(path) for path in FILES if package in {n.split(".")[0] for n in imports(path)}}
     assert users == {home}
+
+
+def test_conclusion_alone_turns_what_is_stored_into_what_is_shown() -> None:
+    users = {
+        room(path)
+        for path in FILES
+        if any(name.startswith("ray_selfloop.report.view.") for name in imports(path))
+    }
+    assert users == {"report", "conclusion"}
+    shown = [name for path in FILES if room(path) == "report" for name in imports(path)]
+    assert not [name for name in shown if name.startswith("ray_selfloop.store")]
 
 
 @pytest.mark.parametrize("name", HEAVY_FREE)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from ray_selfloop import declaration, loop, told
-from ray_selfloop.conclude import report_view
+from ray_selfloop.conclusion.view import report_view
 from ray_selfloop.config import load
 from ray_selfloop.config.dataset import (
     PLACES,

@@ -1,4 +1,4 @@
-"""What each metric on the page means, read from the registry in ``evaluation/names.py``."""
+"""What each metric on the page means, read from the registry in ``evaluation/metrics.py``."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

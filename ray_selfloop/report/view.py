@@ -208,7 +208,7 @@ class StageUse:
 class ReportView:
     """The whole sweep as the report shows it.
 
-    results: the tidy results table (one row per number), see ``evaluation/table.py``.
+    results: the tidy results table (one row per number), see ``evaluation/classifier_rows.py``.
     warnings: sentences that the driver knows (queue short, tracking trouble, ...); what the page
         can read off its own data (collapsed classifiers, one chain, failures) it adds itself.
     finished: when the last record was published, ISO 8601; not the time of rendering.

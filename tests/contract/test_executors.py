@@ -142,7 +142,7 @@ def test_the_stream_runs_beside_an_idle_experiment_on_two_cpus(
         if node.stage.key in _needed(plan.graph, samples.stage.key) - {trials[0].key}:
             execute(node.stage, plan.store)
     experiment = Experiment("idle", str(plan.store.root), lambda _: TRIAL)
-    experiment.board.waiting.put([trials[0]])
+    experiment.board.waiting.put(trials[0])
     assert experiment.board.outcomes.get(timeout=WAIT) == Outcome(trials[0].key, "")
     record = stream(samples.stage, str(plan.store.root), workers=1, gpus=0.0)
     assert record.summary["count"] == 480

@@ -17,7 +17,7 @@ import tiny_hard_imagenet
 from PIL import Image
 
 from ray_selfloop import planning, seeding, sweep
-from ray_selfloop.conclude import Conclusion
+from ray_selfloop.conclusion.conclude import Conclusion
 from ray_selfloop.config.dataset import NOT_IN_KEY, HardImageNet
 from ray_selfloop.datasets import contents, hard_imagenet
 from ray_selfloop.datasets.contents import Contents

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ray_selfloop.conclude import Conclusion
+from ray_selfloop.conclusion.conclude import Conclusion
 from ray_selfloop.config.dataset import ColorizedDigits, ColorizedMnist
 from ray_selfloop.datasets import digits, mnist
 from ray_selfloop.errors import DataError

@@ -25,7 +25,7 @@ class JobServer:
     log: of every job. cuts: characters after which each next connection to a log is cut.
     forgets: after this many jobs have ended, the head is started anew and knows none.
     unwell: of the questions after a job was sent, how many are answered with an error first.
-    token: what a client has to send.
+    token: what a client has to send. agent: whether there is one to run a job.
     """
 
     ends: list[End] = field(default_factory=list)
@@ -34,6 +34,7 @@ class JobServer:
     forgets: bool = False
     unwell: int = 0
     token: str | None = None
+    agent: bool = True
     address: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     sent: list[dict[str, Any]] = field(default_factory=list)
@@ -63,6 +64,9 @@ class JobServer:
     async def submitted(self, request: web.Request) -> web.Response:
         body = await request.json()
         name = body["submission_id"]
+        if not self.agent:
+            said = "No available agent to submit job, please try again later."
+            return web.Response(status=500, text=said)
         if name in self.jobs:
             return web.Response(status=500, text=f"Traceback:\nValueError: {name} already exists")
         self.sent.append(body)

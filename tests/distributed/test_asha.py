@@ -157,7 +157,7 @@ def test_a_search_runs_beside_an_idle_experiment_on_two_cpus(
     (trial,) = plain.graph.of_kind("classifier")
     root = str(plain.store.root)
     experiment = Experiment("idle beside a search", root, lambda _: TRIAL)
-    experiment.board.waiting.put([trial.stage])
+    experiment.board.waiting.put(trial.stage)
     assert experiment.board.outcomes.get(timeout=WAIT) == Outcome(trial.stage.key, "")
     stage = search_of(tuned, "lenet")
     ray.get(ray.remote(num_cpus=0.5)(search.run).remote(stage, root), timeout=WAIT)

@@ -82,7 +82,7 @@ def test_a_job_gets_its_settings_and_this_package_and_nothing_else(tmp_path: Pat
 
 def test_settings_are_sent_as_utf_8_from_any_terminal(tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path\nfrom ray_selfloop.distributed.submit import described, pack\n"
+        "from pathlib import Path\nfrom ray_selfloop.distributed.jobs.job import described, pack\n"
         f"pack(described(None, ['storage=/s', 'dataset.root=\\xe9']), Path({str(tmp_path)!r}))"
     )
     plainest = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -314,6 +314,18 @@ def test_patience_with_a_head_that_does_not_answer_ends(
         f"{server.address}: RuntimeError: not now; trying again for up to 0.1 s",
         f"error: {server.address}: RuntimeError: not now; go on with: {AGAIN}",
     ]
+
+
+def test_a_head_that_another_ray_has_left_without_an_agent_is_told_how_to_get_one(
+    server: JobServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.agent = False
+    short = Pace(backoff=0.01, longest=0.05, quiet=5, patience=0.1, again=0.01)
+    chosen = Options(server.address, 3, wait=True, follow=False)
+    assert follow.submit(described(None, WORDS), chosen, short, AGAIN) == 75
+    first = capsys.readouterr().err.splitlines()[0]
+    assert "No available agent" in first
+    assert "start the head with --dashboard-agent-listen-port=PORT; trying again" in first
 
 
 # The command line

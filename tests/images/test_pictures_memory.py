@@ -1,7 +1,7 @@
 """How much memory the driver and each worker of a sweep take, by the number of pictures.
 
-As a script it prints the figures that the README gives:
-``python tests/data/test_pictures_memory.py measure SELFLOOP_DATA FOLDER``.
+As a script it prints the figures that docs/data.md gives:
+``python tests/images/test_pictures_memory.py measure SELFLOOP_DATA FOLDER``.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ray_selfloop.conclude import Conclusion
+from ray_selfloop.conclusion.conclude import Conclusion
 from ray_selfloop.planning import prepare
 from ray_selfloop.running import Run
 

@@ -16,8 +16,8 @@ from ray_selfloop.store.leases import Leases, clear
 KEY = "classifier-abc"
 HOLDER = """
 import sys
-from ray_selfloop import blobs
-from ray_selfloop.leases import Leases
+from ray_selfloop.store import blobs
+from ray_selfloop.store.leases import Leases
 
 leases = Leases(blobs.at(sys.argv[1]))
 print(repr(leases.take("classifier-abc")), flush=True)

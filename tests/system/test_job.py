@@ -76,7 +76,7 @@ def _environment(home: Path, **variables: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A head node started as the README says."""
+    """A head node started as docs/cluster.md says."""
     home = tmp_path_factory.mktemp("home")
     short = Path(tempfile.gettempdir()) / f"slh-{os.getpid()}"  # socket paths must stay short
     environment = _environment(home, RAY_AUTH_MODE="token")

@@ -24,13 +24,14 @@ import pytest
 from conftest import MICRO
 from mlflow_trouble import Call, Proxy, Rule, always, dump, free_port
 
-from ray_selfloop import __main__, tracking
+from ray_selfloop import __main__
 from ray_selfloop.planning import prepare
+from ray_selfloop.tracking import sync
 from sweeps import LIMIT, records, results, run
 
 pytestmark = pytest.mark.slow
 SMALL = (*MICRO, "loop.generations=1")
-BUDGET = tracking.SYNC_SECONDS + tracking.SYNC_SECONDS_EACH * 9  # three runs, six files
+BUDGET = sync.SYNC_SECONDS + sync.SYNC_SECONDS_EACH * 9  # three runs, six files
 NOISE = 10.0  # s between two runs of the same command on a busy machine
 TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags")
 
@@ -215,7 +216,7 @@ def test_training_beside_a_dead_server_takes_its_usual_time_and_tells_nobody_the
     for what, ended, found in (("well", well, theirs), ("dead", dead, mine)):
         stages = sum(record.seconds for record in found.values())
         print(f"server {what}: {ended.seconds:.1f} s, {stages:.1f} s of it in stages")
-    assert dead.seconds < 1.5 * well.seconds + tracking.PREPARE_SECONDS + BUDGET
+    assert dead.seconds < 1.5 * well.seconds + sync.PREPARE_SECONDS + BUDGET
     proxy.open()
     sync(words_of_dead)
     assert without_times(held(proxy.uri, name)) == without_times(expected)

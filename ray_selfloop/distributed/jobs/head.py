@@ -27,6 +27,11 @@ TALKATIVE = (
     "ray.dashboard.modules.job.sdk",
 )
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+NO_AGENT = "No available agent"  # to run the job
+WITH_AN_AGENT = (
+    " If this lasts, another Ray of the head's machine has the agent's port: start the head with "
+    "--dashboard-agent-listen-port=PORT"
+)
 
 
 class Unreachable(HeadSilent):
@@ -162,4 +167,5 @@ def _reason(error: BaseException) -> str:
 def _last_line(text: str) -> str:
     """Of a traceback that a head answers with, the line that says what happened."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it cannot answer now"
+    said = lines[-1][:300] if lines else "it cannot answer now"
+    return said + WITH_AN_AGENT if said.startswith(NO_AGENT) else said

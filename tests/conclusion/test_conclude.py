@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ray_selfloop import earlier
-from ray_selfloop.conclude import Conclusion
+from ray_selfloop.conclusion.conclude import Conclusion
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.running import Run
 from ray_selfloop.store import failures

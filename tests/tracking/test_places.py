@@ -22,11 +22,11 @@ import pandas as pd
 import pytest
 from mlflow_trouble import free_port
 from rich.console import Console
-from test_tracking import COLUMNS, everything, sweep
+from test_sync import COLUMNS, everything, sweep
 
-from ray_selfloop import tracking
 from ray_selfloop.report import terminal
-from ray_selfloop.tracking import Artifact, TrackedSweep, Trial
+from ray_selfloop.tracking import layout, places, sync
+from ray_selfloop.tracking.layout import Artifact, TrackedSweep, Trial
 
 ODD = "a b?%20#;é"
 NAMES = (ODD, "a%20b", "a?b", "100%", "%3F", "a:b@c", "[a]")
@@ -36,7 +36,7 @@ NAMES = (ODD, "a%20b", "a?b", "100%", "%3F", "a:b@c", "[a]")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database, made once: its migrations take a second."""
     folder = tmp_path_factory.mktemp("mlflow")
-    assert tracking.prepare(tracking.default_uri(folder)) == []
+    assert sync.prepare(places.default_uri(folder)) == []
     return folder / "mlflow.db"
 
 
@@ -54,8 +54,8 @@ def write(storage: Path, page: str, **more: object) -> None:
     report = storage.parent.parent / "report.html"
     report.write_text(page)
     artifacts = {"": [Artifact(report)], "biased": [Artifact(report, "figures")]}
-    runs = tracking.plan(sweep(artifacts=artifacts, **more))
-    assert tracking.sync(tracking.default_uri(storage), "tiny", runs) == []
+    runs = layout.plan(sweep(artifacts=artifacts, **more))
+    assert sync.sync(places.default_uri(storage), "tiny", runs) == []
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -78,7 +78,7 @@ def listed(storage: Path) -> set[Path]:
     """Where MLflow says that the artifacts of all runs lie."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking.default_uri(storage))
+    client = MlflowClient(places.default_uri(storage))
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     return {
         Path(urllib.request.url2pathname(run.info.artifact_uri.removeprefix("file://")), entry.path)
@@ -123,10 +123,10 @@ def test_mlflow_finds_what_was_written_before_a_storage_moved(storage: Path) -> 
 
 def test_what_is_moved_there_and_back_is_as_before(storage: Path) -> None:
     write(storage, "page")
-    uri, before = tracking.default_uri(storage), everything(tracking.default_uri(storage))
+    uri, before = places.default_uri(storage), everything(places.default_uri(storage))
     moved = storage.rename(storage.with_name("moved"))
     write(moved, "page")
-    assert everything(tracking.default_uri(moved)) != before
+    assert everything(places.default_uri(moved)) != before
     moved.rename(storage)
     write(storage, "page")
     assert everything(uri) == before
@@ -138,7 +138,7 @@ def test_an_experiment_whose_artifacts_the_user_keeps_elsewhere_keeps_them(
     from mlflow.tracking import MlflowClient
 
     elsewhere = (tmp_path / "elsewhere").as_uri()
-    client = MlflowClient(tracking.default_uri(storage))
+    client = MlflowClient(places.default_uri(storage))
     client.create_experiment("tiny", artifact_location=elsewhere)
     write(storage, "page")
     assert client.get_experiment_by_name("tiny").artifact_location == elsewhere
@@ -155,7 +155,7 @@ def test_a_storage_of_any_name_has_its_own_database_and_nothing_lies_beside_it(
     folder = tmp_path / "places" / name / "deep"
     folder.mkdir(parents=True)
     shutil.copy(empty, folder)
-    assert tracking.prepare(tracking.default_uri(folder)) == []
+    assert sync.prepare(places.default_uri(folder)) == []
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [folder / "mlflow.db"]
     assert [path.name for path in (tmp_path / "places").iterdir()] == [name]
 
@@ -178,8 +178,8 @@ def test_a_users_own_address_keeps_its_artifacts_beside_it(empty: Path, tmp_path
     own.mkdir(parents=True)
     shutil.copy(empty, own)
     uri = f"sqlite:///{tmp_path}/places/100%25%20mine/mlflow.db?timeout=20"
-    runs = tracking.plan(sweep(artifacts={"": [Artifact(empty)]}))
-    assert tracking.sync(uri, "tiny", runs) == []
+    runs = layout.plan(sweep(artifacts={"": [Artifact(empty)]}))
+    assert sync.sync(uri, "tiny", runs) == []
     assert len(list((own / "mlflow-artifacts").rglob("mlflow.db"))) == 1
     assert list((tmp_path / "places").iterdir()) == [own]
 
@@ -191,7 +191,7 @@ def test_mlflow_ui_as_the_summary_prints_it_opens_the_moved_numbers_and_files(
     write(storage, "page")
     moved = storage.rename(storage.with_name(ODD))
     write(moved, "page")
-    with served(printed(tracking.default_uri(moved)), tmp_path) as address:
+    with served(printed(places.default_uri(moved)), tmp_path) as address:
         experiment = asked(f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name=tiny")
         identity = json.loads(experiment)["experiment"]["experiment_id"]
         found = asked(f"{address}/api/2.0/mlflow/runs/search", {"experiment_ids": [identity]})
@@ -251,9 +251,9 @@ def test_an_mlflow_that_cannot_be_loaded_costs_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
-    (warning,) = tracking.prepare(tracking.default_uri(tmp_path))
+    (warning,) = sync.prepare(places.default_uri(tmp_path))
     assert "ModuleNotFoundError" in warning
-    assert tracking.sync(tracking.default_uri(tmp_path), "tiny", tracking.plan(sweep()))
+    assert sync.sync(places.default_uri(tmp_path), "tiny", layout.plan(sweep()))
 
 
 # --- names of scenarios and subgroups ------------------------------------------------------------
@@ -291,20 +291,20 @@ LONG = "superclasses=" + "aquatic mammals, " * 2000
     ],
 )
 def test_scenarios_of_any_name_are_told_apart(storage: Path, names: tuple[str, ...]) -> None:
-    tracked, uri = named(*names), tracking.default_uri(storage)
-    runs = tracking.plan(tracked)
+    tracked, uri = named(*names), places.default_uri(storage)
+    runs = layout.plan(tracked)
     assert len({run.key for run in runs}) == len(runs)
     assert len({run.name for run in runs}) == len(runs)
     assert max(len(run.name) for run in runs) <= 250 - len(" (superseded)")
-    assert tracking.sync(uri, "tiny", runs) == []
+    assert sync.sync(uri, "tiny", runs) == []
     before = everything(uri)
     assert len(before["runs"]) == len(runs)
-    assert tracking.sync(uri, "tiny", runs) == []
+    assert sync.sync(uri, "tiny", runs) == []
     assert everything(uri) == before
 
 
 def test_keys_of_runs_that_are_in_databases_already_stay() -> None:
-    assert {run.key for run in tracking.plan(named("drop=0.1,cut=per_class"))} >= {
+    assert {run.key for run in layout.plan(named("drop=0.1,cut=per_class"))} >= {
         "key-of-the-sweep/sweep",
         "key-of-the-sweep/drop=0.1,cut=per_class",
         "key-of-the-sweep/drop=0.1,cut=per_class/lenet/0/1",
@@ -317,16 +317,16 @@ def test_subgroups_that_mlflow_would_call_alike_have_a_curve_each(storage: Path)
     others = ("red + green", "../red", "r" * 300, "r" * 301)
     more = [rows.assign(subgroup=name, value=rows["value"] / 2) for name in others]
     tracked = replace(tracked, results=pd.concat([tracked.results, *more], ignore_index=True))
-    uri, runs = tracking.default_uri(storage), tracking.plan(tracked)
+    uri, runs = places.default_uri(storage), layout.plan(tracked)
     for run in runs:
-        places = [(point.key, point.step) for point in run.points]
-        assert len(set(places)) == len(places)
-    assert tracking.sync(uri, "tiny", runs) == []
+        points = [(point.key, point.step) for point in run.points]
+        assert len(set(points)) == len(points)
+    assert sync.sync(uri, "tiny", runs) == []
     before = everything(uri)
-    assert tracking.sync(uri, "tiny", runs) == []
+    assert sync.sync(uri, "tiny", runs) == []
     assert everything(uri) == before
 
 
 def test_a_name_that_mlflow_takes_stays_as_it_is() -> None:
     for text in ("tpr/red", "accuracy/lenet/kept", "frechet_distance/pixels8", "tpr/dark blue"):
-        assert tracking.metric_name(text) == text
+        assert layout.metric_name(text) == text

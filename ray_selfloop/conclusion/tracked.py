@@ -1,0 +1,51 @@
+"""What MLflow is to hold of a run."""
+
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from ray_selfloop.conclusion.published import published
+from ray_selfloop.graph import Place
+from ray_selfloop.planning import Plan
+from ray_selfloop.progress import Progress
+from ray_selfloop.tracking.layout import Artifact, TrackedSweep, Trial
+
+
+def tracked_sweep(
+    plan: Plan,
+    progress: Progress,
+    results: pd.DataFrame,
+    files: Mapping[str, list[Artifact]],
+) -> TrackedSweep:
+    """What MLflow is to hold."""
+    return TrackedSweep(
+        name=plan.sweep.name,
+        key=plan.sweep.name,
+        results=results,
+        params={
+            scenario.name: {path: str(value) for path, value in scenario.values.items()}
+            for scenario in plan.scenarios
+        },
+        published={_trial(p): ms for p, ms in _times(plan, "classifier") if p.seed >= 0},
+        generators={
+            (place.scenario, place.loop_seed, place.generation): ms
+            for place, ms in _times(plan, "generator_metrics")
+        },
+        failed=frozenset(
+            _trial(place)
+            for key in progress.failed
+            for place in plan.graph.nodes[key].places
+            if place.seed >= 0
+        ),
+        artifacts=files,
+    )
+
+
+def _times(plan: Plan, kind: str) -> Iterator[tuple[Place, int]]:
+    for node, record in published(plan, kind):
+        for place in node.places:
+            yield place, round(record.published * 1000)
+
+
+def _trial(place: Place) -> Trial:
+    return Trial(place.scenario, place.loop_seed, place.generation, place.classifier, place.seed)

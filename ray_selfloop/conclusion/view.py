@@ -1,0 +1,234 @@
+"""Everything that the report and the terminal show of a run, read from its records."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ray_selfloop import __version__, arms, declaration, told
+from ray_selfloop.conclusion.grids import samples
+from ray_selfloop.conclusion.published import of_scenario, published
+from ray_selfloop.conclusion.sentences import statements
+from ray_selfloop.config.plain import dumped
+from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.graph import Node, line_of
+from ray_selfloop.planning import Plan
+from ray_selfloop.progress import Progress
+from ray_selfloop.report.view import (
+    Claim,
+    Declared,
+    Failure,
+    FilterAudit,
+    FitNumber,
+    GeneratorOutcome,
+    Law,
+    Network,
+    Null,
+    Part,
+    ReadingRow,
+    ReportView,
+    ScenarioView,
+    StageUse,
+    Verdict,
+)
+from ray_selfloop.running import Run
+
+QUESTION = "Does training on generated data amplify bias across generations?"
+
+
+def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportView:
+    """Everything that the report and the terminal show."""
+    plan, progress = run.plan, run.progress
+    last = max((record.published for record in plan.records.values()), default=0.0)
+    places = {"storage", "storage_shared", "resources", "tracking"}
+    settings = plan.sweep.model_dump(mode="json", exclude=places)
+    return ReportView(
+        name=plan.sweep.name,
+        question=QUESTION,
+        results=results,
+        scenarios=tuple(_scenario(plan, scenario) for scenario in plan.scenarios),
+        verdicts=tuple(_verdicts(plan)),
+        fit=tuple(_fit(plan)),
+        laws=tuple(_laws(plan)),
+        claims=tuple(_claim(entry) for entry in _entries(plan, "claims", "claims")),
+        decomposition=tuple(Part(**entry) for entry in _entries(plan, "claims", "decomposition")),
+        readings=tuple(ReadingRow(**entry) for entry in _entries(plan, "claims", "readings")),
+        fid_absent=_fid_absent(plan),
+        failures=tuple(_failures(progress)),
+        stages=tuple(_stage_uses(plan, progress)),
+        warnings=(*run.warnings, *statements(plan)),
+        config_yaml=dumped(settings),
+        finished=_iso(last),
+        version=__version__,
+        level=plan.sweep.evaluation.level,
+        wall_seconds=wall_seconds,
+        null=tuple(Null(**entry) for entry in _entries(plan, "claims", "null")),
+        declared=_declared(run),
+    )
+
+
+def _declared(run: Run) -> Declared:
+    """What was frozen, and when; without a time where nothing of it was written."""
+    found, mark = run.declaration, "primary: "
+    primary = [s.removeprefix(mark) for s in declaration.sentences(found) if s.startswith(mark)]
+    at = "" if found.declared is None else _iso(found.declared)
+    others = declaration.others(found, run.plan.sweep.name, run.plan.store.blobs)
+    return Declared(found.hash, at, run.declared_before, tuple(primary), others)
+
+
+def _iso(seconds: float) -> str:
+    """Unix time as ISO 8601, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _claim(entry: Mapping[str, Any]) -> Claim:
+    networks = (Network(**_numbers(one)) for one in entry["networks"])
+    return Claim(**{**entry, "networks": tuple(networks)})
+
+
+def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
+    sweep = arms.adapted(scenario.sweep)
+    record = plan.records.get(plan.dataset(scenario.name).key)
+    known = record.summary if record else {"class_names": (), "subgroup_names": ()}
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_expert
+    shared &= arms.generates(sweep)
+    axes = [path.removeprefix("dataset.") for path in scenario.values]
+    return ScenarioView(
+        name=scenario.name,
+        title=f"{told.title(sweep.dataset, axes)}, {scenario.name}",
+        axes={path: str(value) for path, value in scenario.values.items()},
+        class_names=tuple(known["class_names"]),
+        subgroup_names=tuple(known["subgroup_names"]),
+        classifiers=sweep.classifiers,
+        loop_seeds=sweep.loop.loop_seeds,
+        expert=str(sweep.expert.classifier) if shared else "",
+        samples=tuple(samples(plan, scenario)),
+        audits=tuple(_audits(plan, scenario)),
+        generators=tuple(_outcomes(plan, scenario)),
+        group=arms.group(scenario),
+        arm=sweep.loop.arm,
+        dataset=sweep.dataset.name,
+        initialization=told.initialization(sweep.dataset),
+        differences=told.differences(sweep.dataset),
+        of_the_paper=told.of_the_paper(sweep.dataset),
+        pretrained=bool(sweep.training.pretrained),
+        clip=next((score.name for score in sweep.filter.scores if score.settings == "clip"), ""),
+        base=getattr(sweep.generator, "base", ""),
+    )
+
+
+def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
+    for place, stage, record in of_scenario(plan, "kept", scenario):
+        found = record.summary
+        names = plan.records[stage.inputs["dataset"]].summary
+        before, after = _shares(found, "generated"), _shares(found, "kept")
+        yield FilterAudit(
+            loop_seed=place.loop_seed,
+            generation=place.generation,
+            score=stage.config["score"],
+            generated=found["generated"],
+            kept=found["kept"],
+            thresholds={
+                name: value
+                for name, value in zip(
+                    names["class_names"], found["threshold_per_class"], strict=True
+                )
+                if value is not None
+            },
+            share_shift=dict(zip(names["subgroup_names"], after - before, strict=True)),
+            share_before=dict(zip(names["subgroup_names"], before, strict=True)),
+            share_after=dict(zip(names["subgroup_names"], after, strict=True)),
+            classifier=place.classifier,
+        )
+
+
+def _shares(audit: Any, which: str) -> Any:
+    counts = np.asarray(audit[f"{which}_per_subgroup"], np.float64)
+    return counts / max(counts.sum(), 1.0)
+
+
+def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
+    for place, stage, _ in of_scenario(plan, "samples", scenario):
+        key = stage.inputs.get("generator", "")
+        trained = plan.records[key].summary["outcome"] if key in plan.records else "not trained"
+        yield GeneratorOutcome(
+            place.loop_seed, place.generation, trained, classifier=place.classifier
+        )
+
+
+def _verdicts(plan: Plan) -> Iterator[Verdict]:
+    yield from (Verdict(**entry) for entry in _entries(plan, "dynamics", "verdicts"))
+
+
+def _fit(plan: Plan) -> Iterator[FitNumber]:
+    yield from (FitNumber(**entry) for entry in _entries(plan, "dynamics", "fit"))
+
+
+def _laws(plan: Plan) -> Iterator[Law]:
+    for entry in _entries(plan, "dynamics", "laws"):
+        found = ", ".join(f"{name} = {value:.3g}" for name, value in entry["parameters"].items())
+        yield Law(**{**entry, "parameters": found})
+
+
+def _entries(plan: Plan, kind: str, what: str) -> Iterator[dict[str, Any]]:
+    """A list in the summary of the one stage of a kind, with NaN where a number is null."""
+    for _, record in published(plan, kind):
+        yield from (_numbers(entry) for entry in record.summary[what])
+
+
+def _fid_absent(plan: Plan) -> str:
+    """Why the sweep has no FID; empty where it has one, or no generated data."""
+    found = (record.summary.get("fid_absent", "") for _, record in published(plan, "reference"))
+    return next((reason for reason in found if reason), "")
+
+
+def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's entry with NaN where it says null; what is not a number keeps its null."""
+    plain = ("better_than_persistence",)
+    return {
+        name: float("nan") if value is None and name not in plain else value
+        for name, value in entry.items()
+    }
+
+
+def _failures(progress: Progress) -> Iterator[Failure]:
+    """Failed stages, and those that could not run because of them."""
+    errors = dict(progress.failed)
+    for node in progress.blocked():
+        errors[node.stage.key] = "not run: a stage that it needs has failed"
+    for node in progress.graph:
+        if node.stage.key in errors:
+            yield _failure(node, errors[node.stage.key])
+
+
+def _failure(node: Node, error: str) -> Failure:
+    place = node.places[0]
+    return Failure(
+        place.scenario,
+        place.loop_seed,
+        place.generation,
+        node.stage.kind,
+        place.classifier,
+        place.seed if place.seed >= 0 else None,
+        error,
+    )
+
+
+def _stage_uses(plan: Plan, progress: Progress) -> Iterator[StageUse]:
+    nodes: dict[str, list[Node]] = defaultdict(list)
+    for node in plan.graph:
+        nodes[line_of(node)].append(node)
+    for line, members in nodes.items():
+        keys = [node.stage.key for node in members]
+        seconds = [plan.records[key].seconds for key in keys if key in plan.records]
+        yield StageUse(
+            stage=line,
+            computed=sum(key in progress.done for key in keys),
+            cached=sum(key in progress.cached for key in keys),
+            failed=sum(key in progress.failed for key in keys),
+            core_seconds=sum(seconds),
+            longest=max(seconds, default=0.0),
+        )
