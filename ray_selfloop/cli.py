@@ -39,9 +39,9 @@ class _Verbs(click.Group):
 
 def _say_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
     if asked:
-        from ray_selfloop import provenance
+        from ray_selfloop.conclusion.asrun import program
 
-        print(provenance.sentence())
+        print(program())
         context.exit(DONE)
 
 

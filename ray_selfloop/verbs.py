@@ -119,13 +119,11 @@ def plan(words: Sequence[str]) -> None:
     print(*found.warnings, sep="\n", end="\n" if found.warnings else "")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
     total, unknown = 0.0, False
-    for line, nodes in _lines(found).items():
-        missing = [node for node in nodes if node.stage.key not in found.records]
-        each = _seconds_each(found, nodes)
-        cost = "0" if not missing else "not known" if each is None else f"{each * len(missing):.0f}"
-        total += (each or 0.0) * len(missing)
+    for line, every, published, missing, each in table(found):
+        cost = "0" if not missing else "not known" if each is None else f"{each * missing:.0f}"
+        total += (each or 0.0) * missing
         unknown |= bool(missing) and each is None
-        print(f"{line:32}{len(nodes):6}{len(nodes) - len(missing):11}{len(missing):9}{cost:>14}")
+        print(f"{line:32}{every:6}{published:11}{missing:9}{cost:>14}")
     at_least = "at least " if unknown else ""
     print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
     from ray_selfloop.distributed import placement  # after validation: loads torch
@@ -135,6 +133,14 @@ def plan(words: Sequence[str]) -> None:
     said, costs, run = placement.sentences(trials, found.sweep.resources), _costs(found), Run(found)
     run.find_measurements()
     print(*said, *_declared(run), *_detectable(found, run.declaration, costs), sep="\n")
+
+
+def table(found: Plan) -> Iterator[tuple[str, int, int, int, float | None]]:
+    """Stages by kind: all, published, missing, core-seconds of one (None: not known)."""
+    for line, nodes in _lines(found).items():
+        missing = sum(node.stage.key not in found.records for node in nodes)
+        each = _seconds_each(found, nodes)
+        yield line, len(nodes), len(nodes) - missing, missing, each
 
 
 def status(words: Sequence[str]) -> None:

@@ -19,7 +19,6 @@ from ray_selfloop import __version__, cli, command, errors, sweep
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
 from ray_selfloop.planning import arguments, prepare
-from ray_selfloop.stages.run import run_here
 
 LIMIT = 120  # s
 SWEEP, VERBS = "ray_selfloop.sweep", "ray_selfloop"
@@ -280,17 +279,6 @@ def test_little_is_loaded_before_ctrl_c_is_waited_for() -> None:
 
 
 # --- output --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The words of a small sweep of which everything is published, its measurements too."""
-    folder = tmp_path_factory.mktemp("command")
-    words = [*MICRO, "loop.generations=1", "generator.max_steps=10", f"storage={folder / 'store'}"]
-    plan = prepare(words)
-    run_here(plan.graph, plan.store)
-    assert main(["results", *words]) == 0
-    return words
 
 
 @contextlib.contextmanager

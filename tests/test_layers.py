@@ -11,7 +11,6 @@ PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
 BENCHMARKS = sorted((PACKAGE.parent / "benchmarks").glob("*.py"))
 ROOMS = (
     "errors",
-    "provenance",
     "seeding",
     "graph",
     "config",
@@ -107,7 +106,8 @@ def test_settings_load_without_torch(name: str) -> None:
             assert heavy.isdisjoint(n.split(".")[0] for n in imports(path, top_only=True))
 
 
-CALLED_BY_OTHERS = {  # hooks of torch, pickle and Ray Tune
+CALLED_BY_OTHERS = {  # hooks of torch, pickle, Ray Tune and click, and the program of pyproject
+    "list_commands", "script",
     "forward", "find_class", "suggest", "on_trial_complete", "on_trial_start", "on_trial_error",
 }  # fmt: skip
 FOR_TESTS = {"run_here"}  # a whole graph without Ray
