@@ -12,6 +12,7 @@ from ray_selfloop import arms, identity, queue, seeding, told
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
+from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.graph import Graph, Place, Stage
 
 Named = dict[str, Stage]
@@ -408,6 +409,7 @@ def _metrics(chain: Chain, n: int, inputs: Named, kept: list[Stage], graph: Grap
         "generation": n,
         "seed": chain.seed("metrics", n),
         "threads": chain.sweep.compute.threads,
+        **in_key(About.GENERATORS),
     }
     everything = {**inputs, **queued, "kept": kept[n - 1]}
     hints = identity.inception_hint(chain.sweep.evaluation.inception) | identity.hints_of(
@@ -428,6 +430,7 @@ def add_fairness(
 def measurement(scenario: Scenario) -> dict[str, Any]:
     """The settings by which a scenario's trials are measured."""
     config: dict[str, Any] = {"evaluation": identity.measured_with(scenario.sweep)}
+    config |= in_key(About.CLASSIFIERS)
     if scenario.sweep.dataset.name in MASKED:
         config["compat"] = _compat(scenario)
     return config
@@ -451,6 +454,7 @@ def add_dynamics(
         "groups": {scenario.name: arms.group(scenario) for scenario, _ in measured},
         "generations": {s.name: s.sweep.loop.generations for s, _ in measured},
         "declared": declared,
+        **in_key(About.CLASSIFIERS, About.EQUATION_6),
     }
     return graph.add("dynamics", config, _by_scenario(measured), _end(measured[0][0]))
 
@@ -466,6 +470,7 @@ def add_claims(
         "evaluation": identity.judged_with(sweep),
         "scenarios": [described(scenario) for scenario, _ in measured],
         "declared": declared,
+        **in_key(About.CLASSIFIERS),
     }
     return graph.add("claims", config, _by_scenario(measured), _end(measured[0][0]))
 

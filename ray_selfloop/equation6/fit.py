@@ -21,6 +21,7 @@ from ray_selfloop.equation6.laws import Law, compare
 from ray_selfloop.equation6.parameters import Number, parameters
 from ray_selfloop.equation6.relative import NO_CONTROL, NOTHING, Relative, relative
 from ray_selfloop.equation6.steps import Steps
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.rows import Rows, Where, typed
 from ray_selfloop.inference.chains import effect
 from ray_selfloop.inference.families import holm
@@ -96,14 +97,19 @@ class Fit:
         for verdict in self.verdicts:
             rows, found = Rows(verdict.scenario, "test"), verdict.found
             where, ratio = Where(classifier=verdict.classifier), verdict.ratio
-            rows.add("A", (found.a, found.low, found.high), where)
+            rows.add(metrics.AMPLIFICATION.name, (found.a, found.low, found.high), where)
             if ratio is not None:
-                rows.add("A_ratio", (ratio.value, ratio.low, ratio.high), where)
+                ends = ratio.value, ratio.low, ratio.high
+                rows.add(metrics.AMPLIFICATION_RATIO.name, ends, where)
             if verdict.filled is not None:
                 ends = verdict.filled.a, verdict.filled.low, verdict.filled.high
-                rows.add("A_filled", ends, where)
+                rows.add(metrics.AMPLIFICATION_FILLED.name, ends, where)
             for t, ends in found.by_step.items():
-                rows.add("A", ends, Where(generation=t, classifier=verdict.classifier))
+                rows.add(
+                    metrics.AMPLIFICATION.name,
+                    ends,
+                    Where(generation=t, classifier=verdict.classifier),
+                )
             frames.append(rows.frame())
         return typed(pd.concat(frames, ignore_index=True))
 

@@ -17,10 +17,9 @@ from ray_selfloop.equation6.fit import fit
 from ray_selfloop.equation6.steps import steps
 from ray_selfloop.evaluation import inception
 from ray_selfloop.evaluation.classifier_rows import fairness_rows
-from ray_selfloop.evaluation.frechet import Moments
+from ray_selfloop.evaluation.frechet import Moments, RealFeatures
 from ray_selfloop.evaluation.generator_rows import (
     Generated,
-    RealFeatures,
     Reference,
     cas_rows,
     drawn_rows,
