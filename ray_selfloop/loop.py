@@ -105,7 +105,7 @@ def add_chain(chain: Chain, source: str, graph: Graph) -> None:
     latents, generator = _Latents(chain, graph), None
     for n in range(1, chain.sweep.loop.generations + 1):
         generator = _generator(chain, n, (data, kept), generator, latents, graph)
-        experts = _experts(chain, first if chain.sweep.loop.arm == "frozen_expert" else trials)
+        experts = _experts(chain, first if arms.of(chain.sweep).expert == "first" else trials)
         drawn_from = {**generator_input(generator), **scorer, **experts, **shares(n)}
         samples = _samples(chain, n, data, drawn_from, graph)
         kept.append(_kept(chain, n, {"dataset": data, "samples": samples, **probe}, graph))
@@ -121,9 +121,10 @@ def _shares_of_the_unfiltered(
 
     Generation -> inputs ``shares.<g>`` for every generation up to it; nothing in other arms.
     """
-    if chain.sweep.loop.arm != "real_skewed":
+    of = arms.of(chain.sweep).shares_of
+    if of is None:
         return lambda n: {}
-    loop = chain.sweep.loop.model_copy(update={"arm": "unfiltered"})
+    loop = chain.sweep.loop.model_copy(update={"arm": of.name})
     sweep = chain.sweep.model_copy(update={"loop": loop, "generator": chain.treatment.generator})
     other = replace(chain, scenario=f"{chain.scenario} (its shares)", sweep=sweep)
     kept: list[Stage] = []
@@ -271,7 +272,7 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
     filters = sweep.filter
     clip = filters.clip.model_dump()
     real = sweep.generator.name == "held_out_real"
-    skewed = {"skewed": True} if sweep.loop.arm == "real_skewed" else {}
+    skewed = {"skewed": True} if arms.of(sweep).shares_of else {}
     config = {
         "generator": identity.generator_identity(sweep.generator, StableDiffusion.TRAINING),
         "reserve": {"generation": n, "seed": chain.seed("reserve")} if real else None,
@@ -341,7 +342,7 @@ def _trial(
         config["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
     place = chain.place(n, name, seed)
     hints = {"pretrained": identity.located(training.pretrained), **identity.hints_of(sweep)}
-    if n and chain.sweep.loop.arm == "no_synthetic":
+    if n and arms.of(chain.sweep).equal_steps:
         config["schedule"] = _schedule(chain.sweep, n)
     inputs = {**training_set[1], **_search(chain, name, training_set[1]["dataset"], graph)}
     stage = graph.add("classifier", config, inputs, place, hints)

@@ -12,7 +12,17 @@ from functools import partial
 from typing import Literal
 
 from ray_selfloop.claims.contrasts import AFTER, LAST_MINUS_FIRST, LEVEL, RISE, SCATTER, SLOPE
-from ray_selfloop.evaluation.metrics import GAP
+from ray_selfloop.evaluation.metrics import (
+    FID,
+    FRECHET_DISTANCE,
+    GAP,
+    KERNEL_DISTANCE,
+    KID,
+    RANKED_ACCURACY,
+    RANKED_CROSS_FITTED,
+    U_SIGNED,
+    Q,
+)
 from ray_selfloop.evaluation.predictions import KINDS
 from ray_selfloop.inference.verdicts import (
     DIFFERS,
@@ -35,9 +45,10 @@ SMALL = ("lenet", "alexnet")
 WORST = "rank 1"  # of eq. 5
 RANK_GAP = GAP  # the last rank less the first
 RANK_MEAN = "mean of best and worst"
-DISTANCE = "fid"
-KIN = ("fid", "kid", "frechet_distance/", "kernel_distance/")  # each tested under its own name
-BALANCE, POORNESS = "u_signed", "1 - q"
+DISTANCE = FID.name
+# each tested under its own name
+KIN = (FID.name, KID.name, f"{FRECHET_DISTANCE.name}/", f"{KERNEL_DISTANCE.name}/")
+BALANCE, POORNESS = U_SIGNED.name, f"1 - {Q.name}"
 OF_GENERATORS = (*KIN, BALANCE, POORNESS)
 FAIRER: tuple[tuple[str, Direction], ...] = (("meo", UP), ("di", UP), ("md", DOWN))
 HYPOTHESIS = "hypothesis"
@@ -91,8 +102,8 @@ def _each(metrics: tuple[tuple[str, Direction], ...], common: Statement) -> Iter
 
 
 MNIST = "colorized_mnist"
-RANKED = "ranked_cross_fitted"
-RANKED_IN_SAMPLE = "ranked_accuracy"
+RANKED = RANKED_CROSS_FITTED.name
+RANKED_IN_SAMPLE = RANKED_ACCURACY.name
 GROWTH: dict[str, Direction] = {"md": UP, "meo": DOWN, "worst_subgroup": DOWN, "accuracy": DOWN}
 """Metric of the primary statement -> the way that it goes where bias grows."""
 

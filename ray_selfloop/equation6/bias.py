@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.equation6 import between_seeds, without_object
 from ray_selfloop.equation6.between_seeds import Rates, Together
@@ -326,7 +327,7 @@ class Labels:
 
     def arm(self, scenario: str) -> str:
         """The arm of a scenario."""
-        return self.arms.get(scenario, "treatment")
+        return self.arms.get(scenario, TREATMENT.name)
 
     def dataset(self, scenario: str) -> str:
         """The dataset of a scenario."""

@@ -118,7 +118,7 @@ def _keys(metric: str, test: TestSet, suffix: str) -> list[str]:
     gap_rms is a within-class number by definition: its pooled reading never applies.
     """
     pooled = test.pooled and not metrics.describe(metric).within_class
-    key = metrics.with_suffix(metric, suffix) if suffix else metric
+    key = metrics.with_suffix(metric, suffix)
     plain = re.sub(f"_{'pooled' if pooled else 'per_class'}(?=_|$)", "", key)
     return [key] if plain == key else [key, plain]
 

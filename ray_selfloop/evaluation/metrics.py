@@ -46,6 +46,7 @@ from math import inf
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from ray_selfloop.evaluation import fairness, fidelity
+from ray_selfloop.evaluation.predictions import Floats
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,6 +130,11 @@ class Metric(Generic[P, T]):
         """`long` over a figure or table."""
         return self.long[:1].upper() + self.long[1:]
 
+    def of(self, rates: Floats, ordered: bool) -> Floats:
+        """Of subgroup rates or their log odds ``(..., G) -> (...)``; ordered: see ``pairs``."""
+        gap = cast(Callable[..., Floats], self)
+        return gap(rates, ordered) if self.pairs else gap(rates)
+
     def read(self, reading: str) -> str:
         """The key of one reading of it."""
         return f"{self.name}_{reading}"
@@ -176,9 +182,9 @@ def shown(where: Shown) -> list[Metric[..., Any]]:
 
 
 def with_suffix(key: str, suffix: str) -> str:
-    """``ablation_drop_change/object_gray``: a suffix stands before the slash."""
+    """``ablation_drop_change/object_gray``: a suffix, if any, stands before the slash."""
     stem, slash, kind = key.partition("/")
-    return f"{stem}_{suffix}{slash}{kind}"
+    return f"{stem}_{suffix}{slash}{kind}" if suffix else key
 
 
 @cache

@@ -94,12 +94,12 @@ def di_classes(hits: Floats, support: Floats, runs: Ids) -> Mask:
 def _scalars(rates: Floats, logits: Floats, ordered: bool) -> Iterator[tuple[str, Floats]]:
     """The metrics of one set of subgroups; ``(..., G) -> (...)``."""
     for metric in metrics.reading(metrics.Reads.RATES):
-        yield metric.name, metric(rates, ordered) if metric.pairs else metric(rates)
+        yield metric.name, metric.of(rates, ordered)
     for metric in metrics.reading(metrics.Reads.LOG_ODDS):
-        yield metric.name, metric(logits)
+        yield metric.name, metric.of(logits, ordered)
 
 
-def _over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
+def over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
     """Mean over classes ``(B, T, C) -> (B, T)``; DI over its common classes, all of them."""
     if metric != metrics.DI.name:
         return fairness.mean_defined(values)
@@ -114,7 +114,7 @@ def _gaps(tally: Tally, plan: Plan) -> Iterator[Reading]:
         fairness.log_odds(tally.hits, tally.support),
     )
     for metric, values in _scalars(rates, logits, plan.ordered):
-        yield Reading(f"{metric}_per_class", _over_classes(metric, values, plan))
+        yield Reading(f"{metric}_per_class", over_classes(metric, values, plan))
         for label, name in enumerate(test.class_names):
             yield Reading(metric, values[..., label], cls=name, changes=False)
     hits, support = tally.hits.sum(axis=-2), tally.support.sum(axis=-2)

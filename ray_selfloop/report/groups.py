@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ray_selfloop.arms import DESCRIPTIONS
+from ray_selfloop.config.arms import ARMS
 from ray_selfloop.report.view import ScenarioView
 from ray_selfloop.told import FEWER, OTHER
 
@@ -72,7 +72,7 @@ def groups(scenarios: Sequence[ScenarioView]) -> list[Group]:
 
 
 def _group(name: str, members: Sequence[ScenarioView]) -> Group:
-    order = tuple(DESCRIPTIONS)
+    order = tuple(ARMS)
     ranked = sorted(members, key=lambda s: order.index(s.arm) if s.arm in order else len(order))
     main = ranked[0]
     return Group(name, _title(main, len(members)), tuple(ranked), _figure(main), _grid(main))
