@@ -6,18 +6,19 @@ page's figures and the terminal follow. A number that is counted or made of othe
 and written where it is counted (`readings`, `classifier_rows`, `generator_rows`, `equation6.fit`).
 No other file names a metric by its string.
 
-How keys are put together, in this order:
-    ``<metric>[_<reading>][_<change>][_floor]``, ``<metric>/<features>`` or
-    ``<metric>[_<change>]/<ablation>``
-reading: ``pooled`` (rates over all classes together) or ``per_class`` (within each class, then the
-    mean over classes); without a reading: the one that applies to the dataset. ``by_share_rank``:
-    subgroups of all classes pooled by the rank of their training share (rotated colours).
-change: ``change`` (since generation 0, within chain, seed and image), ``change_level`` (the part
-    that the accuracy of each class explains, see `split`: every image's logit of a class moved
-    alike, on the scale of ``difficulty``; with the noise of the test images, of which there is more
-    or less at another accuracy; of ``ablation_drop`` the part that clean accuracy
-    explains: the change at generation 0's relative drop) and ``change_distribution`` (the rest).
-floor: the same number with subgroup labels permuted: value = mean, low and high = band.
+A key is ``<metric>[_<reading>][_<change>][_floor]``, ``<metric>/<features>`` or
+``<metric>[_<change>]/<ablation>``, where
+
+- reading: ``pooled`` (rates over all classes together) or ``per_class`` (within each class, then
+  the mean over classes); without a reading: the one that applies to the dataset.
+  ``by_share_rank``: subgroups of all classes pooled by the rank of their training share (rotated
+  colours).
+- change: ``change`` (since generation 0, within chain, seed and image), ``change_level`` (the part
+  that the accuracy of each class explains, see `split`: every image's logit of a class moved
+  alike, on the scale of ``difficulty``; with the noise of the test images, of which there is more
+  or less at another accuracy; of ``ablation_drop`` the part that clean accuracy explains: the
+  change at generation 0's relative drop) and ``change_distribution`` (the rest).
+- floor: the same number with subgroup labels permuted: value = mean, low and high = band.
 
 Feature metrics (distances, precision to coverage, copies, q) move with the number of images. They
 use ``evaluation.samples`` images of split ``generated``; of ``kept`` and ``queue`` at most as many
@@ -647,6 +648,12 @@ Every number of `results.parquet`, by the name in its column `metric`. Written f
 `ray_selfloop/evaluation/metrics.py`, by
 
     python -m ray_selfloop.evaluation.metrics > docs/metrics.md
+
+*shown*: where a person meets it beside the table and the report's definitions: in the terminal's
+overview (headline) and its tables of each generation (terminal), as a panel and a column of the
+report (figures), where arms are compared (arms), in the report's block on generated data (quality),
+there for kept and queued images too (kept). *version*: raised when the number's meaning changes,
+which gives the stage that computes it another key.
 """
 _HEADINGS = {
     About.CLASSIFIERS: "Of classifiers",
