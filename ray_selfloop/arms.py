@@ -7,11 +7,9 @@ stages.
 from collections.abc import Mapping
 from typing import Any
 
-from ray_selfloop.config.arms import ARMS, Arm
+from ray_selfloop.config.arms import ARMS, AXIS, Arm
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
-
-AXIS = "loop.arm"
 
 
 def of(sweep: Sweep) -> Arm:

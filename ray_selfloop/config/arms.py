@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.generator import DuplicateReal, HeldOutReal
 
+AXIS = "loop.arm"  # the setting, and the axis of a sweep
 ArmName = Literal[
     "treatment",
     "no_synthetic",

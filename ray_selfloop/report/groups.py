@@ -7,14 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ray_selfloop.config.arms import ARMS
+from ray_selfloop.config.arms import ARMS, AXIS
 from ray_selfloop.report.view import ScenarioView
 from ray_selfloop.told import FEWER, OTHER
 
-ARM_AXIS = "loop.arm"
 # axes that a title says in words
 SAID = (
-    ARM_AXIS,
+    AXIS,
     *(f"dataset.{field}" for field in ("name", "initialization", "variant", *OTHER, *FEWER)),
 )
 DATASETS = {
@@ -83,7 +82,7 @@ def _title(main: ScenarioView, members: int) -> str:
     if main.dataset in FINE_TUNED:
         start = [] if main.pretrained else [initialization(main)]
         return ", ".join([dataset(main), *start, *other_axes(main)])
-    if not main.dataset or (members == 1 and ARM_AXIS not in main.axes):
+    if not main.dataset or (members == 1 and AXIS not in main.axes):
         return main.title
     return ", ".join([dataset(main), initialization(main), *other_axes(main)])
 
