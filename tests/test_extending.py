@@ -52,7 +52,6 @@ GENERATOR_METRIC = '''
     range=(0.0, inf),
     definition="distance between the means of generated and original images",
     shown=Shown.QUALITY,
-    about=About.GENERATORS,
     reads=Reads.FEATURES,
 )
 def mean_shift(real: RealFeatures, drawn: Floats, neighbours: int) -> float:

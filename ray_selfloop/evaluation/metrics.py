@@ -149,6 +149,8 @@ def declared(name: str, unit: str, ideal: float | None, **about: Any) -> Metric[
     """Register a metric that is counted or made of others where its rows are written."""
     if name in METRICS:
         raise ValueError(f"two metrics are called {name!r}; rename one")
+    if about.get("reads") is Reads.FEATURES:
+        about.setdefault("about", About.GENERATORS)
     title = about.pop("title", name)
     long = about.pop("long", title)
     equal = "" if ideal is None else f", {ideal:g} = equal"
@@ -475,7 +477,6 @@ FRECHET_RELATIVE = metric(
     range=(0.0, 1.0),
     definition="Frechet distance of held-out real images to the original ones, over that of as "
     "many generated images, cut at 1",
-    about=About.GENERATORS,
     reads=Reads.FEATURES,
 )(fidelity.relative_distance)
 LABEL_FIDELITY = _share(
