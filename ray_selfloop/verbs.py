@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_selfloop import arms, command
 from ray_selfloop.config import load
+from ray_selfloop.config.arms import CONTROL
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.distributed.clouds import check
@@ -241,9 +242,9 @@ def _sentences(
 
     sweep = scenarios[0].sweep
     settings, loop = sweep.evaluation, sweep.loop
-    controlled = arms.CONTROL in {scenario.sweep.loop.arm for scenario in scenarios}
+    controlled = CONTROL in [arms.of(scenario.sweep) for scenario in scenarios]
     if not controlled:
-        yield f"without the arm {arms.CONTROL} (loop.arm) no claim is tested at all; with it:"
+        yield f"without the arm {CONTROL.name} (loop.arm) no claim is tested at all; with it:"
     size, accuracy = power.known_size(sweep.dataset), _accuracy(found, scenarios)
     if size is None:
         yield "minimum detectable effect: not known, the test set's size is not known yet"

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ray_selfloop import arms, queue, seeding
+from ray_selfloop.config.arms import Arm
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.training import Training
@@ -54,9 +55,14 @@ class Chain:
         return seeding.derive(self.loop_seed, *purpose)
 
     @cached_property
+    def arm(self) -> Arm:
+        """The treatment, or which control."""
+        return arms.of(self.sweep)
+
+    @property
     def generates(self) -> bool:
         """Whether images are generated at all; else the original data alone is trained on."""
-        return arms.generates(self.sweep)
+        return self.arm.generates
 
     @cached_property
     def trials(self) -> tuple[Who, ...]:
@@ -113,9 +119,9 @@ class Chain:
             found["generator"] = {**where, "base": base or generator.base}
         return found
 
-    def under(self, arm: str) -> "Chain":
+    def under(self, arm: Arm) -> "Chain":
         """The chain that another arm has in the place of this one."""
-        loop = self.sweep.loop.model_copy(update={"arm": arm})
+        loop = self.sweep.loop.model_copy(update={"arm": arm.name})
         changed = {"loop": loop, "generator": self.treatment.generator}
         sweep = self.sweep.model_copy(update=changed)
         name = f"{self.scenario} (its shares)"

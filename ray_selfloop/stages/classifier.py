@@ -70,7 +70,8 @@ class Schedule(Held):
 
 class Settings(Trained):
     """weights: whether they are published, for a filter or a judge. ablation: of a dataset with
-    masks, how objects are removed from the test pictures. schedule: of the arm `no_synthetic`."""
+    masks, how objects are removed from the test pictures. schedule: of an arm whose trainings are
+    as long as the treatment's."""
 
     training_set: TrainingSet = TrainingSet()
     weights: bool = False
@@ -96,7 +97,7 @@ def _of_network(chain: Chain, n: int, network: str) -> Settings:
     more: dict[str, Any] = {}
     if sweep.dataset.masked:
         more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
-    if n and sweep.loop.arm == "no_synthetic":
+    if n and chain.arm.equal_steps:
         more["schedule"] = Schedule(
             generation=n,
             regime=sweep.loop.regime,
