@@ -12,12 +12,14 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 
 from ray_selfloop import arms, idle, loop, queue
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked
+from ray_selfloop.config.scores import HERE
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.datasets.contents import Contents
@@ -26,7 +28,7 @@ from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.images.imageset import Ids
 from ray_selfloop.stages import dataset
-from ray_selfloop.stages.chain import PROBED, chains
+from ray_selfloop.stages.chain import chains
 from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.store import blobs
 from ray_selfloop.store.artifacts import room_in
@@ -130,12 +132,14 @@ class Plan:
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
     configs = [word for word in words if not _is_override(word)]
-    unknown = [word for word in configs if word.startswith("-")]
-    if unknown or len(configs) > 1:
-        raise ConfigError(
-            f"{(unknown or configs[1:])[0]!r} is not understood; "
-            "usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
+    unknown = [*(word for word in words if word.startswith("-")), *configs[1:]]
+    if unknown:
+        bare, usage = (
+            unknown[0].lstrip("-"),
+            "python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]",
         )
+        dashes = f"write {bare}, without dashes" if "=" in bare else f"usage: {usage}"
+        raise ConfigError(f"{unknown[0]!r} is not understood; {dashes}")
     return (configs[0] if configs else None), [word for word in words if _is_override(word)]
 
 
@@ -194,10 +198,9 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
 
 def _check_weights(settings: Sweep) -> None:
     """Raise DataError where weights that the sweep names cannot be had, or are damaged."""
-    if settings.filter.uses_clip and settings.filter.clip.kind == "open_clip":
-        from ray_selfloop.filtering import clip
-
-        clip.check(settings.filter.clip)
+    for score in settings.filter.scores:
+        if score.checked:
+            resolve_name(HERE + score.checked)(getattr(settings.filter, score.settings))
     if settings.generator.name == "stable_diffusion":
         from ray_selfloop.generators.diffusion.base import check
 
@@ -206,7 +209,7 @@ def _check_weights(settings: Sweep) -> None:
 
     for name in settings.classifiers:
         weights.check(name, settings.training_for(name).pretrained)
-    if settings.dataset.name in PROBED:
+    if settings.dataset.subgroups_from == "probe":
         weights.check(settings.evaluation.probe.network, settings.evaluation.probe.pretrained)
     if settings.evaluation.inception is not None:
         from ray_selfloop.evaluation import inception

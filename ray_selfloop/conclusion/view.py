@@ -14,7 +14,6 @@ from ray_selfloop.conclusion.published import of_scenario, published
 from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.config.plain import dumped
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.filtering.cut import CLIP_SCORES
 from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
@@ -96,7 +95,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
     sweep = arms.adapted(scenario.sweep)
     record = plan.records.get(plan.dataset(scenario.name).key)
     known = record.summary if record else {"class_names": (), "subgroup_names": ()}
-    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_expert
     shared &= arms.generates(sweep)
     axes = [path.removeprefix("dataset.") for path in scenario.values]
     return ScenarioView(
@@ -114,11 +113,11 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         group=arms.group(scenario),
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name,
-        initialization=told.initialization(sweep.dataset),
+        initialization=sweep.dataset.start,
         differences=told.differences(sweep.dataset),
         of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),
-        clip=CLIP_SCORES[sweep.filter.clip.kind] if sweep.filter.uses_clip else "",
+        clip=next((score.name for score in sweep.filter.scores if score.settings == "clip"), ""),
         base=getattr(sweep.generator, "base", ""),
     )
 

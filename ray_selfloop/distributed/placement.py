@@ -6,7 +6,8 @@ and what runs next, is for others to say.
 
 from collections.abc import Iterable, Mapping
 
-from ray_selfloop.config.networks import NETWORKS, PICTURE
+from ray_selfloop.classifiers import known
+from ray_selfloop.config.networks import PICTURE
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
@@ -29,7 +30,7 @@ def memory(network: str, size: int, batch_size: int) -> float:
 
     Compute is left out: two trials that each fill a GPU share its time, and lose nothing by it.
     """
-    row = NETWORKS[network]
+    row = known.network(network)
     parameters, kept = row.footprint
     activations = SLACK * kept * batch_size * (row.side(size) / PICTURE) ** 2
     return CONTEXT + BESIDES + (parameters * STATE + activations) / 1000

@@ -11,25 +11,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ray_selfloop import arms, queue, seeding
+from ray_selfloop.config.arms import Arm
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.training import Training
 from ray_selfloop.graph import Place
 
-OF_PICTURES = "frame_crop_flip"  # the augmentation of pictures, which are read from files
-AUGMENTATION = {
-    "colorized_digits": "none",
-    "colorized_mnist": "none",
-    "cifar20_100": "crop_flip",
-    "hard_imagenet": OF_PICTURES,
-    "breeds": OF_PICTURES,
-}
-PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
-MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
 TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
-SUBGROUPS = {
-    "colorized_digits": 3, "colorized_mnist": 3, "cifar20_100": 5, "breeds": 4, "hard_imagenet": 0
-}  # fmt: skip
 
 
 class Who(NamedTuple):
@@ -67,9 +55,14 @@ class Chain:
         return seeding.derive(self.loop_seed, *purpose)
 
     @cached_property
+    def arm(self) -> Arm:
+        """The treatment, or which control."""
+        return arms.of(self.sweep)
+
+    @property
     def generates(self) -> bool:
         """Whether images are generated at all; else the original data alone is trained on."""
-        return arms.generates(self.sweep)
+        return self.arm.generates
 
     @cached_property
     def trials(self) -> tuple[Who, ...]:
@@ -93,7 +86,7 @@ class Chain:
 
     def reads(self, n: int, who: Who) -> bool:
         """Whether this chain's filter or its judge reads the weights of a trial."""
-        asked = self.generates and self.sweep.filter.uses_uncertainty
+        asked = self.generates and self.sweep.filter.uses_expert
         return (asked and who in self.expert) or (n == 0 and who in self.judges)
 
     def queued(self, n: int) -> tuple[int, ...]:
@@ -126,9 +119,9 @@ class Chain:
             found["generator"] = {**where, "base": base or generator.base}
         return found
 
-    def under(self, arm: str) -> "Chain":
+    def under(self, arm: Arm) -> "Chain":
         """The chain that another arm has in the place of this one."""
-        loop = self.sweep.loop.model_copy(update={"arm": arm})
+        loop = self.sweep.loop.model_copy(update={"arm": arm.name})
         changed = {"loop": loop, "generator": self.treatment.generator}
         sweep = self.sweep.model_copy(update=changed)
         name = f"{self.scenario} (its shares)"

@@ -11,11 +11,12 @@ from pydantic import Field
 from ray_selfloop import queue
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config import training as config
+from ray_selfloop.config.datasets.base import FRAMED
 from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.stages import kind, training_set
-from ray_selfloop.stages.chain import AUGMENTATION, MASKED, OF_PICTURES, Chain, Who, located
+from ray_selfloop.stages.chain import Chain, Who, located
 from ray_selfloop.stages.inputs import Inputs, save_array, save_history, save_weights
 from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Training, Work
 from ray_selfloop.stages.training_set import TrainingSet
@@ -69,7 +70,8 @@ class Schedule(Held):
 
 class Settings(Trained):
     """weights: whether they are published, for a filter or a judge. ablation: of a dataset with
-    masks, how objects are removed from the test pictures. schedule: of the arm `no_synthetic`."""
+    masks, how objects are removed from the test pictures. schedule: of an arm whose trainings are
+    as long as the treatment's."""
 
     training_set: TrainingSet = TrainingSet()
     weights: bool = False
@@ -79,7 +81,7 @@ class Settings(Trained):
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """A trial of generation ``n``."""
-    in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_uncertainty
+    in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_expert
     return _of_network(chain, n, who.network).model_copy(
         update={
             "seed": chain.seed("classifier", n, *who),
@@ -93,9 +95,9 @@ def _of_network(chain: Chain, n: int, network: str) -> Settings:
     """What a network's trials of one generation have in common."""
     sweep, training = chain.sweep, chain.networks[network]
     more: dict[str, Any] = {}
-    if sweep.dataset.name in MASKED:
+    if sweep.dataset.masked:
         more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
-    if n and sweep.loop.arm == "no_synthetic":
+    if n and chain.arm.equal_steps:
         more["schedule"] = Schedule(
             generation=n,
             regime=sweep.loop.regime,
@@ -108,7 +110,7 @@ def _of_network(chain: Chain, n: int, network: str) -> Settings:
         training=training.identity(sweep.tune.searched if sweep.tune else ()),
         source=weights.source(network, training.pretrained),
         training_set=training_set.after(chain, n),
-        augment=AUGMENTATION[sweep.dataset.name],
+        augment=sweep.dataset.traits.augment,
         **more,
     )
 
@@ -120,8 +122,12 @@ def places(chain: Chain, who: Who) -> Mapping[str, Any]:
 
 def training(held: Trained) -> Training:
     """What it trains."""
-    side, batch_size = held.training.get("image_size"), held.training["batch_size"]
-    return Training(held.network, side, batch_size, held.augment == OF_PICTURES)
+    return Training(
+        network=held.network,
+        side=held.training.get("image_size"),
+        batch_size=held.training["batch_size"],
+        pictures=held.augment == FRAMED,
+    )
 
 
 class Lesson(NamedTuple):

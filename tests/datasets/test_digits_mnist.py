@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ray_selfloop.conclusion.conclude import Conclusion
-from ray_selfloop.config.dataset import ColorizedDigits, ColorizedMnist
+from ray_selfloop.config.datasets.coloured import ColorizedDigits, ColorizedMnist
 from ray_selfloop.datasets import digits, mnist
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
