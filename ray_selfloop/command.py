@@ -36,7 +36,8 @@ def _told(error: BaseException, again: str) -> int:
     if isinstance(error, SelfLoopError):
         goes_on = f"; go on with: {again}" if error.exit_code == TRY_AGAIN else ""
         for line in f"{_masked(str(error))}{goes_on}".split("\n"):
-            print(f"error: {line}", file=sys.stderr)
+            below = line.startswith("  ")  # of a list that the line before announces
+            print(line if below else f"error: {line}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, KeyboardInterrupt) or _came:
         print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
