@@ -94,7 +94,10 @@ def _run(context: click.Context, words: Sequence[str]) -> int:
 
 @_verb("validate", "my.yaml loop.generations=5", f"{WORDS} | CLUSTER_FILE")
 def _validate(words: Sequence[str]) -> None:
-    """Check the settings alone, or a cluster file (cluster.yaml) before it costs money."""
+    """Check the settings alone, or a cluster file.
+
+    A cluster file (cluster.yaml) before it costs money; settings without their data.
+    """
     from ray_selfloop import verbs
 
     verbs.validate(words)

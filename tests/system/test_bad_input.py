@@ -61,7 +61,7 @@ def test_a_faulty_sweep_file(tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
     config.write_text("loop:\n  generations: [3\n")
     said = refused(tmp_path, str(config), f"storage={tmp_path / 'store'}")
-    assert said.startswith(f"{config} cannot be read: while parsing a flow sequence")
+    assert said.startswith(f"{config}:3:1 cannot be read: while parsing a flow sequence")
 
 
 def test_a_missing_data_folder(tmp_path: Path) -> None:
