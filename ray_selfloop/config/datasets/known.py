@@ -11,7 +11,8 @@ from ray_selfloop.config.datasets.coloured import ColorizedDigits, ColorizedMnis
 from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
 
 Dataset = Annotated[
-    ColorizedDigits | ColorizedMnist | Cifar | HardImageNet | Breeds, Field(discriminator="name")
+    ColorizedDigits | ColorizedMnist | Cifar | HardImageNet | Breeds,
+    Field(discriminator="name"),
 ]
 
 DEFAULT = ColorizedDigits
