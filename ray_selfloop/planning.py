@@ -12,12 +12,14 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 
 from ray_selfloop import arms, idle, loop, queue
 from ray_selfloop.config import load
 from ray_selfloop.config.plain import masked
+from ray_selfloop.config.scores import HERE
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.datasets.contents import Contents
@@ -87,7 +89,13 @@ class Plan:
     def look_up(self, kinds: Collection[str] = VERSIONS) -> None:
         """Find and check every record, of these kinds, that is not known yet."""
         nodes = self.graph.nodes.items()
-        keys = [k for k, n in nodes if k not in self.records and n.stage.kind in kinds]
+        begun = self.store.begun(kinds)
+        keys = [
+            key
+            for key, node in nodes
+            if key not in self.records and node.stage.kind in kinds
+            if begun is None or key in begun
+        ]
         several = blobs.each if blobs.remote(self.store.address) else map
         for key, found in zip(keys, several(self._found, keys), strict=True):
             if isinstance(found, str):
@@ -124,12 +132,14 @@ class Plan:
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
     configs = [word for word in words if not _is_override(word)]
-    unknown = [word for word in configs if word.startswith("-")]
-    if unknown or len(configs) > 1:
-        raise ConfigError(
-            f"{(unknown or configs[1:])[0]!r} is not understood; "
-            "usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
+    unknown = [*(word for word in words if word.startswith("-")), *configs[1:]]
+    if unknown:
+        bare, usage = (
+            unknown[0].lstrip("-"),
+            "python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]",
         )
+        dashes = f"write {bare}, without dashes" if "=" in bare else f"usage: {usage}"
+        raise ConfigError(f"{unknown[0]!r} is not understood; {dashes}")
     return (configs[0] if configs else None), [word for word in words if _is_override(word)]
 
 
@@ -161,7 +171,9 @@ def prepare(
             with contextlib.suppress(StorageError):  # nothing depends on it
                 contents.keep()
     plan = Plan(sweep, scenarios, store, graph)
-    sources = {s.name: plan.dataset(s.name).config["source"] for s in scenarios}
+    sources = {
+        s.name: dataset.KIND.read(plan.dataset(s.name).config).source or "" for s in scenarios
+    }
     plan.warnings += idle.sentences(sweep.axes, scenarios, sources)
     plan.look_up()
     return plan
@@ -186,10 +198,9 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
 
 def _check_weights(settings: Sweep) -> None:
     """Raise DataError where weights that the sweep names cannot be had, or are damaged."""
-    if settings.filter.uses_clip and settings.filter.clip.kind == "open_clip":
-        from ray_selfloop.filtering import clip
-
-        clip.check(settings.filter.clip)
+    for score in settings.filter.scores:
+        if score.checked:
+            resolve_name(HERE + score.checked)(getattr(settings.filter, score.settings))
     if settings.generator.name == "stable_diffusion":
         from ray_selfloop.generators.diffusion.base import check
 

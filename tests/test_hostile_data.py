@@ -40,7 +40,7 @@ from ray_selfloop.config.filter import OpenClip
 from ray_selfloop.datasets import breeds, cifar, hard_imagenet, mnist, pictures
 from ray_selfloop.errors import CorruptRecord, DataError, SelfLoopError
 from ray_selfloop.evaluation import inception
-from ray_selfloop.filtering import clip
+from ray_selfloop.filtering.scores import open_clip as published_clip
 from ray_selfloop.generators.diffusion import checkpoint, lora
 from ray_selfloop.generators.diffusion.base import check, open_base
 from ray_selfloop.generators.diffusion.row_file import RowFile
@@ -551,7 +551,7 @@ def test_weights_of_clip_are_tensors(
     path.write_bytes(form(mark))
     settings = OpenClip(model=tiny_clip, pretrained=str(path))
     with pytest.raises(DataError, match="could not be had") as caught:
-        clip.OpenClip(["a"], settings, torch.device("cpu"))
+        published_clip.OpenClip(["a"], settings, torch.device("cpu"))
     assert "\n" not in str(caught.value)
 
 

@@ -29,6 +29,7 @@ from ray_selfloop.config.claims import Claims
 from ray_selfloop.config.datasets.base import DatasetSettings
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fairness
+from ray_selfloop.evaluation.metrics import ACCURACY, MD, MEO, WORST_SUBGROUP
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.power import detectable, power_of
 
@@ -148,17 +149,17 @@ def image_variance(
     for accuracy and as independent for gaps, the cautious choice in both.
     """
     own, ablated = 1 - settings.image_correlation, settings.ablated_accuracy
-    noise = {"accuracy": own * accuracy * (1 - accuracy)}
+    noise = {ACCURACY.name: own * accuracy * (1 - accuracy)}
     if size.masked:
-        noise[DROP] = noise["accuracy"] + own * ablated * (1 - ablated)
+        noise[DROP] = noise[ACCURACY.name] + own * ablated * (1 - ablated)
     variance = {metric: 2 * value / (size.images * classifiers) for metric, value in noise.items()}
     if size.counts.shape[1] > 1:
         rates = _simulated_rates(size, accuracy, classifiers, settings, seed)
         cells = rates.reshape(*rates.shape[:3], 1, -1)
         for metric, read in (
-            ("md", fairness.md(rates)),
-            ("meo", fairness.mean_gap(rates)),
-            ("worst_subgroup", fairness.worst(cells)),
+            (MD.name, MD(rates)),
+            (MEO.name, MEO(rates, ordered=False)),
+            (WORST_SUBGROUP.name, WORST_SUBGROUP(cells)),
         ):
             values = fairness.mean_defined(read).mean(axis=2)  # (S, 2)
             variance[metric] = float((values[:, 0] - values[:, 1]).var(ddof=1))
@@ -206,7 +207,7 @@ def _noise(metric: str, image: float, found: Scatter | None, claims: Claims) -> 
     """Measured scatter between seeds holds the image part; with one seed the chains' holds both,
     and all but the image part counts as the chains', the cautious choice."""
     if found is None:
-        of_seeds = claims.accuracy_seed_sd if metric == "accuracy" else claims.gap_seed_sd
+        of_seeds = claims.accuracy_seed_sd if metric == ACCURACY.name else claims.gap_seed_sd
         return Noise(claims.chain_sd**2, of_seeds**2, image)
     if math.isnan(found.seed_sd):
         image = min(image, found.chain_sd**2)
@@ -264,8 +265,8 @@ def sentences(setting: Setting, settings: Evaluation, costs: Costs) -> Iterator[
     """What `plan` prints for one setting: table, chains needed, split of the cost, assumptions."""
     by_metric = noises(setting, settings)
     wanted = settings.claims.primary
-    primary = wanted if wanted in by_metric else DROP if DROP in by_metric else "accuracy"
-    shown = {metric: by_metric[metric] for metric in dict.fromkeys((primary, "accuracy"))}
+    primary = wanted if wanted in by_metric else DROP if DROP in by_metric else ACCURACY.name
+    shown = {metric: by_metric[metric] for metric in dict.fromkeys((primary, ACCURACY.name))}
     yield _asked(setting, settings)
     yield from _table(setting, shown, settings, costs)
     yield _needed(setting, shown, settings)

@@ -16,7 +16,17 @@ from ray_selfloop.config.datasets.breeds import Breeds
 from ray_selfloop.config.datasets.cifar import Cifar
 from ray_selfloop.config.datasets.coloured import ColorizedMnist
 from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
-from ray_selfloop.evaluation.metrics import GAP
+from ray_selfloop.evaluation.metrics import (
+    FID,
+    FRECHET_DISTANCE,
+    GAP,
+    KERNEL_DISTANCE,
+    KID,
+    RANKED_ACCURACY,
+    RANKED_CROSS_FITTED,
+    U_SIGNED,
+    Q,
+)
 from ray_selfloop.evaluation.predictions import KINDS
 from ray_selfloop.inference.verdicts import (
     DIFFERS,
@@ -39,9 +49,10 @@ SMALL = ("lenet", "alexnet")
 WORST = "rank 1"  # of eq. 5
 RANK_GAP = GAP  # the last rank less the first
 RANK_MEAN = "mean of best and worst"
-DISTANCE = "fid"
-KIN = ("fid", "kid", "frechet_distance/", "kernel_distance/")  # each tested under its own name
-BALANCE, POORNESS = "u_signed", "1 - q"
+DISTANCE = FID.name
+# each tested under its own name
+KIN = (FID.name, KID.name, f"{FRECHET_DISTANCE.name}/", f"{KERNEL_DISTANCE.name}/")
+BALANCE, POORNESS = U_SIGNED.name, f"1 - {Q.name}"
 OF_GENERATORS = (*KIN, BALANCE, POORNESS)
 FAIRER: tuple[tuple[str, Direction], ...] = (("meo", UP), ("di", UP), ("md", DOWN))
 HYPOTHESIS = "hypothesis"
@@ -97,8 +108,8 @@ def _each(metrics: tuple[tuple[str, Direction], ...], common: Statement) -> Iter
 MNIST, CIFAR, HARD, BREEDS = (
     kind.traits.paper for kind in (ColorizedMnist, Cifar, HardImageNet, Breeds)
 )
-RANKED = "ranked_cross_fitted"
-RANKED_IN_SAMPLE = "ranked_accuracy"
+RANKED = RANKED_CROSS_FITTED.name
+RANKED_IN_SAMPLE = RANKED_ACCURACY.name
 GROWTH: dict[str, Direction] = {"md": UP, "meo": DOWN, "worst_subgroup": DOWN, "accuracy": DOWN}
 """Metric of the primary statement -> the way that it goes where bias grows."""
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ray_selfloop import published
-from ray_selfloop.config.networks import NETWORKS, Hub, Torchvision
+from ray_selfloop.classifiers import known
+from ray_selfloop.config.networks import Hub, Torchvision
 from ray_selfloop.errors import ConfigError, DataError
 
 TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
@@ -37,12 +38,13 @@ def source(name: str, pretrained: bool | str) -> str:
 
 
 def check(name: str, pretrained: bool | str) -> None:
-    """Raise where the weights that ``name`` is to start from cannot be had; downloads nothing.
+    """Raise where ``name``, or the weights that it is to start from, cannot be had here.
 
-    ConfigError where none are published; DataError for a local file that is not there, no state
-    dict or not what its name says, for a damaged cached file, and where weights are neither cached
-    nor to be downloaded from here.
+    Downloads nothing. ConfigError for a network that is not known, and where none are published;
+    DataError for a local file that is not there, no state dict or not what its name says, for a
+    damaged cached file, and where weights are neither cached nor to be downloaded from here.
     """
+    known.network(name)
     identity = source(name, pretrained)
     if isinstance(pretrained, str):
         read_state_dict(Path(pretrained))
@@ -86,7 +88,7 @@ def fetch(name: str) -> Path:
 
 def _named(name: str) -> Torchvision | Hub:
     """Where the published weights of ``name`` are; ConfigError where there are none."""
-    found = NETWORKS[name].published
+    found = known.network(name).published
     if found is None:
         raise ConfigError(
             f"training.pretrained: true, but {name} has no published ImageNet weights; "

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_selfloop import seeding
-from ray_selfloop.classifiers import weights
-from ray_selfloop.config.networks import IMAGENET, NETWORKS, Hub, Network
-from ray_selfloop.errors import ConfigError, DataError
+from ray_selfloop.classifiers import known, weights
+from ray_selfloop.config.networks import IMAGENET, TIMM, Hub, Network
+from ray_selfloop.errors import DataError
 
 Normal = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of the channels, 0..1
 Net = TypeVar("Net", bound=nn.Module)
@@ -129,11 +129,31 @@ def _deit(row: Network, side: int, state: State | None) -> nn.Module:
     from timm.models.vision_transformer import checkpoint_filter_fn
 
     assert isinstance(row.published, Hub)
-    own = row.published.repository.removeprefix("timm/")
+    own = row.published.repository.removeprefix(TIMM)
     net = timm.create_model(own, pretrained=False, img_size=side)
     if state:  # resizes the position embedding
         state = State(state.path, checkpoint_filter_fn(state.tensors, net))
     return _started(net, row, state)
+
+
+def _timm(row: Network, side: int, state: State | None) -> nn.Module:
+    """timm's own way: it knows in which forms the weights of each network are published."""
+    import timm
+
+    own = row.name.removeprefix(TIMM)
+    if state is None:
+        return timm.create_model(own, pretrained=False)
+    last = known.timm_settings(row.name).classifier
+    head = f"{last if isinstance(last, str) else (last or ('',))[0]}.weight"
+    classes = len(state.tensors[head]) if head in state.tensors else 0
+    start = {"state_dict": state.tensors, "num_classes": classes}
+    try:
+        return timm.create_model(own, pretrained=True, pretrained_cfg_overlay=start)
+    except (AssertionError, AttributeError, KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"training.pretrained: {state.path} does not fit {row.name}: {reason}"
+        ) from error
 
 
 def _lenet_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
@@ -160,6 +180,7 @@ BUILDERS = {
     "convolutional": Builder(_torchvision, _convolutional_parts),
     "resnet": Builder(_torchvision, _resnet_parts),
     "deit": Builder(_deit, _timm_parts),
+    "timm": Builder(_timm, _timm_parts),
 }
 """By what a network's row calls its builder."""
 
@@ -235,9 +256,7 @@ def build(
     batchnorm_momentum: null keeps the architecture's own.
     Raises ConfigError for an unknown name, DataError for weights that cannot be had or do not fit.
     """
-    if name not in NETWORKS:
-        raise ConfigError(f"classifier {name!r} is not known; known: {', '.join(NETWORKS)}")
-    row = NETWORKS[name]
+    row = known.network(name)
     side, builder = row.side(image_size), BUILDERS[row.builder]
     state = _weights(row, pretrained)
     with drawing_from(seeding.derive(seed, "weights"), torch.device("cpu")):

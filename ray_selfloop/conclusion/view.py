@@ -14,8 +14,7 @@ from ray_selfloop.conclusion.published import of_scenario, published
 from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.config.plain import dumped
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.filtering.cut import CLIP_SCORES
-from ray_selfloop.graph import Node, line_of
+from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report.view import (
@@ -36,6 +35,8 @@ from ray_selfloop.report.view import (
     Verdict,
 )
 from ray_selfloop.running import Run
+from ray_selfloop.stages import kept
+from ray_selfloop.stages.kinds import line_of
 
 QUESTION = "Does training on generated data amplify bias across generations?"
 
@@ -94,7 +95,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
     sweep = arms.adapted(scenario.sweep)
     record = plan.records.get(plan.dataset(scenario.name).key)
     known = record.summary if record else {"class_names": (), "subgroup_names": ()}
-    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_expert
     shared &= arms.generates(sweep)
     axes = [path.removeprefix("dataset.") for path in scenario.values]
     return ScenarioView(
@@ -116,7 +117,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         differences=told.differences(sweep.dataset),
         of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),
-        clip=CLIP_SCORES[sweep.filter.clip.kind] if sweep.filter.uses_clip else "",
+        clip=next((score.name for score in sweep.filter.scores if score.settings == "clip"), ""),
         base=getattr(sweep.generator, "base", ""),
     )
 
@@ -129,7 +130,7 @@ def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
         yield FilterAudit(
             loop_seed=place.loop_seed,
             generation=place.generation,
-            score=stage.config["score"],
+            score=kept.KIND.read(stage.config).filter.score,
             generated=found["generated"],
             kept=found["kept"],
             thresholds={

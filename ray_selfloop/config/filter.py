@@ -3,12 +3,18 @@
 Knows nothing of how scores are computed.
 """
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.networks import Name
+from ray_selfloop.config.scores import CALLED, COMBINED, SCORES, Score
+
+if TYPE_CHECKING:
+    ScoreName = str
+else:
+    ScoreName = Literal[("none", *CALLED, "combined")]
 
 Prompt = Annotated[
     str,
@@ -130,7 +136,7 @@ class Uncertainty(Settings):
 class Filter(Settings):
     """Which generated samples go into the queue."""
 
-    score: Literal["none", "clip", "uncertainty", "combined"] = Field(
+    score: ScoreName = Field(
         default="combined",
         description="What samples are ranked by; `combined`: the mean of the CLIP score's and the "
         "uncertainty's ranks (ranks within the class under `per_class`, over all samples else).",
@@ -165,24 +171,30 @@ class Filter(Settings):
     def read(self) -> Self:
         """With defaults in the place of what is not read under ``score``."""
         unread = {
-            "drop": self.score == "none",
-            "cut": self.score == "none",
-            "clip": not self.uses_clip,
-            "uncertainty": not self.uses_uncertainty,
-            "expert": not self.uses_uncertainty,
+            "drop": not self.scores,
+            "cut": not self.scores,
+            "clip": not self.reads("clip"),
+            "uncertainty": not self.reads("uncertainty"),
+            "expert": not self.uses_expert,
         }
         acting = self.model_copy(update={"uncertainty": self.uncertainty.read})
         return acting._defaulted(*(name for name, un in unread.items() if un))
 
     @property
-    def uses_clip(self) -> bool:
-        """Whether the CLIP score enters the ranking."""
-        return self.score in ("clip", "combined")
+    def scores(self) -> tuple[Score, ...]:
+        """What samples are ranked by; empty for ``score: none``."""
+        wanted = COMBINED if self.score == "combined" else (self.score,)
+        known = (score for score in SCORES.values() if score.called in wanted)
+        return tuple(s for s in known if s.fits(getattr(self, s.settings, None)))
+
+    def reads(self, settings: str) -> bool:
+        """Whether a score reads this group of settings."""
+        return any(score.settings == settings for score in self.scores)
 
     @property
-    def uses_uncertainty(self) -> bool:
-        """Whether the expert's uncertainty enters the ranking."""
-        return self.score in ("uncertainty", "combined")
+    def uses_expert(self) -> bool:
+        """Whether a score reads classifiers of the last generation."""
+        return any(score.expert for score in self.scores)
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:

@@ -1,14 +1,20 @@
 """The networks that can be classifiers, a row each: what settings, weights and GPUs ask of one.
 
-How a network is built stands in `classifiers/zoo.py`, under the row's ``builder``. Imports no
-torch.
+How a network is built stands in `classifiers/zoo.py`, under the row's ``builder``. Beside the rows,
+`timm/NAME` is any network of timm that takes square RGB images; what its row holds is asked of timm
+when a sweep is planned (`classifiers/known.py`). Imports no torch.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
+from pydantic import AfterValidator
+
+TIMM = "timm/"
+OF_TIMM = re.compile(r"timm/\w[\w.-]*", re.ASCII)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of its channels
 PICTURE = 224  # pixels; the side that `Footprint.kept` speaks of
 
@@ -46,6 +52,7 @@ class Network:
     on a GPU. What is kept grows with the picture's area, so one number serves all sides.
     smallest: smallest working side in pixels; smaller images are enlarged to it.
     multiple: the side is a multiple of this; images are enlarged to the next one.
+    fixed: the network sees images at ``smallest`` alone.
     published: ImageNet weights; None where there are none.
     normal: mean and deviation, 0..1, of the channels of what it was made for.
     """
@@ -56,10 +63,13 @@ class Network:
     smallest: int
     multiple: int = 1
     published: Torchvision | Hub | None = None
+    fixed: bool = False
     normal: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
 
     def side(self, size: int) -> int:
         """The side in pixels at which it sees images of ``size`` pixels."""
+        if self.fixed:
+            return self.smallest
         return math.ceil(max(size, self.smallest) / self.multiple) * self.multiple
 
 
@@ -100,8 +110,23 @@ TRAINED = (JUDGE, PROBE)
 """What settings name where a sweep names none."""
 
 
+def parts(key: str) -> list[str]:
+    """The parts of a dotted key; a network of timm is one of them, with the dot before its tag."""
+    found = key.split(".")
+    at = next((i for i, part in enumerate(found) if part.startswith(TIMM)), len(found))
+    settings = 1 if found[0] == "training_of" and len(found) > at + 1 else 0
+    end = len(found) - settings
+    return [*found[:at], ".".join(found[at:end]), *found[end:]] if at < end else found
+
+
+def _of_timm(name: str) -> str:
+    if not OF_TIMM.fullmatch(name):
+        raise ValueError("must be timm/NAME, any network of timm that takes square RGB images")
+    return name
+
+
 if TYPE_CHECKING:
     Name = str
 else:
-    Name = Literal[tuple(NETWORKS)]
-    """The name of a network, in a sweep file."""
+    Name = Literal[tuple(NETWORKS)] | Annotated[str, AfterValidator(_of_timm)]
+    """The name of a network, in a sweep file; whether timm knows it is asked by `plan`."""

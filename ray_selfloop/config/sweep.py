@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from ray_selfloop.config.arms import ARMS, TREATMENT
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.datasets.known import DEFAULT, Dataset
 from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, Judge, Probe
@@ -20,7 +21,7 @@ from ray_selfloop.config.training import Training
 from ray_selfloop.config.tune import Tune
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-USING_SUBGROUPS = ("subgroup_matched", "real_skewed")  # arms
+USING_SUBGROUPS = tuple(arm.name for arm in reversed(ARMS.values()) if arm.subgroups)
 MOST_SCENARIOS = 1_000
 OF_THE_STORE = (
     "stages", "unfinished", "leases", "drivers", "failures", "declarations", "looks",
@@ -265,7 +266,7 @@ class Sweep(Settings):
                 f"evaluation.features: {sorted(unknown)[0]} is not known; "
                 f"known: {', '.join(PIXEL_FEATURES)}, {judge.classifier} (the judge's)"
             )
-        if self.filter.uses_uncertainty:
+        if self.filter.uses_expert:
             own = self.loop.chain == "per_classifier"
             self._require("filter.expert", self.expert, any_classifier=own)
         return self
@@ -273,7 +274,7 @@ class Sweep(Settings):
     @model_validator(mode="after")
     def _an_ensemble_is_several(self) -> Self:
         method, seeds = self.filter.uncertainty.method, self.filter.expert.seeds
-        if self.filter.uses_uncertainty and method == "ensemble" and len(seeds) < 2:
+        if self.filter.reads("uncertainty") and method == "ensemble" and len(seeds) < 2:
             two = list(self.loop.classifier_seeds[:2])
             one = "filter.uncertainty.method=mc_dropout"
             raise ValueError(
@@ -285,11 +286,11 @@ class Sweep(Settings):
     @model_validator(mode="after")
     def _arm_has_a_treatment(self) -> Self:
         arm, name = self.loop.arm, self.generator.name
-        if arm != "treatment" and name in ("duplicate_real", "held_out_real"):
+        if arm != TREATMENT.name and name in ("duplicate_real", "held_out_real"):
             raise ValueError(
                 f"loop.arm: {arm} is a control of a treatment with a generator, and "
                 f"generator.name is {name}, itself a control; write "
-                f"generator.name={self._fitting_generator}, or loop.arm=treatment"
+                f"generator.name={self._fitting_generator}, or loop.arm={TREATMENT.name}"
             )
         return self
 
@@ -312,10 +313,11 @@ class Sweep(Settings):
     def _subgroups_are_there(self) -> Self:
         if self.dataset.subgroups_from != "none":
             return self
-        if self.loop.arm in USING_SUBGROUPS:
+        if ARMS[self.loop.arm].subgroups:
             raise ValueError(
                 f"loop.arm: {self.loop.arm} resamples by subgroup, and {self.dataset.name} has no "
-                f"subgroups; write loop.arm=treatment, or any but {', '.join(USING_SUBGROUPS)}"
+                f"subgroups; write loop.arm={TREATMENT.name}, or any but "
+                f"{', '.join(USING_SUBGROUPS)}"
             )
         if self.queue.tilt is not None:
             raise ValueError(

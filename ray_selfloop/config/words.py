@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+from ray_selfloop.config import networks
 from ray_selfloop.config.plain import parsed
 from ray_selfloop.config.sweep import Sweep
 
@@ -31,7 +32,7 @@ def meant(key: str, word: str) -> Any:
 
 def kinds(key: str) -> set[Any]:
     """The types that a dotted key can have, whichever kinds its groups are; none where unknown."""
-    first, *rest = key.split(".")
+    first, *rest = networks.parts(key)
     if first == "axes":
         return {list}
     parts = ["training", *rest[1:]] if first == "training_of" and rest[1:] else [first, *rest]

@@ -13,23 +13,15 @@ from ray_selfloop.config.filter import Filter
 from ray_selfloop.errors import StageError
 from ray_selfloop.images.imageset import Ids
 
-CLIP_SCORES = {"domain": "domain_clip_score", "open_clip": "clip_score"}  # clip.kind -> column
-UNCERTAINTY = "uncertainty"  # column; high means uncertain, so it is ranked downwards
 BINS = 10  # of the `range` cut (app. C)
 
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def score_names(settings: Filter) -> tuple[str, ...]:
-    """The score columns that the filter ranks by; empty for ``score: none``."""
-    clip = (CLIP_SCORES[settings.clip.kind],) if settings.uses_clip else ()
-    return clip + ((UNCERTAINTY,) if settings.uses_uncertainty else ())
-
-
 def drop_share(settings: Filter) -> float:
     """The share r that the filter drops: 0 when it ranks by nothing."""
-    return 0.0 if settings.score == "none" else settings.drop
+    return settings.drop if settings.scores else 0.0
 
 
 def dropped_count(n: int, drop: float) -> int:
@@ -47,33 +39,31 @@ def draws_needed(volume: int, drop: float) -> int:
     return n
 
 
-def ranks(values: NDArray[Any]) -> Scores:
-    """Ranks 1..n, high for high; equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)  # rank of the last of each run of equal values
-    return (last - (counts - 1) / 2)[inverse]
-
-
 def _columns(scores: Mapping[str, NDArray[Any]], settings: Filter) -> list[Scores]:
     """The score columns as float64, turned so that high is good; raises StageError."""
     columns = []
-    for name in score_names(settings):
-        if name not in scores:
-            raise StageError(f"filter: no score {name!r}; there are {sorted(scores)}")
-        column = np.asarray(scores[name], np.float64)
+    for score in settings.scores:
+        if score.name not in scores:
+            raise StageError(f"filter: no score {score.name!r}; there are {sorted(scores)}")
+        column = np.asarray(scores[score.name], np.float64)
         if not np.isfinite(column).all():
             bad = int((~np.isfinite(column)).sum())
-            raise StageError(f"filter: {bad} of {len(column)} values of {name} are not finite")
-        columns.append(-column if name == UNCERTAINTY else column)
+            raise StageError(
+                f"filter: {bad} of {len(column)} values of {score.name} are not finite"
+            )
+        columns.append(column if score.high else -column)
     return columns
 
 
 def ranking(scores: Mapping[str, NDArray[Any]], labels: Ids, settings: Filter) -> Scores:
     """What samples are cut by, ``(n,)``, high is good.
 
-    One score: the score (uncertainty negated). ``combined``: the mean of both ranks divided by
-    the number ranked, in (0, 1]; ranks within the class under ``per_class``, over all else.
+    One score: the score (negated where low is good). Several: the mean of their ranks divided by
+    the number ranked, in (0, 1]; ranks within the class under ``per_class``, over all else; equal
+    values share the mean of their ranks.
     """
+    from scipy.stats import rankdata  # slow to load, and a plan needs no ranks
+
     columns = _columns(scores, settings)
     if not columns:
         return np.zeros(len(labels))
@@ -83,7 +73,7 @@ def ranking(scores: Mapping[str, NDArray[Any]], labels: Ids, settings: Filter) -
     groups = labels if settings.cut == "per_class" else np.zeros_like(labels)
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        out[rows] = np.mean([ranks(column[rows]) for column in columns], axis=0) / len(rows)
+        out[rows] = np.mean([rankdata(column[rows]) for column in columns], axis=0) / len(rows)
     return out
 
 
@@ -103,7 +93,7 @@ def _within_range(values: Scores, drop: float) -> Mask:
 def keep(scores: Mapping[str, NDArray[Any]], labels: Ids, ids: Ids, settings: Filter) -> Mask:
     """Which samples stay, bool ``(n,)``.
 
-    scores: column name -> ``(n,)``; must hold ``score_names(settings)``.
+    scores: column name -> ``(n,)``; must hold all that ``settings`` rank by.
     ids: sample ids, each once; they break ties, so that the order of the rows does not matter.
     ``per_class``: exactly ``round(r n_c)`` go in each class; ``global``: ``round(r n)``;
     ``range``: what lies in the lowest bins. Raises StageError for a missing or non-finite score.
@@ -161,8 +151,8 @@ def audit(
         "kept_fraction_per_class": _ratios(kept, drawn),
         "threshold_per_class": _thresholds(scores, mask, labels, classes, settings),
     }
-    for name in score_names(settings):
-        column = np.asarray(scores[name], np.float64)
+    for score in settings.scores:
+        column, name = np.asarray(scores[score.name], np.float64), score.name
         report[f"{name}_kept"] = float(column[mask].mean()) if mask.any() else None
         report[f"{name}_dropped"] = float(column[~mask].mean()) if (~mask).any() else None
     return report

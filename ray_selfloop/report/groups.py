@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ray_selfloop import told
-from ray_selfloop.arms import DESCRIPTIONS
+from ray_selfloop.config.arms import ARMS, AXIS
 from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.report.view import ScenarioView
 
-ARM_AXIS = "loop.arm"
-SAID = {ARM_AXIS, "dataset.name", *(f"dataset.{field}" for field in told.fields())}
+SAID = {AXIS, "dataset.name", *(f"dataset.{field}" for field in told.fields())}
 """The axes that a title says in words."""
 
 
@@ -56,7 +55,7 @@ def groups(scenarios: Sequence[ScenarioView]) -> list[Group]:
 
 
 def _group(name: str, members: Sequence[ScenarioView]) -> Group:
-    order = tuple(DESCRIPTIONS)
+    order = tuple(ARMS)
     ranked = sorted(members, key=lambda s: order.index(s.arm) if s.arm in order else len(order))
     main = ranked[0]
     return Group(name, _title(main, len(members)), tuple(ranked), _figure(main), _grid(main))
@@ -67,7 +66,7 @@ def _title(main: ScenarioView, members: int) -> str:
     if _fine_tuned(main):
         start = [] if main.pretrained else [initialization(main)]
         return ", ".join([dataset(main), *start, *other_axes(main)])
-    if not main.dataset or (members == 1 and ARM_AXIS not in main.axes):
+    if not main.dataset or (members == 1 and AXIS not in main.axes):
         return main.title
     return ", ".join([dataset(main), initialization(main), *other_axes(main)])
 

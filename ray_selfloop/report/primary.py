@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-from ray_selfloop.arms import TREATMENT
 from ray_selfloop.claims.noise import AS_EXPECTED, UNTESTED
+from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.inference.verdicts import EXPLORATORY, NOT_TESTED, UNDECIDED, WORDS
 from ray_selfloop.report import answer, behind, numbers
@@ -37,7 +37,7 @@ def rows(view: ReportView, table: Table) -> list[dict[str, Any]]:
 
 def _lost(claim: Claim, setting: Group | None, table: Table) -> str:
     """What the arms behind a claim lost to collapse."""
-    compared = (TREATMENT, claim.control)
+    compared = (TREATMENT.name, claim.control)
     arms = [s for s in setting.scenarios if s.arm in compared] if setting else []
     return claim.lost or behind.lost(table, arms)
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ray_selfloop import arms, queue, seeding
+from ray_selfloop.config.arms import Arm
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.training import Training
@@ -29,7 +30,7 @@ class Who(NamedTuple):
 NOBODY = Who()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is equal to itself alone: what is worked out is cached
 class Chain:
     """One scenario at one loop seed; ``architecture`` is set where each has a chain of its own.
 
@@ -54,9 +55,14 @@ class Chain:
         return seeding.derive(self.loop_seed, *purpose)
 
     @cached_property
+    def arm(self) -> Arm:
+        """The treatment, or which control."""
+        return arms.of(self.sweep)
+
+    @property
     def generates(self) -> bool:
         """Whether images are generated at all; else the original data alone is trained on."""
-        return arms.generates(self.sweep)
+        return self.arm.generates
 
     @cached_property
     def trials(self) -> tuple[Who, ...]:
@@ -80,7 +86,7 @@ class Chain:
 
     def reads(self, n: int, who: Who) -> bool:
         """Whether this chain's filter or its judge reads the weights of a trial."""
-        asked = self.generates and self.sweep.filter.uses_uncertainty
+        asked = self.generates and self.sweep.filter.uses_expert
         return (asked and who in self.expert) or (n == 0 and who in self.judges)
 
     def queued(self, n: int) -> tuple[int, ...]:
@@ -113,9 +119,9 @@ class Chain:
             found["generator"] = {**where, "base": base or generator.base}
         return found
 
-    def under(self, arm: str) -> "Chain":
+    def under(self, arm: Arm) -> "Chain":
         """The chain that another arm has in the place of this one."""
-        loop = self.sweep.loop.model_copy(update={"arm": arm})
+        loop = self.sweep.loop.model_copy(update={"arm": arm.name})
         changed = {"loop": loop, "generator": self.treatment.generator}
         sweep = self.sweep.model_copy(update=changed)
         name = f"{self.scenario} (its shares)"
@@ -131,8 +137,9 @@ def volume(sweep: Sweep) -> int | str:
 
 def located(pretrained: bool | str) -> bool | str:
     """Where weights lie for a worker in another folder: a file's absolute path, else the tag."""
-    path = str(pretrained)
-    return os.path.abspath(path) if os.path.isfile(path) else pretrained
+    if isinstance(pretrained, str) and os.path.isfile(pretrained):
+        return os.path.abspath(pretrained)
+    return pretrained
 
 
 def chains(scenario: Scenario) -> list[Chain]:

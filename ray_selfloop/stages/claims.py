@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep
+from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages.chain import TRAINED
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import save_json
@@ -43,6 +44,7 @@ def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Set
         evaluation=judged_with(sweep),
         scenarios=tuple(described(scenario) for scenario in scenarios),
         declared=declared,
+        **in_key(About.CLASSIFIERS),
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,7 +70,8 @@ class Schedule(Held):
 
 class Settings(Trained):
     """weights: whether they are published, for a filter or a judge. ablation: of a dataset with
-    masks, how objects are removed from the test pictures. schedule: of the arm `no_synthetic`."""
+    masks, how objects are removed from the test pictures. schedule: of an arm whose trainings are
+    as long as the treatment's."""
 
     training_set: TrainingSet = TrainingSet()
     weights: bool = False
@@ -79,12 +81,23 @@ class Settings(Trained):
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """A trial of generation ``n``."""
-    sweep, training = chain.sweep, chain.networks[who.network]
-    in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_uncertainty
+    in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_expert
+    return _of_network(chain, n, who.network).model_copy(
+        update={
+            "seed": chain.seed("classifier", n, *who),
+            "weights": chain.reads(n, who) or in_some_arm,
+        }
+    )
+
+
+@lru_cache(maxsize=64)
+def _of_network(chain: Chain, n: int, network: str) -> Settings:
+    """What a network's trials of one generation have in common."""
+    sweep, training = chain.sweep, chain.networks[network]
     more: dict[str, Any] = {}
     if sweep.dataset.masked:
         more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
-    if n and sweep.loop.arm == "no_synthetic":
+    if n and chain.arm.equal_steps:
         more["schedule"] = Schedule(
             generation=n,
             regime=sweep.loop.regime,
@@ -93,13 +106,11 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
             mixing=sweep.queue.mixing,
         )
     return Settings(
-        network=who.network,
+        network=network,
         training=training.identity(sweep.tune.searched if sweep.tune else ()),
-        source=weights.source(who.network, training.pretrained),
+        source=weights.source(network, training.pretrained),
         training_set=training_set.after(chain, n),
         augment=sweep.dataset.traits.augment,
-        seed=chain.seed("classifier", n, *who),
-        weights=chain.reads(n, who) or in_some_arm,
         **more,
     )
 
@@ -264,4 +275,5 @@ KIND = Kind(
     needs=Needs(how="trial", gpu="gpus_per_trial", awaited=False, training=training),
     settings=settings,
     places=places,
+    by_network=True,
 )

@@ -5,6 +5,7 @@ Decides which sampler a generator's settings mean; what a batch is, and what is 
 """
 
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,15 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from ray_selfloop.classifiers import zoo
-from ray_selfloop.config.filter import Clip
 from ray_selfloop.config.generator import ConditionalGan, Generator
-from ray_selfloop.filtering import clip, cut, uncertainty
+from ray_selfloop.config.scores import HERE, SCORES
+from ray_selfloop.filtering.scores.base import Given, Opened
 from ray_selfloop.generators import control
 from ray_selfloop.generators.base import TrainingImages
 from ray_selfloop.generators.gan import conditional_gan
 from ray_selfloop.images.imageset import ImageSource
-from ray_selfloop.images.pictures import Pictures, View, encode, seen
-from ray_selfloop.stages import classifier, diffusion, samples, scorer
+from ray_selfloop.images.pictures import Pictures, encode
+from ray_selfloop.stages import classifier, diffusion, samples
 from ray_selfloop.stages.generator import DIFFUSION
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.kind import Places, Summary, Work
@@ -125,46 +125,32 @@ class Draw:
 
 
 class Score:
-    """Scores one batch of a samples stage: the CLIP score and the expert's uncertainty."""
+    """Scores one batch of a samples stage by all that the filter reads."""
 
     def __init__(self, work: Work[Settings]) -> None:
-        held, inputs = work.settings, work.inputs
         self._plan = samples.plan(work)
-        self._seed, self._device = held.seed, work.torch_device
-        chosen = held.scored_by(work.places)
-        self._clip_view = _clip_view(chosen, inputs)
-        self._clip = chosen and _open_clip(chosen, self._clip_view, work)
-        self._uncertainty = held.uncertainty
-        self._experts: list[zoo.Classifier] = [
-            classifier.load(inputs, name, work.device) for name in inputs.named("expert")
-        ]
+        asked = work.settings.scored_by(work.places)
+        self._opened = {name: _opened(name, own, work) for name, own in asked.items()}
 
     def __call__(self, batch: Batch, images: ImageSource) -> Scores:
         """Score name -> ``(size,)``."""
-        rows = np.arange(batch.first, batch.first + batch.size)
-        scores: Scores = {}
-        if self._clip:
-            at = seen(images, self._clip_view) if self._clip_view else images
-            scores[self._clip.name] = self._clip.score(at, self._plan.labels[rows])
-        if self._uncertainty:
-            passes = uncertainty.probabilities(
-                self._experts, images, rows, self._uncertainty, self._seed, self._device
-            )
-            scores[cut.UNCERTAINTY] = uncertainty.uncertainty(passes, self._uncertainty)
-        return scores
+        ids = np.arange(batch.first, batch.first + batch.size)
+        labels = self._plan.labels[ids]
+        return {name: score(images, labels, ids) for name, score in self._opened.items()}
 
 
-def _clip_view(chosen: Clip | None, inputs: Inputs) -> View | None:
-    """How the CLIP model sees pictures: published weights have a size of their own."""
-    if chosen is None or chosen.kind != "domain":
-        return None
-    return scorer.picture_view(chosen, picture_view(inputs))
-
-
-def _open_clip(chosen: Clip, view: View | None, work: Work[Settings]) -> Any:
-    inputs, where = work.inputs, work.torch_device
-    names = inputs.record("dataset").summary["class_names"]
-    if chosen.kind == "domain":
-        side = view.side if view else inputs.images("dataset", "train_images").shape[-1]
-        return clip.DomainClip(inputs.weights("scorer"), names, side, chosen, where)
-    return clip.OpenClip(names, chosen, where)
+def _opened(name: str, settings: Any, work: Work[Settings]) -> Opened:
+    """What computes a score; its model or networks are loaded where it reads them."""
+    inputs = work.inputs
+    given = Given(
+        settings=settings,
+        class_names=inputs.record("dataset").summary["class_names"],
+        side=inputs.images("dataset", "train_images").shape[-1],
+        view=picture_view(inputs),
+        trained=lambda: inputs.weights("scorer"),
+        experts=lambda: [classifier.load(inputs, n, work.device) for n in inputs.named("expert")],
+        seed=work.settings.seed,
+        device=work.torch_device,
+    )
+    found: Opened = resolve_name(HERE + SCORES[name].opened)(given)
+    return found

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
+from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.kind import Kind, Summary, Work
@@ -44,12 +45,13 @@ def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Set
         groups={s.name: arms.group(s) for s in scenarios},
         generations={s.name: s.sweep.loop.generations for s in scenarios},
         declared=declared,
+        **in_key(About.CLASSIFIERS, About.EQUATION_6),
     )
 
 
 def _shared_expert(scenario: Scenario) -> str:
     sweep = arms.adapted(scenario.sweep)
-    shared = sweep.loop.chain == "shared" and sweep.filter.uses_uncertainty
+    shared = sweep.loop.chain == "shared" and sweep.filter.uses_expert
     return str(sweep.expert.classifier) if shared and arms.generates(sweep) else ""
 
 
@@ -85,7 +87,7 @@ def run(work: Work[Settings]) -> Summary:
     from ray_selfloop.equation6.fit import fit
     from ray_selfloop.equation6.steps import steps
     from ray_selfloop.evaluation.rows import COLUMNS
-    from ray_selfloop.stages.measures import ROWS, metric_rows, outcome, test_set
+    from ray_selfloop.stages.measures import ROWS, metric_rows, outcome, placed, test_set
 
     held, settings, inputs = work.settings, work.settings.how, work.inputs
     series, contents = [], {}
@@ -95,7 +97,7 @@ def run(work: Work[Settings]) -> Summary:
         compat = held.compat.get(scenario, "paper")
         outcomes = [outcome(inputs, name, compat) for name in trials]
         series += bias_series(scenario, outcomes, test_set(inputs, f"{scenario}/dataset"), settings)
-        contents[scenario] = {_place(name): _contents(inputs, name) for name in trials}
+        contents[scenario] = {_place(placed(name)): _contents(inputs, name) for name in trials}
         tables += [
             metric_rows(inputs, name, scenario)
             for name in inputs.keys
@@ -126,9 +128,9 @@ def _contents(inputs: Inputs, name: str) -> dict[int, int]:
     return {int(generation): count for generation, count in mixed["by_generation"].items()}
 
 
-def _place(name: str) -> tuple[str, int, int]:
-    """Classifier, loop seed and generation of a trial (see `outcome`)."""
-    loop_seed, generation, classifier = name.split("/")[-4:-1]
+def _place(named: tuple[str, ...]) -> tuple[str, int, int]:
+    """Classifier, loop seed and generation of a trial (see `placed`)."""
+    loop_seed, generation, classifier, _ = named
     return classifier, int(loop_seed), int(generation)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages.evaluated import Evaluated, measured_with
 from ray_selfloop.stages.kind import Kind, Summary, Work
 
@@ -19,6 +20,7 @@ def settings(scenario: Scenario) -> Settings:
     more: dict[str, Any] = (
         {"compat": sweep.evaluation.ablation.compat} if sweep.dataset.masked else {}
     )
+    more |= in_key(About.CLASSIFIERS)
     return Settings(evaluation=measured_with(sweep), **more)
 
 

@@ -46,7 +46,7 @@ class Inputs:
 
     def array(self, name: str, file: str) -> NDArray[Any]:
         """A published array, memory-mapped; writing to it changes a private copy alone."""
-        path = self.store.path(self.record(name), f"{file}.npy")
+        path = self.store.path(self.record(name), _file(file))
         loaded: NDArray[Any] = np.lib.format.open_memmap(path, mode="c")  # refuses objects
         return loaded
 
@@ -88,7 +88,12 @@ class Inputs:
 
 def save_array(folder: Path, name: str, values: NDArray[Any]) -> None:
     """Write ``<name>.npy``, uncompressed and without pickle."""
-    np.save(folder / f"{name}.npy", np.ascontiguousarray(values), allow_pickle=False)
+    np.save(folder / _file(name), np.ascontiguousarray(values), allow_pickle=False)
+
+
+def _file(name: str) -> str:
+    """The file of an array; its name may hold that of a network of timm, which has a slash."""
+    return f"{name.replace('/', '-')}.npy"
 
 
 def save_images(folder: Path, name: str, source: ImageSource, rows: Ids) -> None:

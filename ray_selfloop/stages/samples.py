@@ -21,7 +21,9 @@ from ray_selfloop.classifiers import weights
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.loop import Queue
+from ray_selfloop.config.scores import SCORES
 from ray_selfloop.errors import StageError
+from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.images import tables
 from ray_selfloop.images.imageset import Ids, ImageSource
 from ray_selfloop.images.pictures import EncodedParts, Pictures, View
@@ -45,8 +47,9 @@ class Settings(kind.Settings):
     """generator: those of its settings that drawing depends on. reserve: of real images.
 
     volume, count: S. drop, cut: how much is drawn for S to be left. batch: samples drawn at once.
-    clip, uncertainty: what is scored; None where the filter does not read it. expert: whose
-    uncertainty. skewed: whether real images are drawn with generated ones' subgroup shares.
+    clip, uncertainty: settings of scores; None where the filter does not read them. scores: of
+    those without settings, and of later versions than the first, the version. expert: who is read.
+    skewed: whether real images are drawn with generated ones' subgroup shares.
     """
 
     generator: dict[str, Any] = Field(default_factory=dict)
@@ -57,37 +60,44 @@ class Settings(kind.Settings):
     cut: str = "per_class"
     clip: dict[str, Any] | None = None
     uncertainty: Uncertainty | None = None
+    scores: dict[str, int] = Field(default_factory=dict)
     expert: str | None = None
     seed: int = 0
     batch: int = 1
     skewed: bool = False
 
-    def scored_by(self, places: Places) -> Clip | None:
-        """The CLIP model that scores, if one does."""
-        if self.clip is None:
-            return None
-        chosen: Clip = TypeAdapter(Clip).validate_python({**self.clip, **places.weights})
-        return chosen
+    def scored_by(self, places: Places) -> dict[str, Any]:
+        """Each score that is asked for, with its settings."""
+        clip: Clip | None = None
+        if self.clip is not None:
+            clip = TypeAdapter(Clip).validate_python({**self.clip, **places.weights})
+        held: dict[str, Any] = {"clip": clip, "uncertainty": self.uncertainty}
+        of = {score: held[score.settings] for score in SCORES.values() if score.settings}
+        asked = {s.name: own for s, own in of.items() if own and s.fits(own)}
+        return {**asked, **{name: None for name in self.scores if name not in asked}}
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """Generation ``n``'s."""
     sweep, filters = chain.sweep, chain.sweep.filter
     real = sweep.generator.name == "held_out_real"
-    uncertain = filters.uses_uncertainty
+    versions = {s.name: s.version for s in filters.scores if s.version > 1 or not s.settings}
+    seldom: dict[str, Any] = {"scores": versions} if versions else {}
+    if chain.arm.shares_of:
+        seldom["skewed"] = True
     return Settings(
         generator=generator.identity(sweep.generator, StableDiffusion.TRAINING),
         reserve=Turn(generation=n, seed=chain.seed("reserve")) if real else None,
         volume=chain.volume,
         count=sweep.queue.count,
-        drop=0.0 if filters.score == "none" else filters.drop,
+        drop=drop_share(filters),
         cut=filters.cut,
-        clip=clip_identity(filters) if filters.uses_clip else None,
-        uncertainty=filters.uncertainty if uncertain else None,
-        expert=chain.expert[0].network if uncertain else None,
+        clip=clip_identity(filters) if filters.reads("clip") else None,
+        uncertainty=filters.uncertainty if filters.reads("uncertainty") else None,
+        expert=chain.expert[0].network if filters.uses_expert else None,
         seed=chain.seed("samples", n),
         batch=_batch(chain),
-        **({"skewed": True} if sweep.loop.arm == "real_skewed" else {}),
+        **seldom,
     )
 
 

@@ -1,7 +1,7 @@
 """The in-domain CLIP model, trained on the original images and their class names."""
 
 from ray_selfloop.config.filter import DomainClip
-from ray_selfloop.images.pictures import View, seen, view_of
+from ray_selfloop.images.pictures import seen, view_of
 from ray_selfloop.stages import kind
 from ray_selfloop.stages.chain import Chain, Who
 from ray_selfloop.stages.inputs import save_weights
@@ -23,18 +23,17 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
 
 
 def needed(chain: Chain) -> bool:
-    """Whether the filter reads a CLIP score of a model that is trained here."""
-    filters = chain.sweep.filter
-    return filters.uses_clip and isinstance(filters.clip, DomainClip)
+    """Whether the filter reads the score of a model that is trained here."""
+    return any(score.trained for score in chain.sweep.filter.scores)
 
 
 def run(work: Work[Settings]) -> Summary:
     """Train it, and publish its weights."""
-    from ray_selfloop.filtering import clip
+    from ray_selfloop.filtering.scores import domain_clip
 
     data, settings = work.inputs.split("train"), work.settings
-    view = picture_view(settings.clip, view_of(data.images))
-    weights = clip.train_domain_clip(
+    view = domain_clip.view_of(settings.clip, view_of(data.images))
+    weights = domain_clip.train_domain_clip(
         seen(data.images, view) if view else data.images,
         data.labels,
         data.class_names,
@@ -44,14 +43,6 @@ def run(work: Work[Settings]) -> Summary:
     )
     save_weights(work.folder, weights)
     return {}
-
-
-def picture_view(clip: DomainClip, view: View | None) -> View | None:
-    """How it sees pictures: all of what classifiers see, but smaller. None for arrays."""
-    if view is None:
-        return None
-    side = min(clip.picture_side, view.side)
-    return View(side, max(side, round(view.frame * side / view.side)), view.fit)
 
 
 KIND = Kind(

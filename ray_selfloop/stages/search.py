@@ -235,4 +235,5 @@ KIND = Kind(
     settings=settings,
     needed=needed,
     places=classifier.places,
+    by_network=True,
 )

@@ -112,13 +112,13 @@ def test_no_score_keeps_everything() -> None:
     unfiltered = settings(score="none", drop=0.6)
     assert cut.keep({}, labels, ids, unfiltered).all()
     assert cut.drop_share(unfiltered) == 0.0
-    assert cut.score_names(unfiltered) == ()
+    assert unfiltered.scores == ()
 
 
 def test_the_score_keeps_the_name_of_its_scorer() -> None:
-    assert cut.score_names(settings()) == ("domain_clip_score", "uncertainty")
+    assert [s.name for s in settings().scores] == ["domain_clip_score", "uncertainty"]
     published = settings(score="clip", clip={"kind": "open_clip"})
-    assert cut.score_names(published) == ("clip_score",)
+    assert [s.name for s in published.scores] == ["clip_score"]
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1, 0.3, 1 / 3, 0.5, 0.6, 0.9, 0.99])

@@ -7,7 +7,7 @@ from scipy.stats import entropy as scipy_entropy
 
 from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.filter import Uncertainty
-from ray_selfloop.filtering import uncertainty as u
+from ray_selfloop.filtering.scores import uncertainty as u
 
 CPU = torch.device("cpu")
 rng = np.random.default_rng(0)

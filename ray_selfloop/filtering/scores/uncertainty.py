@@ -4,7 +4,6 @@ Takes networks as arguments; knows nothing of how they were trained, of the cut 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,23 +12,11 @@ from torch import Tensor, nn
 
 from ray_selfloop import seeding
 from ray_selfloop.config.filter import Uncertainty
+from ray_selfloop.filtering.scores.base import Floats, Given, Network, Opened
 from ray_selfloop.images.imageset import Ids, ImageSource
 
-Floats = NDArray[np.float32]
 Measure = NDArray[np.float64]
 WORD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: splitmix64's increment
-
-
-class Network(Protocol):
-    """A classifier whose ``tail`` ends in the last layer and holds its dropout, if it has any."""
-
-    tail: nn.Sequential
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """uint8 ``(n, 3, H, W)`` -> what the network reads."""
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Normalised images -> the tail's input ``(n, k)``."""
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -154,3 +141,14 @@ MEASURES: dict[str, Callable[[Floats], Measure]] = {
 def uncertainty(p: Floats, settings: Uncertainty) -> Measure:
     """The measure that ``settings`` names; high means uncertain."""
     return MEASURES[settings.measure](p)
+
+
+def opened(given: Given) -> Opened:
+    """The experts of the last generation, with the masks of the stage's seed."""
+    experts, settings = given.experts(), given.settings
+
+    def score(images: ImageSource, labels: Ids, ids: Ids) -> Measure:
+        passes = probabilities(experts, images, ids, settings, given.seed, given.device)
+        return uncertainty(passes, settings)
+
+    return score

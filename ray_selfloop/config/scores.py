@@ -1,0 +1,66 @@
+"""The scores that samples can be ranked by, a row each: what settings, keys and the cut ask of one.
+
+How a score is computed stands in a file of `filtering/scores/`, which its row names and workers
+alone load. Imports no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HERE = "ray_selfloop.filtering.scores."
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score.
+
+    name: its column among the samples.
+    opened: ``file:function`` in `filtering/scores/`, from `base.Given` to what scores a batch.
+    high: whether high values are good; else low ones are.
+    settings: the group of `filter` that it reads, by which `filter.score` calls it then; "": none,
+    and it is called by its name. kind: of several in that group, the one that it is.
+    expert: whether it reads classifiers of the last generation. trained: whether it reads a model
+    that stage `scorer` has trained.
+    checked: ``file:function`` of that group, which raises where what it reads cannot be had.
+    version: raised when its numbers change; from then on, or without settings, in samples' keys.
+    """
+
+    name: str
+    opened: str
+    high: bool = True
+    settings: str = ""
+    kind: str = ""
+    expert: bool = False
+    trained: bool = False
+    checked: str = ""
+    version: int = 1
+
+    @property
+    def called(self) -> str:
+        """What `filter.score` calls it."""
+        return self.settings or self.name
+
+    def fits(self, settings: Any) -> bool:
+        """Whether its group of settings is of its kind."""
+        return not self.kind or bool(self.kind == settings.kind)
+
+
+SCORES: Mapping[str, Score] = {
+    score.name: score
+    for score in (
+        Score(
+            "domain_clip_score", "domain_clip:opened", settings="clip", kind="domain", trained=True
+        ),
+        Score(
+            "clip_score", "open_clip:opened", settings="clip", kind="open_clip",
+            checked="open_clip:check",
+        ),
+        Score(
+            "uncertainty", "uncertainty:opened", high=False, settings="uncertainty", expert=True
+        ),
+    )
+}  # fmt: skip
+CALLED = tuple(dict.fromkeys(score.called for score in SCORES.values()))
+COMBINED = ("clip", "uncertainty")
+"""What `combined` ranks by: the mean of their ranks."""
