@@ -15,13 +15,13 @@ from ray_selfloop.images.imageset import Ids, Splits
 class Prepared(NamedTuple):
     """A dataset cut, and what its record says besides names and sizes.
 
-    facts: must hold ``pooled`` (subgroup i means the same and has the same training share in every
-    class), ``crossed`` (every test image is shown in every subgroup) and ``subgroups_from``
-    (``pixels`` or ``probe``: how the subgroup of a generated image is read; ``none``: there are
-    no subgroups). Of pictures also ``pictures`` (their view), ``masks`` (whether each test picture
-    has one) and ``left_out`` (the damaged files that are not among them); of MNIST ``official``
-    (whether its values are the published ones). test_masks: those masks, encoded; empty where there
-    are none.
+    facts: must hold those of `common`: ``pooled`` (subgroup i means the same and has the same
+    training share in every class), ``crossed`` (every test image is shown in every subgroup) and
+    ``subgroups_from`` (``pixels`` or ``probe``: how the subgroup of a generated image is read;
+    ``none``: there are no subgroups). Of pictures also ``pictures`` (their view), ``masks``
+    (whether each test picture has one) and ``left_out`` (the damaged files that are not among
+    them); of MNIST ``official`` (whether its values are the published ones). test_masks: those
+    masks, encoded; empty where there are none.
     """
 
     splits: Splits
@@ -40,6 +40,15 @@ class DatasetKind(NamedTuple):
     source: Callable[[Any, Contents], str]
     original_and_reserve: Callable[[Any, Contents], tuple[Ids, Ids]]
     prepare: Callable[[Any, Contents], Prepared]
+
+
+def common(settings: DatasetSettings) -> dict[str, Any]:
+    """The facts that every record must hold, from the settings."""
+    return {
+        "pooled": settings.pooled,
+        "crossed": settings.crossed,
+        "subgroups_from": settings.subgroups_from,
+    }
 
 
 def kind_of(settings: DatasetSettings) -> DatasetKind:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.config.datasets.cifar import GROUPS, Cifar
-from ray_selfloop.datasets.base import DatasetKind, Prepared
+from ray_selfloop.datasets.base import DatasetKind, Prepared, common
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import digest
@@ -381,8 +381,7 @@ def _cut_of(settings: Cifar, contents: Contents) -> tuple[Ids, Ids]:
 
 def _prepare(settings: Cifar, contents: Contents) -> Prepared:
     found, facts = splits(*read(settings.root), settings)
-    own = {"pooled": False, "crossed": False, "subgroups_from": settings.subgroups_from}
-    return Prepared(found, {**own, **facts})
+    return Prepared(found, {**common(settings), **facts})
 
 
 KIND = DatasetKind(_source, _cut_of, _prepare)

@@ -10,7 +10,7 @@ import numpy as np
 from ray_selfloop import seeding
 from ray_selfloop.config.datasets.coloured import ColorizedDigits, ColorizedMnist
 from ray_selfloop.datasets import colours, digits, mnist
-from ray_selfloop.datasets.base import DatasetKind, Prepared
+from ray_selfloop.datasets.base import DatasetKind, Prepared, common
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.graph import digest
 from ray_selfloop.images.imageset import Ids, Images
@@ -41,11 +41,7 @@ def prepare(settings: ColorizedDigits, contents: Contents) -> Prepared:
     colouring = colours.Colouring(settings.initialization, settings.ratios, settings.test_colours)
     train, test = _scans(settings)
     splits = colours.colorize(train, test, colouring, settings.reserve, settings.seed)
-    facts = {
-        "pooled": settings.pooled,
-        "crossed": settings.crossed,
-        "subgroups_from": settings.subgroups_from,
-    }
+    facts = common(settings)
     if isinstance(settings, ColorizedMnist):
         facts["official"] = source(settings, contents) == mnist.OFFICIAL
     return Prepared(splits, facts)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.config.datasets.pictures import PictureDataset
-from ray_selfloop.datasets.base import DatasetKind, Prepared
+from ray_selfloop.datasets.base import DatasetKind, Prepared, common
 from ray_selfloop.datasets.contents import Contents, Look, content
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import digest
@@ -320,11 +320,9 @@ def kind(
     def prepare(settings: Any, contents: Contents) -> Prepared:
         found = whole_of(settings, contents)
         facts = {
-            "pooled": False,
-            "crossed": False,
+            **common(settings),
             "pictures": view(settings)._asdict(),
             "left_out": found.left_out,
-            "subgroups_from": settings.subgroups_from,
             "masks": found.beside is not None,
             **facts_of(settings),
         }

@@ -53,6 +53,13 @@ BASES: Mapping[str, Tree] = {
     "breeds": merged(
         SMALLEST, {"dataset": {"name": "breeds"}, "generator": {"name": "stable_diffusion"}}
     ),
+    "folder": merged(
+        SMALLEST,
+        {
+            "dataset": {"name": "folder", "table": "t.csv"},
+            "generator": {"name": "duplicate_real"},
+        },
+    ),
     "duplicate_real": merged(SMALLEST, {"generator": {"name": "duplicate_real"}}),
     "held_out_real": merged(SMALLEST, {"generator": {"name": "held_out_real"}}),
     "open_clip": merged(SMALLEST, {"filter": {"clip": {"kind": "open_clip"}}}),

@@ -56,6 +56,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "evaluation.judge.classifier": ("lenet", "mobilenet_v3_small"),
     "evaluation.judge.seeds": ([0], [1]),
     "evaluation.features": (["pixels8"], ["gray8"]),
+    "folder:dataset.subgroups": (["sex"], ["age"]),
+    "folder:dataset.mask_column": ("mask", "box"),
     "dataset.ratios": ([0.7, 0.2, 0.1], [0.5, 0.3, 0.2]),
     "cifar:dataset.superclasses": (["fish", "trees"], ["people", "trees"]),
     "breeds:dataset.superclasses": (["dog", "wolf"], ["dog", "bear"]),

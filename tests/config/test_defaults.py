@@ -11,6 +11,7 @@ from schema_cases import BASES, FIELDS, Field, members, merged, text, with_value
 
 from ray_selfloop.config import load
 from ray_selfloop.config.arms import ArmName
+from ray_selfloop.config.datasets import known
 from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.errors import ConfigError
@@ -19,7 +20,7 @@ from ray_selfloop.planning import prepare
 REMEDY = r"; (?:write|set) (?P<word>[\w.]+=(?:\[[^\]]*\]|[^\s,;]+))"
 MOST_REMEDIES = 3
 KINDS = {
-    "dataset": ["colorized_digits", "colorized_mnist", "cifar20_100", "hard_imagenet", "breeds"],
+    "dataset": list(known.KINDS),
     "generator": ["conditional_gan", "stable_diffusion", "duplicate_real", "held_out_real"],
 }
 SCORES = ["none", "clip", "uncertainty", "combined"]

@@ -8,10 +8,12 @@ from ray_selfloop.config.datasets.base import DatasetSettings, Traits
 from ray_selfloop.config.datasets.breeds import Breeds
 from ray_selfloop.config.datasets.cifar import Cifar
 from ray_selfloop.config.datasets.coloured import ColorizedDigits, ColorizedMnist
+from ray_selfloop.config.datasets.folder import Folder
 from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
 
 Dataset = Annotated[
-    ColorizedDigits | ColorizedMnist | Cifar | HardImageNet | Breeds, Field(discriminator="name")
+    ColorizedDigits | ColorizedMnist | Cifar | HardImageNet | Breeds | Folder,
+    Field(discriminator="name"),
 ]
 
 DEFAULT = ColorizedDigits
