@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from ray_selfloop.errors import DONE, INTERRUPTED, TRY_AGAIN, SelfLoopError
 
+SCRIPT = "ray-selfloop"
 TYPE_CHECKING = False  # as in typing, which would be loaded for it alone
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -34,7 +35,8 @@ def _told(error: BaseException, again: str) -> int:
     """Say what has stopped a command; the exit code with which it ends."""
     if isinstance(error, SelfLoopError):
         goes_on = f"; go on with: {again}" if error.exit_code == TRY_AGAIN else ""
-        print(f"error: {_masked(str(error))}{goes_on}", file=sys.stderr)
+        for line in f"{_masked(str(error))}{goes_on}".split("\n"):
+            print(f"error: {line}", file=sys.stderr)
         return error.exit_code
     if isinstance(error, KeyboardInterrupt) or _came:
         print(f"\ninterrupted; go on with: {again}", file=sys.stderr)
@@ -44,6 +46,12 @@ def _told(error: BaseException, again: str) -> int:
     traceback.print_exception(error)
     print(f"error: not expected, see above; go on with: {again}", file=sys.stderr)
     return TRY_AGAIN
+
+
+def name() -> list[str]:
+    """How this program was called, by its own name or as a module."""
+    own = os.path.basename(sys.argv[0]) == SCRIPT
+    return [SCRIPT] if own else ["python", "-m", "ray_selfloop"]
 
 
 def shown(words: Sequence[str]) -> str:

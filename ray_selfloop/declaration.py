@@ -18,8 +18,10 @@ from ray_selfloop.claims.cases import Case, Group, cases_of, groups_of, quantifi
 from ray_selfloop.claims.paired import Arm
 from ray_selfloop.claims.statements import BALANCE, DISTANCE, POORNESS
 from ray_selfloop.claims.tested import margin_of
+from ray_selfloop.config.arms import CONTROL
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.errors import CorruptRecord
+from ray_selfloop.evaluation.metrics import FRECHET_DISTANCE
 from ray_selfloop.graph import Place, digest
 from ray_selfloop.stages.claims import described
 from ray_selfloop.store.blobs import Blobs
@@ -73,7 +75,7 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
 def _arm(scenario: Scenario) -> Arm:
     """A scenario before there are data: no outcomes, and every metric of a generator."""
     about, inception = described(scenario), scenario.sweep.evaluation.inception
-    names = [BALANCE, POORNESS, DISTANCE if inception else "frechet_distance/any"]
+    names = [BALANCE, POORNESS, DISTANCE if inception else f"{FRECHET_DISTANCE.name}/any"]
     return Arm(
         scenario=about.name,
         group=about.group,
@@ -148,7 +150,7 @@ def sentences(found: Declaration) -> Iterator[str]:
             f"{one['of']}, mean over {', '.join(one['networks'])}); margin {one['margin']:g}"
         )
     if not content["primary"]:
-        yield "primary: none: without the arm no_synthetic (loop.arm) nothing is answered"
+        yield f"primary: none: without the arm {CONTROL.name} (loop.arm) nothing is answered"
     others = {name: len(of) for name, of in content["families"].items()}
     told = ", ".join(f"{n} of section {name}" for name, n in others.items())
     yield f"judged beside them, section by section: {told or 'none'}; hash {found.hash}"

@@ -105,7 +105,7 @@ class Graph:
         keys = {name: stage.key for name, stage in inputs.items()}
         version = self.versions.get(kind.name, kind.version)
         stage = Stage(kind.name, version, config, keys, hints or {})
-        assert all(key in self.nodes for key in keys.values()), "inputs are added first"
+        assert self.nodes.keys() >= {*keys.values()}, "inputs are added first"
         node = self.nodes.setdefault(stage.key, Node(stage))
         if (stage.key, place) not in self._placed:
             self._placed.add((stage.key, place))
@@ -126,9 +126,3 @@ class Graph:
     def placed(self, kind: str, scenario: str) -> Sequence[tuple[Place, Node]]:
         """The nodes of one kind in a scenario, by place, in the order of their adding to it."""
         return self._of.get((kind, scenario), ())
-
-
-def line_of(node: Node) -> str:
-    """The line of a progress or cost table that a stage counts in."""
-    kind, name = node.stage.kind.replace("_", " "), node.stage.config.get("network")
-    return f"{kind} {name}" if name else kind

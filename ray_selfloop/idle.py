@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ray_selfloop import arms, loop
+from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.plain import shown
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.graph import Graph
@@ -32,7 +33,7 @@ def sentences(
     """
     if len(scenarios) == 1:
         return
-    treated = [scenario.sweep.loop.arm == arms.TREATMENT for scenario in scenarios]
+    treated = [arms.of(scenario.sweep) is TREATMENT for scenario in scenarios]
     known: dict[object, int] = {}
     found = (_result(scenario, sources[scenario.name]) for scenario in scenarios)
     results = [known.setdefault(result, len(known)) for result in found]

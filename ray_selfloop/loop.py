@@ -43,9 +43,9 @@ def add_chain(chain: Chain, source: str, graph: Graph) -> None:
     trained_scorer = loop.where_needed("scorer", scorer.KIND)
     judges = loop.judges()
     references = loop.references(judges)
-    frozen, shown = chain.sweep.loop.arm == "frozen_expert", loop.unfiltered()
+    shown = loop.shown()
     for n in generations:
-        experts = loop.experts(first if frozen else trials)
+        experts = loop.experts(first if chain.arm.expert == "first" else trials)
         shares = shown.shares(n) if shown else {}
         drawn = loop.draw(n, {**trained_scorer, **experts, **shares})
         trials = loop.trials(n)
@@ -130,11 +130,10 @@ class Loop:
             "judge_reference": self.add(reference.KIND, 0, {**data, **judges}, judge),
         }
 
-    def unfiltered(self) -> "Loop | None":
-        """The loop without a filter, whose subgroup shares the arm `real_skewed` copies."""
-        if self.chain.sweep.loop.arm != "real_skewed":
-            return None
-        return Loop(self.chain.under("unfiltered"), self.graph, beside=self)
+    def shown(self) -> "Loop | None":
+        """The loop of another arm, whose subgroup shares this arm's images are drawn with."""
+        of = self.chain.arm.shares_of
+        return Loop(self.chain.under(of), self.graph, beside=self) if of else None
 
     def shares(self, n: int) -> Inputs:
         """What this loop has kept up to generation ``n``, and what reads its subgroups."""

@@ -28,7 +28,7 @@ from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.images.imageset import Ids
 from ray_selfloop.stages import dataset
-from ray_selfloop.stages.chain import PROBED, chains
+from ray_selfloop.stages.chain import chains
 from ray_selfloop.stages.kinds import VERSIONS
 from ray_selfloop.store import blobs
 from ray_selfloop.store.artifacts import room_in
@@ -89,7 +89,13 @@ class Plan:
     def look_up(self, kinds: Collection[str] = VERSIONS) -> None:
         """Find and check every record, of these kinds, that is not known yet."""
         nodes = self.graph.nodes.items()
-        keys = [k for k, n in nodes if k not in self.records and n.stage.kind in kinds]
+        begun = self.store.begun(kinds)
+        keys = [
+            key
+            for key, node in nodes
+            if key not in self.records and node.stage.kind in kinds
+            if begun is None or key in begun
+        ]
         several = blobs.each if blobs.remote(self.store.address) else map
         for key, found in zip(keys, several(self._found, keys), strict=True):
             if isinstance(found, str):
@@ -126,12 +132,14 @@ class Plan:
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
     """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
     configs = [word for word in words if not _is_override(word)]
-    unknown = [word for word in configs if word.startswith("-")]
-    if unknown or len(configs) > 1:
-        raise ConfigError(
-            f"{(unknown or configs[1:])[0]!r} is not understood; "
-            "usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
+    unknown = [*(word for word in words if word.startswith("-")), *configs[1:]]
+    if unknown:
+        bare, usage = (
+            unknown[0].lstrip("-"),
+            "python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]",
         )
+        dashes = f"write {bare}, without dashes" if "=" in bare else f"usage: {usage}"
+        raise ConfigError(f"{unknown[0]!r} is not understood; {dashes}")
     return (configs[0] if configs else None), [word for word in words if _is_override(word)]
 
 
@@ -163,7 +171,9 @@ def prepare(
             with contextlib.suppress(StorageError):  # nothing depends on it
                 contents.keep()
     plan = Plan(sweep, scenarios, store, graph)
-    sources = {s.name: plan.dataset(s.name).config["source"] for s in scenarios}
+    sources = {
+        s.name: dataset.KIND.read(plan.dataset(s.name).config).source or "" for s in scenarios
+    }
     plan.warnings += idle.sentences(sweep.axes, scenarios, sources)
     plan.look_up()
     return plan
@@ -200,7 +210,7 @@ def _check_weights(settings: Sweep) -> None:
     for name in settings.classifiers:
         known.check(name, settings.training_for(name).image_size)
         weights.check(name, settings.training_for(name).pretrained)
-    if settings.dataset.name in PROBED:
+    if settings.dataset.subgroups_from == "probe":
         known.check(settings.evaluation.probe.network, settings.evaluation.probe.image_size)
         weights.check(settings.evaluation.probe.network, settings.evaluation.probe.pretrained)
     if settings.evaluation.inception is not None:

@@ -16,10 +16,11 @@ from rich.console import Console
 from ray_selfloop import declaration, measurements
 from ray_selfloop.declaration import Declaration
 from ray_selfloop.errors import StorageError
-from ray_selfloop.graph import Node, line_of
+from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, tracking_uri
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import terminal
+from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store import failures, leases
 from ray_selfloop.store.blobs import Blobs

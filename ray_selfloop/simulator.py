@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from ray_selfloop.claims.paired import Arm
+from ray_selfloop.claims.statements import MNIST
 from ray_selfloop.config.networks import JUDGE
 from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet
 
@@ -241,7 +242,7 @@ class World:
         self, arm: str, test: TestSet, outcomes: list[Outcome], known: Mapping[str, Any]
     ) -> Arm:
         about: dict[str, Any] = {
-            "group": "base", "dataset": "colorized_mnist", "initialization": "biased",
+            "group": "base", "dataset": MNIST, "initialization": "biased",
             "pretrained": False, "subgroups": test.groups, "pooled": test.pooled,
             **known, **self.about,
         }  # fmt: skip

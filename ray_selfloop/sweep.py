@@ -5,15 +5,10 @@ went wrong, and the same command may go on; 130 interrupted.
 """
 
 import sys
-import time
 from collections.abc import Sequence
 
 from ray_selfloop import command
-from ray_selfloop.errors import DONE, FAILED, INTERRUPTED, TRY_AGAIN
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from threading import Event
+from ray_selfloop.errors import DONE, ConfigError
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -22,54 +17,19 @@ def main(words: Sequence[str] | None = None) -> int:
     if "-h" in words or "--help" in words:
         print(__doc__)
         return DONE
-    return command.ended(lambda: _run(words), _command(words))
+    again = ["python", "-m", "ray_selfloop.sweep", *words]
+    return command.ended(lambda: _run(words, again), again)
 
 
-def _command(words: Sequence[str]) -> list[str]:
-    return ["python", "-m", "ray_selfloop.sweep", *words]
+def _run(words: Sequence[str], again: Sequence[str]) -> int:
+    from ray_selfloop import cli, verbs  # here, where Ctrl-C is waited for
 
-
-def _run(words: Sequence[str]) -> int:
-    started = time.monotonic()
-    from ray_selfloop.planning import prepare  # here, where Ctrl-C is waited for
-
-    plan = prepare(words)
-    from ray_selfloop.conclusion.conclude import conclude
-    from ray_selfloop.running import Run
-
-    interrupted = _on_signals()
-    with Run(plan) as run:
-        run.execute(interrupted)
-        if interrupted.is_set():
-            published = len(run.progress.published)
-            print(
-                f"\ninterrupted; {published} of {len(plan.graph)} stages are published. "
-                f"Resume with: {command.shown(_command(words))}",
-                file=sys.stderr,
-            )
-            return INTERRUPTED
-        conclude(run, time.monotonic() - started)
-        if run.progress.failed:
-            return FAILED
-        return TRY_AGAIN if run.plan.corrupt else DONE
-
-
-def _on_signals() -> "Event":
-    """Set by the first SIGINT or SIGTERM; the second one is a KeyboardInterrupt."""
-    import signal
-    import threading
-
-    interrupted = threading.Event()
-
-    def handle(number: int, frame: object) -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-        interrupted.set()
-        print("\nstopping: nothing new is started; once more to stop at once", file=sys.stderr)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return interrupted
+    if words and words[0] in cli.VERBS:
+        raise ConfigError(
+            f"{words[0]!r} is a verb of python -m ray_selfloop: "
+            f"{command.shown(['python', '-m', 'ray_selfloop', *words])}"
+        )
+    return verbs.run(words, again)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,37 @@
-"""The verbs of `python -m ray_selfloop`: what each looks up, and what it says or writes."""
+"""What the verbs do: what each looks up or computes, and what it says or writes.
+
+Of these `run` alone computes. Their names, flags and help: `cli.py`.
+"""
 
 import contextlib
 import gc
+import signal
+import sys
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray_selfloop import arms
+from ray_selfloop import arms, command
 from ray_selfloop.config import load
+from ray_selfloop.config.arms import CONTROL
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.distributed.clouds import check
-from ray_selfloop.errors import DONE, TRY_AGAIN, ConfigError, StorageError
-from ray_selfloop.graph import Node, line_of
+from ray_selfloop.distributed.jobs import job as jobs
+from ray_selfloop.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    TRY_AGAIN,
+    ConfigError,
+    StorageError,
+)
+from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, arguments, prepare
+from ray_selfloop.stages.kind import threads_of
+from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import failures
 
 if TYPE_CHECKING:
@@ -22,7 +39,47 @@ if TYPE_CHECKING:
     from ray_selfloop.claims.power import Costs
     from ray_selfloop.conclusion.conclude import Conclusion
     from ray_selfloop.declaration import Declaration
+    from ray_selfloop.distributed.jobs.job import Options
     from ray_selfloop.running import Run
+
+
+def run(words: Sequence[str], again: Sequence[str]) -> int:
+    """Compute what is missing of a sweep, and conclude; the exit code. again: to go on with."""
+    started = time.monotonic()
+    plan = prepare(words)
+    from ray_selfloop.conclusion.conclude import conclude
+    from ray_selfloop.running import Run
+
+    interrupted = _on_signals()
+    with Run(plan) as run:
+        run.execute(interrupted)
+        if interrupted.is_set():
+            published = len(run.progress.published)
+            print(
+                f"\ninterrupted; {published} of {len(plan.graph)} stages are published. "
+                f"Resume with: {command.shown(again)}",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        conclude(run, time.monotonic() - started)
+        if run.progress.failed:
+            return FAILED
+        return TRY_AGAIN if run.plan.corrupt else DONE
+
+
+def _on_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; the second one is a KeyboardInterrupt."""
+    interrupted = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        print("\nstopping: nothing new is started; once more to stop at once", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return interrupted
 
 
 def validate(words: Sequence[str]) -> None:
@@ -38,6 +95,9 @@ def validate(words: Sequence[str]) -> None:
     print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
     for scenario in scenarios:
         print(f"  {scenario.name}")
+    if any(scenario.sweep.loop.generations == 0 for scenario in scenarios):
+        print("note: with loop.generations=0 nothing is generated: no loop, no effect of it")
+    print("not looked at: data, weights and storage; plan does")
 
 
 @contextlib.contextmanager
@@ -60,13 +120,11 @@ def plan(words: Sequence[str]) -> None:
     print(*found.warnings, sep="\n", end="\n" if found.warnings else "")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
     total, unknown = 0.0, False
-    for line, nodes in _lines(found).items():
-        missing = [node for node in nodes if node.stage.key not in found.records]
-        each = _seconds_each(found, nodes)
-        cost = "0" if not missing else "not known" if each is None else f"{each * len(missing):.0f}"
-        total += (each or 0.0) * len(missing)
+    for line, every, published, missing, each in table(found):
+        cost = "0" if not missing else "not known" if each is None else f"{each * missing:.0f}"
+        total += (each or 0.0) * missing
         unknown |= bool(missing) and each is None
-        print(f"{line:32}{len(nodes):6}{len(nodes) - len(missing):11}{len(missing):9}{cost:>14}")
+        print(f"{line:32}{every:6}{published:11}{missing:9}{cost:>14}")
     at_least = "at least " if unknown else ""
     print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
     from ray_selfloop.distributed import placement  # after validation: loads torch
@@ -76,6 +134,14 @@ def plan(words: Sequence[str]) -> None:
     said, costs, run = placement.sentences(trials, found.sweep.resources), _costs(found), Run(found)
     run.find_measurements()
     print(*said, *_declared(run), *_detectable(found, run.declaration, costs), sep="\n")
+
+
+def table(found: Plan) -> Iterator[tuple[str, int, int, int, float | None]]:
+    """Stages by kind: all, published, missing, core-seconds of one (None: not known)."""
+    for line, nodes in _lines(found).items():
+        missing = sum(node.stage.key not in found.records for node in nodes)
+        each = _seconds_each(found, nodes)
+        yield line, len(nodes), len(nodes) - missing, missing, each
 
 
 def status(words: Sequence[str]) -> None:
@@ -106,16 +172,12 @@ def sync_mlflow(words: Sequence[str]) -> int:
     return TRY_AGAIN if _concluded(words).track() else DONE
 
 
-def submit(words: Sequence[str]) -> int:
+def submit(words: Sequence[str], options: "Options") -> int:
     """Run the sweep as a job of a cluster, follow it, submit it again where its process dies."""
-    from ray_selfloop.distributed.jobs import job as jobs
-
-    options, rest = jobs.options(words)
-    job = jobs.described(*arguments(rest))
+    job = jobs.described(*arguments(words))
     from ray_selfloop.distributed.jobs import follow  # after validation: loads ray
 
-    again = masked(jobs.command(rest, "--follow"))
-    return follow.submit(job, options, follow.PACE, again)
+    return follow.submit(job, options, follow.PACE, masked(jobs.command(words, "--follow")))
 
 
 def _concluded(words: Sequence[str]) -> "Conclusion":
@@ -180,9 +242,9 @@ def _sentences(
 
     sweep = scenarios[0].sweep
     settings, loop = sweep.evaluation, sweep.loop
-    controlled = arms.CONTROL in {scenario.sweep.loop.arm for scenario in scenarios}
+    controlled = CONTROL in [arms.of(scenario.sweep) for scenario in scenarios]
     if not controlled:
-        yield f"without the arm {arms.CONTROL} (loop.arm) no claim is tested at all; with it:"
+        yield f"without the arm {CONTROL.name} (loop.arm) no claim is tested at all; with it:"
     size, accuracy = power.known_size(sweep.dataset), _accuracy(found, scenarios)
     if size is None:
         yield "minimum detectable effect: not known, the test set's size is not known yet"
@@ -258,19 +320,8 @@ def _lines(found: Plan) -> Mapping[str, list[Node]]:
 def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
     """Mean core-seconds of the published stages among ``nodes``; None where there is none."""
     known = [
-        found.records[n.stage.key].seconds * n.stage.config.get("threads", 1)
+        found.records[n.stage.key].seconds * threads_of(n.stage)
         for n in nodes
         if n.stage.key in found.records
     ]
     return sum(known) / len(known) if known else None
-
-
-VERBS: Mapping[str, Callable[[Sequence[str]], int | None]] = {
-    "validate": validate,
-    "plan": plan,
-    "status": status,
-    "results": results,
-    "report": report,
-    "sync-mlflow": sync_mlflow,
-    "submit": submit,
-}

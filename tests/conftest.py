@@ -37,6 +37,21 @@ def micro(tmp_path: Path) -> list[str]:
     return [*MICRO, f"storage={tmp_path / 'store'}"]
 
 
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words of a small sweep of which everything is published, its measurements too."""
+    from ray_selfloop.__main__ import main
+    from ray_selfloop.planning import prepare
+    from ray_selfloop.stages.run import run_here
+
+    folder = tmp_path_factory.mktemp("published")
+    words = [*MICRO, "loop.generations=1", "generator.max_steps=10", f"storage={folder / 'store'}"]
+    plan = prepare(words)
+    run_here(plan.graph, plan.store)
+    assert main(["results", *words]) == 0
+    return words
+
+
 @pytest.fixture
 def seen() -> Iterator[Path]:
     """A folder that every user can read; pytest's own are closed to others."""

@@ -8,6 +8,7 @@ from test_loop import at, counts, graph, keys
 
 from ray_selfloop import arms
 from ray_selfloop.config import load
+from ray_selfloop.config.arms import ARMS, CONTROL, SUBGROUP_MATCHED
 from ray_selfloop.graph import Graph, Stage
 from ray_selfloop.stages import equation6
 from ray_selfloop.stages.claims import described
@@ -24,19 +25,21 @@ def trained(found: Graph, generation: int) -> Stage:
     return at(found, "classifier", generation=generation, classifier="lenet", seed=0)
 
 
-def test_every_arm_is_described() -> None:
-    (field,) = (load.load(None, ())[0].loop.__class__.model_fields["arm"],)
-    assert set(arms.DESCRIPTIONS) == set(field.annotation.__args__)  # type: ignore[union-attr]
+def test_every_arm_that_the_settings_take_is_one_of_the_list_and_described_there() -> None:
+    field = load.load(None, ())[0].loop.__class__.model_fields["arm"]
+    assert set(ARMS) == set(field.annotation.__args__)  # type: ignore[union-attr]
+    assert all(f"`{arm.name}`: {arm.says}" in str(field.description) for arm in ARMS.values())
 
 
 def test_the_arms_that_resample_by_subgroup_say_so_and_promise_no_more() -> None:
-    said = {name for name, text in arms.DESCRIPTIONS.items() if "uses subgroup labels" in text}
+    said = {arm.name for arm in ARMS.values() if "uses subgroup labels" in arm.says}
+    assert said == {arm.name for arm in ARMS.values() if arm.subgroups}
     assert said == {"subgroup_matched", "real_skewed"}
-    assert "as far as" in arms.DESCRIPTIONS["subgroup_matched"]
-    assert "budget and schedule" in arms.DESCRIPTIONS["no_synthetic"]
+    assert "as far as" in SUBGROUP_MATCHED.says
+    assert "budget and schedule" in CONTROL.says
 
 
-@pytest.mark.parametrize("name", list(arms.DESCRIPTIONS))
+@pytest.mark.parametrize("name", list(ARMS))
 def test_all_arms_share_generation_0_and_the_seeds_of_every_trial(name: str) -> None:
     expert = "filter.expert.classifier=mobilenet_v3_small"  # its weights are kept, or not
     treatment, other = arm("treatment", expert), arm(name, expert)
@@ -48,7 +51,7 @@ def test_all_arms_share_generation_0_and_the_seeds_of_every_trial(name: str) -> 
         assert trained(other, n).config["seed"] == trained(treatment, n).config["seed"]
 
 
-@pytest.mark.parametrize("name", arms.WITHOUT_GENERATION)
+@pytest.mark.parametrize("name", [arm.name for arm in ARMS.values() if not arm.generates])
 def test_arms_without_generation_train_on_the_original_data_alone(name: str) -> None:
     found = arm(name)
     assert set(counts(set(found.nodes))) == {"dataset", "classifier"}
@@ -65,7 +68,7 @@ def test_the_equal_steps_control_knows_the_size_of_the_treatments_training_set()
     assert "schedule" not in trained(null, 2).config
 
 
-@pytest.mark.parametrize("name", arms.UNFILTERED)
+@pytest.mark.parametrize("name", [arm.name for arm in ARMS.values() if "filter" in arm.sets])
 def test_unfiltered_arms_score_nothing(name: str) -> None:
     found = arm(name)
     assert not counts(set(found.nodes)).get("scorer")
@@ -113,6 +116,14 @@ def test_scenarios_that_differ_in_the_arm_alone_are_one_group() -> None:
         "initialization=unbiased": ["treatment", "a_a"],
         "initialization=biased": ["treatment", "a_a"],
     }
+
+
+def test_a_group_is_called_as_its_scenarios_are_but_for_the_arm_whatever_its_values_hold() -> None:
+    axes = {"loop.classifier_seeds": [[0, 1], [0, 2]], "loop.arm": ["treatment", "a_a"]}
+    _, scenarios = load.load(None, [f"axes={axes}"])
+    assert [arms.group(scenario) for scenario in scenarios[::2]] == [
+        scenario.name.removesuffix(",arm=treatment") for scenario in scenarios[::2]
+    ]
 
 
 def test_an_arm_beside_the_treatment_adds_its_own_stages_alone() -> None:

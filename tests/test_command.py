@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,10 +15,10 @@ import pandas as pd
 import pytest
 from conftest import MICRO
 
-from ray_selfloop import command, errors, sweep
+from ray_selfloop import __version__, cli, command, errors, sweep
 from ray_selfloop.__main__ import main
+from ray_selfloop.config import load
 from ray_selfloop.planning import arguments, prepare
-from ray_selfloop.stages.run import run_here
 
 LIMIT = 120  # s
 SWEEP, VERBS = "ray_selfloop.sweep", "ray_selfloop"
@@ -280,17 +281,6 @@ def test_little_is_loaded_before_ctrl_c_is_waited_for() -> None:
 # --- output --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The words of a small sweep of which everything is published, its measurements too."""
-    folder = tmp_path_factory.mktemp("command")
-    words = [*MICRO, "loop.generations=1", "generator.max_steps=10", f"storage={folder / 'store'}"]
-    plan = prepare(words)
-    run_here(plan.graph, plan.store)
-    assert main(["results", *words]) == 0
-    return words
-
-
 @contextlib.contextmanager
 def closed_pipe() -> Iterator[int]:
     """The end of a pipe whose reader has gone."""
@@ -375,16 +365,108 @@ def test_main_of_the_sweep_answers_help(capsys: pytest.CaptureFixture[str]) -> N
     assert "75 something outside" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", [*READING, "validate"])
+@pytest.mark.parametrize("verb", [*cli.VERBS, ""])
 @pytest.mark.parametrize("asked", ["-h", "--help"])
-def test_every_verb_answers_help(verb: str, asked: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    verbs = capsys.readouterr().out
-    assert main([verb, "quickstart", asked]) == 0
-    assert capsys.readouterr().out == verbs
+def test_every_verb_answers_help_with_an_example(
+    verb: str, asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "quickstart", asked] if verb else [asked]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"Usage: python -m ray_selfloop {verb or 'VERB'}")
+    assert (f"Example: ray-selfloop {verb}" if verb else "130 interrupted") in said
+    assert all(len(line) <= 80 for line in said.splitlines())
 
 
-def test_submit_answers_help_with_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main(["submit", "--help"])
-    assert "--no-wait" in capsys.readouterr().out
+def test_without_words_the_verbs_are_listed_each_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {verb} " in said for verb in cli.VERBS)
+    assert "..." not in said.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["my.yaml"], "'my.yaml' is not a verb; to run it: python -m ray_selfloop run my.yaml"),
+        (
+            ["quickstart", "a.b=x y"],
+            "'quickstart' is not a verb; to run it: python -m ray_selfloop run quickstart "
+            "'a.b=x y'",
+        ),
+        (
+            ["loop.generations=1"],
+            "'loop.generations=1' is not a verb; to run it: python -m ray_selfloop run "
+            "loop.generations=1",
+        ),
+        (["valdate"], "'valdate' is not a verb; did you mean validate?"),
+        (["--verbose"], "'--verbose' is not a verb; verbs: run, validate, plan, status, results, "),
+        (
+            ["plan", "--loop.generations=3"],
+            "'--loop.generations=3' is not understood; write loop.",
+        ),
+        (
+            ["plan", "quickstart", "again"],
+            "'again' is not understood; usage: python -m ray_selfloop",
+        ),
+        (["list", "all"], "'all' is not understood; see list --help"),
+        (["settings", "generations"], "'generations' is not a setting; did you mean loop.generat"),
+        (["settings", "xyzzy"], "'xyzzy' is not a setting; groups: name, storage, storage_shared"),
+        (["submit", "--retries"], "Option '--retries' requires an argument."),
+    ],
+)
+def test_words_that_are_no_command_are_answered_with_what_to_write(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == errors.BAD_INPUT
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_the_sweep_says_that_a_verb_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main(["validate", "my.yaml"]) == errors.BAD_INPUT
+    assert capsys.readouterr().err == (
+        "error: 'validate' is a verb of python -m ray_selfloop: "
+        "python -m ray_selfloop validate my.yaml\n"
+    )
+
+
+def test_the_version_is_said_with_the_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    said = re.fullmatch(
+        r"ray-selfloop (\S+)( \(commit [0-9a-f]{40}(-dirty)?\))?\n", capsys.readouterr().out
+    )
+    assert said
+    assert said[1] == __version__
+    assert bool(said[2]) == (Path(__file__).parents[1] / ".git").exists()
+
+
+def test_the_shipped_sweeps_are_listed_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [path.stem for path in load.shipped()]
+    (quickstart,) = [line for line in lines if line.startswith("quickstart ")]
+    assert quickstart.split(maxsplit=1)[1] == (
+        "does training on generated data amplify colour bias in digit classifiers? "
+        "[under 6 minutes on 2 CPU cores]"
+    )
+    assert all(line.endswith("]") and "[]" not in line for line in lines)
+
+
+def test_the_program_is_called_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/ray-selfloop", "my.yaml"])
+    assert main() == errors.BAD_INPUT
+    assert capsys.readouterr().err.endswith("; to run it: ray-selfloop run my.yaml\n")
+
+
+def test_help_and_settings_are_there_at_once() -> None:
+    program = """
+import sys
+from ray_selfloop.__main__ import main
+from ray_selfloop.config import load
+codes = [main(words.split(",")) for words in ("--help", "plan,--help", "list", "settings,loop")]
+heavy = {"torch", "ray", "mlflow", "sklearn", "scipy", "pandas", "numpy", "pyarrow"}
+print(codes, sorted(heavy & sys.modules.keys()))
+"""
+    said = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=LIMIT)
+    assert said.splitlines()[-1] == "[0, 0, 0, 0] []"

@@ -35,9 +35,9 @@ from PIL import Image, PngImagePlugin
 from safetensors import SafetensorError
 
 from ray_selfloop.classifiers import weights
-from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, Breeds
+from ray_selfloop.config.datasets.breeds import BREEDS_SUPERCLASSES, Breeds
 from ray_selfloop.config.filter import OpenClip
-from ray_selfloop.datasets import breeds, cifar, hard_imagenet, imagenet, mnist
+from ray_selfloop.datasets import breeds, cifar, hard_imagenet, mnist, pictures
 from ray_selfloop.errors import CorruptRecord, DataError, SelfLoopError
 from ray_selfloop.evaluation import inception
 from ray_selfloop.filtering.scores import open_clip as published_clip
@@ -399,7 +399,7 @@ def test_class_names_are_the_programs_own_whatever_the_files_say(tmp_path: Path)
 def test_a_picture_with_an_unprintable_name_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(DataError, match="a picture's name must be printable text") as caught:
-        imagenet.files(tmp_path, tmp_path)
+        pictures.files(tmp_path, tmp_path)
     assert str(caught.value).isprintable()
 
 
@@ -410,9 +410,9 @@ def test_a_strange_but_printable_name_stays_in_its_folder(tmp_path: Path) -> Non
     (tmp_path / "pipe.png").unlink(missing_ok=True)
     os.mkfifo(tmp_path / "pipe.png")  # no file: never opened
     (tmp_path / "folder.png").mkdir()
-    found = imagenet.files(tmp_path, tmp_path)
+    found = pictures.files(tmp_path, tmp_path)
     assert set(found) == set(names)
-    files = imagenet.PictureFiles(tmp_path, sorted(found))
+    files = pictures.PictureFiles(tmp_path, sorted(found))
     assert all(opened(files[row], "it").size == (8, 8) for row in range(len(files)))
 
 
@@ -421,7 +421,7 @@ def test_a_picture_is_a_picture(form, mark: Path, tmp_path: Path) -> None:
     for name in ("a.JPEG", "a.png", "a.webp"):
         (tmp_path / name).write_bytes(form(mark))
         with pytest.raises(DataError, match="is no readable JPEG, PNG or WebP picture"):
-            imagenet.PictureFiles(tmp_path, [name])[0]
+            pictures.PictureFiles(tmp_path, [name])[0]
 
 
 def text_bomb() -> bytes:

@@ -43,12 +43,14 @@ ROOMS = (
     "earlier",
     "running",
     "conclusion",
-    "sweep",
     "verbs",
+    "cli",
+    "sweep",
+    "api",
     "__main__",
 )
 """From the bottom up: a room may import those before it."""
-HEAVY_FREE = ("errors", "seeding", "graph", "config", "command", "sweep", "__main__")
+HEAVY_FREE = ("errors", "seeding", "graph", "config", "command", "cli", "sweep", "__main__")
 FILES = sorted(
     path
     for path in PACKAGE.rglob("*.py")
@@ -104,7 +106,8 @@ def test_settings_load_without_torch(name: str) -> None:
             assert heavy.isdisjoint(n.split(".")[0] for n in imports(path, top_only=True))
 
 
-CALLED_BY_OTHERS = {  # hooks of torch, pickle and Ray Tune
+CALLED_BY_OTHERS = {  # hooks of torch, pickle, Ray Tune and click, and the program of pyproject
+    "list_commands", "script",
     "forward", "find_class", "suggest", "on_trial_complete", "on_trial_start", "on_trial_error",
 }  # fmt: skip
 FOR_TESTS = {"run_here"}  # a whole graph without Ray

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_selfloop.config.dataset import Cifar, ColorizedMnist
+from ray_selfloop.config.datasets.cifar import Cifar
+from ray_selfloop.config.datasets.coloured import ColorizedMnist
 from ray_selfloop.config.filter import Filter
 from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.config.sweep import Sweep

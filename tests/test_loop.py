@@ -9,7 +9,7 @@ import pytest
 
 from ray_selfloop import loop, measurements
 from ray_selfloop.config import load
-from ray_selfloop.config.dataset import ColorizedDigits
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.datasets.colours import COLOURS
 from ray_selfloop.graph import Graph, Node, Stage
 from ray_selfloop.stages.chain import chains

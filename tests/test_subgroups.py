@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ray_selfloop import seeding
-from ray_selfloop.config.dataset import Cifar, ColorizedDigits
+from ray_selfloop.config.datasets.cifar import Cifar
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.config.evaluation import Evaluation, Probe
 from ray_selfloop.datasets.colours import NONE_CLEAR, read_colours
 from ray_selfloop.errors import StageError

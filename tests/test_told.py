@@ -11,14 +11,11 @@ from rich.console import Console
 from ray_selfloop import declaration, loop, told
 from ray_selfloop.conclusion.view import report_view
 from ray_selfloop.config import load
-from ray_selfloop.config.dataset import (
-    PLACES,
-    Breeds,
-    Cifar,
-    ColorizedDigits,
-    ColorizedMnist,
-    HardImageNet,
-)
+from ray_selfloop.config.datasets.breeds import Breeds
+from ray_selfloop.config.datasets.cifar import Cifar
+from ray_selfloop.config.datasets.coloured import ColorizedDigits, ColorizedMnist
+from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
+from ray_selfloop.config.datasets.known import PLACES
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.graph import Graph
 from ray_selfloop.planning import Plan
@@ -149,7 +146,10 @@ def test_bias_of_other_data_has_a_name_of_its_own(tmp_path) -> None:
 
 @pytest.mark.parametrize("dataset", [ColorizedDigits, ColorizedMnist, Cifar, HardImageNet, Breeds])
 def test_every_setting_of_a_dataset_is_told_or_known_not_to_matter(dataset) -> None:
-    assert set(dataset.model_fields) <= PLACES | UNTOLD | {*told.OTHER, *told.FEWER}
+    assert set(dataset.model_fields) <= PLACES | UNTOLD | {
+        *dataset.traits.other,
+        *dataset.traits.fewer,
+    }
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,13 @@ from ray_selfloop.claims.statements import (
     Statement,
     primary,
 )
+from ray_selfloop.config.arms import UNFILTERED
+from ray_selfloop.config.datasets.known import traits_of
+from ray_selfloop.evaluation.metrics import ABLATION_DROP, ACCURACY, MD, MEO
 from ray_selfloop.inference.verdicts import DOWN, SAME
 
 Who = tuple[str, str]  # group, classifier
-CUE = "ablation_drop/object_gray"  # what stands for bias where there are no subgroups
-UNFILTERED = "unfiltered"
+CUE = f"{ABLATION_DROP.name}/object_gray"  # what stands for bias where there are no subgroups
 NO_CONTROL = f"needs the arm {CONTROL}"
 WITH_MAJORITY = ("biased", "spurious")  # initializations
 
@@ -142,7 +144,7 @@ class Case:
 def _concerns(statement: Statement, group: Group) -> bool:
     dataset, initialization, pretrained = group.about
     wanted, regime = statement.dataset, group.treatment.regime
-    right = wanted == "any" or dataset == wanted or (wanted, dataset[:5]) == ("cifar", "cifar")
+    right = wanted in ("any", dataset, traits_of(dataset).paper)
     started = statement.initialization in ("", initialization)
     fits = statement.regime in ("stack", regime)
     return right and started and fits and statement.pretrained in (None, pretrained)
@@ -153,7 +155,7 @@ def _names(statement: Statement, classifiers: Iterable[str]) -> list[str]:
     return [c for c in wanted if not statement.classifiers or c in statement.classifiers]
 
 
-def cases_of(groups: Sequence[Group], metric: str = "md", most_primary: int = 4) -> list[Case]:
+def cases_of(groups: Sequence[Group], metric: str = MD.name, most_primary: int = 4) -> list[Case]:
     """Primary cases first, then every statement; one that no group has stands once, with why.
 
     metric, most_primary: `evaluation.claims.primary` and ``most_primary``.
@@ -172,7 +174,7 @@ def _primaries(groups: Sequence[Group], metric: str, most: int) -> Iterator[Case
     declared = 0
     for group in groups:
         statement = primary(metric)
-        if not group.treatment.subgroups and metric != "accuracy":
+        if not group.treatment.subgroups and metric != ACCURACY.name:
             statement = replace(
                 statement,
                 text="Bias is amplified: reliance on spurious cues grows (a smaller drop without "
@@ -202,9 +204,13 @@ def _checked(case: Case, groups: Sequence[Group]) -> Case:
         return case
     by_name = {group.name: group for group in groups}
     subgroups = by_name[case.members[0].plus[0][0]].treatment.subgroups
-    if case.metric == "meo" and subgroups <= 3:
+    if case.metric == MEO.name and subgroups <= 3:
         return replace(case, lacks="one number with MD here (1 - MEO is a multiple of MD): see md")
-    if case.metric != "accuracy" and not case.metric.startswith("ablation") and not subgroups:
+    if (
+        case.metric != ACCURACY.name
+        and not case.metric.startswith(ABLATION_DROP.name)
+        and not subgroups
+    ):
         return replace(case, lacks="this dataset has no subgroups")
     return case
 
@@ -276,7 +282,7 @@ def _members(statement: Statement, group: Group) -> tuple[Member, ...]:
 
 def _arms(statement: Statement) -> tuple[str, ...]:
     if statement.compare == "filter":
-        return TREATMENT, UNFILTERED
+        return TREATMENT, UNFILTERED.name
     return (TREATMENT, CONTROL) if statement.controlled else (TREATMENT,)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop.evaluation.predictions import Floats
-from ray_selfloop.evaluation.trends import slope_weights
+from ray_selfloop.inference.chains import slope_weights
 
 Mask = NDArray[np.bool_]
 NAN = float("nan")

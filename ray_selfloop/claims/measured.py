@@ -12,6 +12,7 @@ from ray_selfloop.claims.contrasts import LEVEL, NAN, Contrast, mean_of, minus, 
 from ray_selfloop.claims.other_readings import Choice
 from ray_selfloop.claims.paired import Key, Measured, Place, measure
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation.metrics import ACCURACY
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.chains import Effect, effect, effect_of_chains
 
@@ -129,7 +130,7 @@ class Sweep:
 
     def gate(self, case: Case) -> str:
         """Why a statement about bias gets no verdict: a generator of its groups is too poor."""
-        if case.metric == "accuracy":
+        if case.metric == ACCURACY.name:
             return ""
         names = dict.fromkeys(who[0] for member in case.members for who in member.everyone)
         reasons = [self.by_name[name].treatment.not_converged for name in names]

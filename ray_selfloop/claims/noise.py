@@ -10,11 +10,13 @@ from ray_selfloop.claims.cases import Group
 from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST
 from ray_selfloop.claims.measured import Sweep
 from ray_selfloop.claims.paired import CONTROL, TREATMENT, Key, Measured
+from ray_selfloop.config import arms as loop_arms
+from ray_selfloop.evaluation.metrics import ACCURACY, MD, WORST_SUBGROUP
 from ray_selfloop.inference.chains import Effect, effect
 from ray_selfloop.inference.families import holm
 
-A_A = "a_a"
-METRICS = ("accuracy", "md", "worst_subgroup")
+A_A = loop_arms.A_A.name
+METRICS = (ACCURACY, MD, WORST_SUBGROUP)
 AS_EXPECTED = "as no effect"
 NOT_EXPECTED = "not as no effect: the intervals of this page are not to be believed"
 UNTESTED = "not tested: one chain"
@@ -57,8 +59,8 @@ class Scatter:
 
 def keys_of(group: Group) -> dict[str, Key]:
     """Metric -> the reading of it that applies."""
-    named = {m: m if m == "accuracy" else f"{m}_{group.reading}" for m in METRICS}
-    return {metric: (key, "") for metric, key in named.items()}
+    keys = {m.name: m.name if m is ACCURACY else m.read(group.reading) for m in METRICS}
+    return {metric: (key, "") for metric, key in keys.items()}
 
 
 def nulls(sweep: Sweep, groups: Sequence[Group]) -> list[Null]:

@@ -3,10 +3,32 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ray_selfloop.evaluation.metrics import (
+    ABLATION_DROP,
+    ABLATION_DROP_RELATIVE,
+    DI,
+    DI_MIN_MAX,
+    GAP_VARIANCE,
+    LOG_ODDS_GAP,
+    LOG_ODDS_GAP_MEAN,
+    MD,
+    MEO,
+    METRICS,
+    RANKED_ACCURACY,
+    RANKED_CROSS_FITTED,
+    WORST_SUBGROUP,
+    Reads,
+)
 from ray_selfloop.evaluation.predictions import KINDS
 
-LOG_ODDS_RANKS = "ranked_cross_fitted_log_odds"  # add-half log odds in place of accuracies
-DROP, RELATIVE = "ablation_drop/", "ablation_drop_relative/"  # and the kind of ablation
+# add-half log odds in place of accuracies
+LOG_ODDS_RANKS = RANKED_CROSS_FITTED.read("log_odds")
+RANKED = (RANKED_ACCURACY.name, RANKED_CROSS_FITTED.name, LOG_ODDS_RANKS)
+DROP, RELATIVE = f"{ABLATION_DROP.name}/", f"{ABLATION_DROP_RELATIVE.name}/"  # and the ablation
+GAPS = (MEO, DI, MD)
+WITHOUT_LAST = "_without_last"
+ON_LOG_ODDS = {MEO.name: (LOG_ODDS_GAP_MEAN, -1.0), MD.name: (LOG_ODDS_GAP, 1.0)}
+"""Metric of rates -> the same of log odds, and the factor that turns it."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +37,8 @@ class Choice:
 
     ordered: bool
     rates: str = ""
-    impact: str = "di"
-    ranks: str = "ranked_cross_fitted"
+    impact: str = DI.name
+    ranks: str = RANKED_CROSS_FITTED.name
     without_last: bool = False
     log_odds: bool = False
     relative: bool = False
@@ -24,22 +46,24 @@ class Choice:
     def key(self, metric: str, applies: str, stored_ordered: bool) -> tuple[str, float]:
         """Metric of a statement -> key of the stored reading and the factor that it is taken by."""
         reading = self.rates or applies
-        if metric == "gap_variance":
-            return "gap_variance_per_class", 1.0  # a within-class number by definition
+        if metric == GAP_VARIANCE.name:
+            return GAP_VARIANCE.read("per_class"), 1.0  # a within-class number by definition
         if self.relative:
             return metric.replace(DROP, RELATIVE), 1.0
-        if metric.startswith("ranked"):
+        if metric in RANKED:
             return LOG_ODDS_RANKS if self.log_odds else self.ranks, 1.0
-        if self.log_odds and metric in ("meo", "md"):
-            gap, sign = ("log_odds_gap_mean", -1.0) if metric == "meo" else ("log_odds_gap", 1.0)
-            return f"{gap}_{reading}", sign
-        if metric not in ("meo", "md", "di", "worst_subgroup"):
+        if self.log_odds and metric in ON_LOG_ODDS:
+            gap, sign = ON_LOG_ODDS[metric]
+            return gap.read(reading), sign
+        return self._of_rates(metric, reading, stored_ordered)
+
+    def _of_rates(self, metric: str, reading: str, stored_ordered: bool) -> tuple[str, float]:
+        one = METRICS.get(self.impact if metric == DI.name else metric)
+        if one is None or not (one.reads is Reads.RATES or one is WORST_SUBGROUP):
             return metric, 1.0
-        name = self.impact if metric == "di" else metric
         doubled = 2.0 ** (float(self.ordered) - float(stored_ordered))
-        factor = doubled if name in ("meo", "di") else 1.0
-        end = "_without_last" if self.without_last and name in ("meo", "md", "di") else ""
-        return f"{name}_{reading}{end}", factor
+        end = WITHOUT_LAST if self.without_last and one in GAPS else ""
+        return f"{one.read(reading)}{end}", doubled if one.pairs else 1.0
 
 
 @dataclass(frozen=True)
@@ -57,27 +81,28 @@ def definitions(ordered: bool) -> Iterator[Definition]:
     """Every other reading."""
     used = Choice(ordered)
     pairs = ("ordered", "unordered") if ordered else ("unordered", "ordered")
-    gaps = ("meo", "di", "md")
+    gaps = tuple(gap.name for gap in GAPS)
+    ranks = RANKED_CROSS_FITTED.name
     yield Definition(
         "pairs of subgroups (eq. 2, 3)", *pairs, gaps[:2], replace(used, ordered=not ordered)
     )
     yield Definition(
-        "disparate impact", "eq. 3: mean over pairs", "smallest over largest rate", ("di",),
-        replace(used, impact="di_min_max"),
+        "disparate impact", "eq. 3: mean over pairs", "smallest over largest rate", (DI.name,),
+        replace(used, impact=DI_MIN_MAX.name),
     )  # fmt: skip
     for rates in ("pooled", "per_class", "by_share_rank"):
         choice = replace(used, rates=rates)
         yield Definition("rates of subgroups", "", rates, gaps, choice)
     yield Definition(
-        "ranks (eq. 5)", "cross-fitted", "re-sorted each generation", ("ranked_cross_fitted",),
-        replace(used, ranks="ranked_accuracy"),
+        "ranks (eq. 5)", "cross-fitted", "re-sorted each generation", (ranks,),
+        replace(used, ranks=RANKED_ACCURACY.name),
     )  # fmt: skip
     yield Definition(
         "i, j < G (eq. 2 to 4)", "read as <= G", "literally: subgroup G left out", gaps,
         replace(used, without_last=True),
     )  # fmt: skip
     yield Definition(
-        "scale of gaps", "rates", "log odds", ("meo", "md", "ranked_cross_fitted"),
+        "scale of gaps", "rates", "log odds", (*ON_LOG_ODDS, ranks),
         replace(used, log_odds=True),
     )  # fmt: skip
     yield Definition(

@@ -22,23 +22,25 @@ from ray_selfloop.claims.contrasts import (
     usable_in_all,
     weights,
 )
-from ray_selfloop.claims.other_readings import LOG_ODDS_RANKS
+from ray_selfloop.claims.other_readings import GAPS, LOG_ODDS_RANKS, RANKED, WITHOUT_LAST
 from ray_selfloop.claims.statements import RANK_GAP, RANK_MEAN
+from ray_selfloop.config import arms as loop_arms
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.ablation.readings import reliance_readings
+from ray_selfloop.evaluation.metrics import ACCURACY, TPR
 from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet, without_subgroups
 from ray_selfloop.evaluation.readings import (
     Plan,
     all_readings,
     cross_fitted,
     di_classes,
+    over_classes,
     rate_readings,
 )
 from ray_selfloop.evaluation.tallies import Tally, resampled
 
-PAIR = TREATMENT, CONTROL = "treatment", "no_synthetic"
-RANKED_METRICS = ("ranked_accuracy", "ranked_cross_fitted", LOG_ODDS_RANKS)
+PAIR = TREATMENT, CONTROL = loop_arms.TREATMENT.name, loop_arms.CONTROL.name
 Place = tuple[int, int, int]  # loop seed, classifier seed, generation
 Key = tuple[str, str]  # metric key of the results table, subgroup or ""
 Quality = Mapping[str, Mapping[tuple[str, int, int], float]]
@@ -118,7 +120,7 @@ class Measured:
     def usable(self, key: Key) -> Mask:
         """The trials that enter a contrast of a reading: of accuracy all, else the sound ones."""
         known: Mask = ~np.isnan(self.values[key][0])
-        return known if key[0] == "accuracy" else known & self.sound
+        return known if key[0] == ACCURACY.name else known & self.sound
 
     def later(self, arm: str) -> dict[Place, bool]:
         """Of each trial of an arm after generation 0 whether it is sound."""
@@ -138,32 +140,27 @@ def _without_last(tally: Tally, plan: Plan) -> Iterator[tuple[Key, Floats]]:
     """MEO, DI and MD with subgroup G left out, as ``i, j < G`` is printed in eq. 2 to 4."""
     hits, support = tally.hits[..., :-1], tally.support[..., :-1]
     pooled = fairness.ratio(hits.sum(axis=-2), support.sum(axis=-2))
-    rates, used = fairness.ratio(hits, support), plan.di_classes
-    yield ("meo_pooled_without_last", ""), fairness.meo(pooled, plan.ordered)
-    yield ("md_pooled_without_last", ""), fairness.md(pooled)
-    yield ("di_pooled_without_last", ""), fairness.di(pooled, plan.ordered)
-    meo, md = fairness.meo(rates, plan.ordered), fairness.md(rates)
-    yield ("meo_per_class_without_last", ""), fairness.mean_defined(meo)
-    yield ("md_per_class_without_last", ""), fairness.mean_defined(md)
-    di = np.where(used, fairness.di(rates, plan.ordered), 0.0).sum(axis=-1)
-    classes = used.sum(axis=-1).astype(np.float64)
-    yield ("di_per_class_without_last", ""), fairness.ratio(di, classes)
+    rates = fairness.ratio(hits, support)
+    for gap in GAPS:
+        classes = over_classes(gap.name, gap.of(rates, plan.ordered), plan)
+        yield (f"{gap.read('pooled')}{WITHOUT_LAST}", ""), gap.of(pooled, plan.ordered)
+        yield (f"{gap.read('per_class')}{WITHOUT_LAST}", ""), classes
 
 
 def _read(tally: Tally, plan: Plan) -> dict[Key, Floats]:
     """Readings over all classes by key."""
     if plan.test.groups < 2:
-        accuracy = (r for r in rate_readings(tally, plan) if r.metric == "accuracy")
+        accuracy = (r for r in rate_readings(tally, plan) if r.metric == ACCURACY.name)
         return {(r.metric, ""): r.values for r in accuracy}
     read = {
         (r.metric, r.subgroup): np.ascontiguousarray(r.values)
         for r in all_readings(tally, plan)
-        if not r.cls and not r.metric.startswith("tpr")
+        if not r.cls and not r.metric.startswith(TPR.name)
     }
     logits = cross_fitted(tally, plan, fairness.log_odds)
     ranks = (np.ascontiguousarray(logits[..., k]) for k in range(plan.test.groups))
     read |= {(LOG_ODDS_RANKS, f"rank {k + 1}"): values for k, values in enumerate(ranks)}
-    for metric in RANKED_METRICS:
+    for metric in RANKED:
         best, worst = read[metric, f"rank {plan.test.groups}"], read[metric, "rank 1"]
         read[metric, RANK_GAP], read[metric, RANK_MEAN] = best - worst, 0.5 * (best + worst)
     if plan.test.groups > 2:

@@ -26,23 +26,13 @@ from ray_selfloop import seeding
 from ray_selfloop.claims.noise import A_A, Scatter
 from ray_selfloop.claims.tested import margin_of
 from ray_selfloop.config.claims import Claims
-from ray_selfloop.config.dataset import (
-    Breeds,
-    Cifar,
-    ColorizedDigits,
-    ColorizedMnist,
-    HardImageNet,
-)
+from ray_selfloop.config.datasets.base import DatasetSettings
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fairness
+from ray_selfloop.evaluation.metrics import ACCURACY, MD, MEO, WORST_SUBGROUP
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.power import detectable, power_of
 
-MNIST_TEST = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)  # images by digit
-DIGITS_TEST = (36,) * 10  # a fifth of scikit-learn's scans, to within one image
-CIFAR_TEST = 100  # images of each fine class
-IMAGENET_TEST = 50  # ImageNet's validation images of each class
-BREEDS_SUBCLASSES = 4
 DROP = "ablation drop"
 CHAINS, SEEDS, IMAGES = (3, 5, 8, 12), (1, 2, 4), (1, 4)  # rows of the table
 MOST_SEEDS = 8  # of a chain, that a budget is split into
@@ -139,36 +129,12 @@ class Setting:
 # --- sizes ---------------------------------------------------------------------------------------
 
 
-def known_size(dataset: object) -> TestSize | None:
+def known_size(dataset: DatasetSettings) -> TestSize | None:
     """The test set's size by the dataset's settings alone; None where they do not tell."""
-    if isinstance(dataset, Cifar):
-        classes = len(dataset.superclasses or range(20))
-        whole = np.full((classes, 5), float(CIFAR_TEST))
-        return TestSize(_limited(whole, dataset.limit_test), False, False)
-    if isinstance(dataset, HardImageNet | Breeds):
-        masked = isinstance(dataset, HardImageNet)
-        groups = 1 if masked else BREEDS_SUBCLASSES
-        whole = np.full((len(dataset.class_names), groups), float(IMAGENET_TEST))
-        return TestSize(_limited(whole, dataset.limit_test), False, False, masked)
-    if not isinstance(dataset, ColorizedDigits):
+    counts = dataset.test_images
+    if counts is None:
         return None
-    mnist = isinstance(dataset, ColorizedMnist)
-    images = np.array(MNIST_TEST if mnist else DIGITS_TEST, np.float64)
-    images = _limited(images, dataset.limit_test if isinstance(dataset, ColorizedMnist) else None)
-    crossed = dataset.test_colours == "crossed"
-    shares = np.ones((10, 3)) if crossed else _colour_shares(dataset)
-    return TestSize(images[:, None] * shares, crossed, dataset.initialization != "spurious")
-
-
-def _limited(counts: Floats, limit: int | None) -> Floats:
-    return counts if limit is None else counts * min(1.0, limit / counts.sum())
-
-
-def _colour_shares(dataset: ColorizedDigits) -> Floats:
-    if dataset.initialization == "unbiased":
-        return np.full((10, 3), 1 / 3)
-    turns = range(10) if dataset.initialization == "spurious" else [0] * 10
-    return np.stack([np.roll(dataset.ratios, turn) for turn in turns])
+    return TestSize(np.array(counts, np.float64), dataset.crossed, dataset.pooled, dataset.masked)
 
 
 # --- noise ---------------------------------------------------------------------------------------
@@ -183,17 +149,17 @@ def image_variance(
     for accuracy and as independent for gaps, the cautious choice in both.
     """
     own, ablated = 1 - settings.image_correlation, settings.ablated_accuracy
-    noise = {"accuracy": own * accuracy * (1 - accuracy)}
+    noise = {ACCURACY.name: own * accuracy * (1 - accuracy)}
     if size.masked:
-        noise[DROP] = noise["accuracy"] + own * ablated * (1 - ablated)
+        noise[DROP] = noise[ACCURACY.name] + own * ablated * (1 - ablated)
     variance = {metric: 2 * value / (size.images * classifiers) for metric, value in noise.items()}
     if size.counts.shape[1] > 1:
         rates = _simulated_rates(size, accuracy, classifiers, settings, seed)
         cells = rates.reshape(*rates.shape[:3], 1, -1)
         for metric, read in (
-            ("md", fairness.md(rates)),
-            ("meo", fairness.mean_gap(rates)),
-            ("worst_subgroup", fairness.worst(cells)),
+            (MD.name, MD(rates)),
+            (MEO.name, MEO(rates, ordered=False)),
+            (WORST_SUBGROUP.name, WORST_SUBGROUP(cells)),
         ):
             values = fairness.mean_defined(read).mean(axis=2)  # (S, 2)
             variance[metric] = float((values[:, 0] - values[:, 1]).var(ddof=1))
@@ -241,7 +207,7 @@ def _noise(metric: str, image: float, found: Scatter | None, claims: Claims) -> 
     """Measured scatter between seeds holds the image part; with one seed the chains' holds both,
     and all but the image part counts as the chains', the cautious choice."""
     if found is None:
-        of_seeds = claims.accuracy_seed_sd if metric == "accuracy" else claims.gap_seed_sd
+        of_seeds = claims.accuracy_seed_sd if metric == ACCURACY.name else claims.gap_seed_sd
         return Noise(claims.chain_sd**2, of_seeds**2, image)
     if math.isnan(found.seed_sd):
         image = min(image, found.chain_sd**2)
@@ -299,8 +265,8 @@ def sentences(setting: Setting, settings: Evaluation, costs: Costs) -> Iterator[
     """What `plan` prints for one setting: table, chains needed, split of the cost, assumptions."""
     by_metric = noises(setting, settings)
     wanted = settings.claims.primary
-    primary = wanted if wanted in by_metric else DROP if DROP in by_metric else "accuracy"
-    shown = {metric: by_metric[metric] for metric in dict.fromkeys((primary, "accuracy"))}
+    primary = wanted if wanted in by_metric else DROP if DROP in by_metric else ACCURACY.name
+    shown = {metric: by_metric[metric] for metric in dict.fromkeys((primary, ACCURACY.name))}
     yield _asked(setting, settings)
     yield from _table(setting, shown, settings, costs)
     yield _needed(setting, shown, settings)

@@ -12,7 +12,21 @@ from functools import partial
 from typing import Literal
 
 from ray_selfloop.claims.contrasts import AFTER, LAST_MINUS_FIRST, LEVEL, RISE, SCATTER, SLOPE
-from ray_selfloop.evaluation.metrics import GAP
+from ray_selfloop.config.datasets.breeds import Breeds
+from ray_selfloop.config.datasets.cifar import Cifar
+from ray_selfloop.config.datasets.coloured import ColorizedMnist
+from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
+from ray_selfloop.evaluation.metrics import (
+    FID,
+    FRECHET_DISTANCE,
+    GAP,
+    KERNEL_DISTANCE,
+    KID,
+    RANKED_ACCURACY,
+    RANKED_CROSS_FITTED,
+    U_SIGNED,
+    Q,
+)
 from ray_selfloop.evaluation.predictions import KINDS
 from ray_selfloop.inference.verdicts import (
     DIFFERS,
@@ -35,9 +49,10 @@ SMALL = ("lenet", "alexnet")
 WORST = "rank 1"  # of eq. 5
 RANK_GAP = GAP  # the last rank less the first
 RANK_MEAN = "mean of best and worst"
-DISTANCE = "fid"
-KIN = ("fid", "kid", "frechet_distance/", "kernel_distance/")  # each tested under its own name
-BALANCE, POORNESS = "u_signed", "1 - q"
+DISTANCE = FID.name
+# each tested under its own name
+KIN = (FID.name, KID.name, f"{FRECHET_DISTANCE.name}/", f"{KERNEL_DISTANCE.name}/")
+BALANCE, POORNESS = U_SIGNED.name, f"1 - {Q.name}"
 OF_GENERATORS = (*KIN, BALANCE, POORNESS)
 FAIRER: tuple[tuple[str, Direction], ...] = (("meo", UP), ("di", UP), ("md", DOWN))
 HYPOTHESIS = "hypothesis"
@@ -90,9 +105,11 @@ def _each(metrics: tuple[tuple[str, Direction], ...], common: Statement) -> Iter
         yield replace(common, id=f"{common.id}-{metric}", metric=metric, direction=direction)
 
 
-MNIST = "colorized_mnist"
-RANKED = "ranked_cross_fitted"
-RANKED_IN_SAMPLE = "ranked_accuracy"
+MNIST, CIFAR, HARD, BREEDS = (
+    kind.traits.paper for kind in (ColorizedMnist, Cifar, HardImageNet, Breeds)
+)
+RANKED = RANKED_CROSS_FITTED.name
+RANKED_IN_SAMPLE = RANKED_ACCURACY.name
 GROWTH: dict[str, Direction] = {"md": UP, "meo": DOWN, "worst_subgroup": DOWN, "accuracy": DOWN}
 """Metric of the primary statement -> the way that it goes where bias grows."""
 
@@ -245,7 +262,7 @@ def _mnist_takeaways() -> Iterator[Statement]:
 
 def _cifar_scratch() -> Iterator[Statement]:
     section = "4.3 without pre-trained weights"
-    said = partial(Statement, dataset="cifar", pretrained=False)
+    said = partial(Statement, dataset=CIFAR, pretrained=False)
     yield said(
         "cifar-scratch-accuracy", section,
         "Augmenting CIFAR-20/100 with generated data can lead to degradation",
@@ -290,8 +307,8 @@ def _cifar_scratch() -> Iterator[Statement]:
 
 def _cifar_pretrained() -> Iterator[Statement]:
     section = "4.3 with pre-trained weights"
-    said = partial(Statement, dataset="cifar", pretrained=True)
-    more = partial(Statement, dataset="cifar", compare="count", estimand=LAST_MINUS_FIRST)
+    said = partial(Statement, dataset=CIFAR, pretrained=True)
+    more = partial(Statement, dataset=CIFAR, compare="count", estimand=LAST_MINUS_FIRST)
     declines: tuple[tuple[str, Direction], ...] = (("accuracy", DOWN), ("meo", DOWN), ("di", DOWN))
     yield from _each(declines, more(
         "cifar-pretrained-more", section,
@@ -305,7 +322,7 @@ def _cifar_pretrained() -> Iterator[Statement]:
     )  # fmt: skip
     yield Statement(
         "cifar-faster", section, "Faster performance degradation with pre-trained weights",
-        "accuracy", DOWN, "cifar", compare="pretrained", networks="most",
+        "accuracy", DOWN, CIFAR, compare="pretrained", networks="most",
     )  # fmt: skip
 
 
@@ -313,30 +330,30 @@ def _cifar_takeaways() -> Iterator[Statement]:
     section = "4.3 takeaways"
     yield Statement(
         "cifar-fid", section, "Slight improvement in generative performance: decreasing FID",
-        DISTANCE, DOWN, "cifar", compare="generator", controlled=False,
+        DISTANCE, DOWN, CIFAR, compare="generator", controlled=False,
     )  # fmt: skip
     decline: tuple[tuple[str, Direction], ...] = (("accuracy", DOWN), ("meo", DOWN), ("md", UP))
     yield from _each(decline, Statement(
         "cifar-decline", section,
         "Models still decline in both the classification task and bias evaluations",
-        "", DOWN, "cifar", networks="most",
+        "", DOWN, CIFAR, networks="most",
     ))  # fmt: skip
     yield Statement(
         "cifar-level", section,
         "With pre-trained weights models show significant improvement over training from scratch",
-        "accuracy", UP, "cifar", compare="pretrained", estimand=LEVEL, controlled=False,
+        "accuracy", UP, CIFAR, compare="pretrained", estimand=LEVEL, controlled=False,
     )  # fmt: skip
     susceptible: tuple[tuple[str, Direction], ...] = (("meo", DOWN), ("md", UP))
     yield from _each(susceptible, Statement(
         "cifar-susceptible", section,
         "Models with pre-trained weights are more susceptible to integration bias",
-        "", DOWN, "cifar", compare="pretrained", networks="most",
+        "", DOWN, CIFAR, compare="pretrained", networks="most",
     ))  # fmt: skip
 
 
 def _imagenet() -> Iterator[Statement]:
     section, small = "4.4", ("alexnet", *MOBILENET)
-    said = partial(Statement, dataset="hard_imagenet")
+    said = partial(Statement, dataset=HARD)
     yield said(
         "hard-accuracy", section, "Generated data can degrade model performance (larger models)",
         "accuracy", DOWN, without=small, networks="some", estimand=LAST_MINUS_FIRST,
@@ -361,17 +378,17 @@ def _appendices() -> Iterator[Statement]:
     yield Statement(
         "breeds-accuracy", "appendix A",
         "Consistent with Hard ImageNet: generated data can degrade performance on Breeds",
-        "accuracy", DOWN, "breeds", networks="some", estimand=LAST_MINUS_FIRST,
+        "accuracy", DOWN, BREEDS, networks="some", estimand=LAST_MINUS_FIRST,
     )  # fmt: skip
     yield Statement(
         "breeds-ranks", "appendix A",
         "Greater impact on the worst-performing subgroups: a steeper slope than the best's",
-        RANKED, UP, "breeds", subgroup=RANK_GAP, steeper=True, networks="most",
+        RANKED, UP, BREEDS, subgroup=RANK_GAP, steeper=True, networks="most",
     )  # fmt: skip
     changed: tuple[tuple[str, Direction, str], ...] = (
-        ("hard_imagenet", UP, "Quality decreases significantly for Hard ImageNet"),
+        (HARD, UP, "Quality decreases significantly for Hard ImageNet"),
         (MNIST, SAME, "The quality of generated data does not change a lot"),
-        ("cifar", SAME, "The quality of generated data does not change a lot"),
+        (CIFAR, SAME, "The quality of generated data does not change a lot"),
     )
     for dataset, direction, text in changed:
         yield Statement(
@@ -393,7 +410,7 @@ def _why() -> Iterator[Statement]:
             "Simple data: generated data helps to improve accuracy continuously and to reduce bias",
             metric, direction, MNIST, elsewhere=judged,
         )  # fmt: skip
-    for dataset in (MNIST, "cifar"):
+    for dataset in (MNIST, CIFAR):
         name = dataset.removeprefix("colorized_")
         yield Statement(
             f"why-size-{name}", "5",

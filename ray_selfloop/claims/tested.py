@@ -8,9 +8,16 @@ from dataclasses import dataclass, replace
 from ray_selfloop.claims.cases import Case, Member
 from ray_selfloop.claims.contrasts import NAN, SCATTER, SLOPE, span
 from ray_selfloop.claims.measured import Sweep
-from ray_selfloop.claims.other_readings import RELATIVE, Choice
+from ray_selfloop.claims.other_readings import RANKED, RELATIVE, Choice
 from ray_selfloop.claims.statements import BALANCE, POORNESS, RANK_GAP, RANK_MEAN
 from ray_selfloop.config.claims import Claims
+from ray_selfloop.evaluation.metrics import (
+    ACCURACY,
+    DI,
+    DI_MIN_MAX,
+    WORST_SUBGROUP,
+    with_suffix,
+)
 from ray_selfloop.inference.chains import Effect
 from ray_selfloop.inference.families import at_least
 from ray_selfloop.inference.verdicts import (
@@ -28,9 +35,9 @@ def margin_of(metric: str, subgroup: str, settings: Claims) -> float:
     """The smallest effect of interest over all generations, in the metric's unit."""
     if metric == BALANCE:
         return settings.share_margin
-    if metric == "accuracy" or metric.startswith("worst"):
+    if metric in (ACCURACY.name, WORST_SUBGROUP.name):
         return settings.accuracy_margin
-    if metric.startswith("ranked") and subgroup not in (RANK_GAP,):
+    if metric in RANKED and subgroup != RANK_GAP:
         return settings.accuracy_margin
     if metric == POORNESS:
         return settings.distance_margin
@@ -91,7 +98,7 @@ def read(sweep: Sweep, case: Case, choice: Choice, scale: float) -> Tested:
         others=tuple(reader.effect(member) for member in case.others),
         trials=sweep.trials(case),
         lost=lost,
-        uneven=uneven and case.metric != "accuracy",
+        uneven=uneven and case.metric != ACCURACY.name,
         gate=sweep.gate(case),
         accuracy=reader.accuracy(case.members, scale),
     )
@@ -115,7 +122,7 @@ class _Reader:
         at = (self.key, statement.subgroup)
         if not all(self.sweep.has(who, at) for m in everyone for who in m.everyone):
             return "no such reading of this dataset"
-        undefined = self.key.startswith("di_") and "min_max" not in self.key
+        undefined = self.key.startswith(f"{DI.name}_") and DI_MIN_MAX.name not in self.key
         return self.sweep.undefined(self.case, self.key) if undefined else ""
 
     def effect(self, member: Member, of: str | None = None) -> Effect:
@@ -133,8 +140,10 @@ class _Reader:
             return None
         of, per = self.case.statement.subgroup, _per(self.case)
         margin = scale * self.sweep.settings.claims.accuracy_margin / per
-        change = self.sweep.effect(self.case, members, ("accuracy", ""), 1.0)
-        parts = [(_change_part(self.key, part), of) for part in ("level", "distribution")]
+        change = self.sweep.effect(self.case, members, (ACCURACY.name, ""), 1.0)
+        parts = [
+            (with_suffix(self.key, part), of) for part in ("change_level", "change_distribution")
+        ]
         if not all(self.sweep.has(who, at) for m in members for who in m.everyone for at in parts):
             return Accuracy(change, margin)
         level, rest = (self.sweep.effect(self.case, members, at, self.factor) for at in parts)
@@ -194,18 +203,12 @@ def _per(case: Case) -> int:
     return max(case.last, 1) if case.statement.estimand == SLOPE else 1
 
 
-def _change_part(key: str, part: str) -> str:
-    """The key of one part of a reading's change; a suffix stands before the slash."""
-    stem, slash, kind = key.partition("/")
-    return f"{stem}_change_{part}{slash}{kind}"
-
-
 def _is_of_accuracy(case: Case, key: str) -> bool:
     """Whether accuracy is no other explanation: the statement is about accuracies themselves (of
     all, or of subgroups: eq. 5), is no change since generation 0, or is relative to accuracy."""
-    ranked = case.metric.startswith(("ranked", "worst")) or case.statement.steeper
+    ranked = case.metric in (*RANKED, WORST_SUBGROUP.name) or case.statement.steeper
     changes = case.statement.estimand == SLOPE or span(case.statement.estimand, case.last)
-    return case.metric == "accuracy" or ranked or not changes or key.startswith(RELATIVE)
+    return case.metric == ACCURACY.name or ranked or not changes or key.startswith(RELATIVE)
 
 
 def _test_generator(sweep: Sweep, case: Case, scale: float) -> Tested:

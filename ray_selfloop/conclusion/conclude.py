@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ray_selfloop import earlier
+from ray_selfloop.conclusion import asrun
 from ray_selfloop.conclusion.results import RESULTS, write_results
 from ray_selfloop.conclusion.tracked import tracked_sweep
 from ray_selfloop.conclusion.view import report_view
@@ -19,6 +20,8 @@ from ray_selfloop.tracking import layout, sync
 from ray_selfloop.tracking.layout import Artifact
 
 REPORT = "report.html"
+OWN = (REPORT, asrun.SETTINGS, asrun.EFFECTS, RESULTS)
+"""The sweep's own files; without the table all is written again."""
 
 
 class Conclusion:
@@ -30,9 +33,10 @@ class Conclusion:
 
     def __init__(self, run: Run, wall_seconds: float = float("nan")) -> None:
         self.run, self.plan = run, run.plan
-        self._say(earlier.keep(run.plan, (REPORT, RESULTS)))
+        self._say(earlier.keep(run.plan, OWN))
         before = self._files()
         self.results = write_results(run.plan)
+        asrun.write(run.plan)
         self.view = report_view(run, self.results, wall_seconds)
         if self._files() != before or REPORT not in before:
             self.write_report()
@@ -67,9 +71,7 @@ class Conclusion:
                 scenario: [Artifact(path, "figures") for path in paths]
                 for scenario, paths in page.artifacts(self.view, Path(scratch)).items()
             }
-            files[""] = [
-                Artifact(path) for path in self.plan.copies((REPORT, RESULTS), Path(scratch))
-            ]
+            files[""] = [Artifact(path) for path in self.plan.copies(OWN, Path(scratch))]
             tracked = tracked_sweep(self.plan, self.run.progress, self.results, files)
             runs = layout.plan(tracked)
             return sync.sync(self.run.tracking_uri, self.plan.sweep.name, runs)

@@ -19,7 +19,7 @@ def statements(plan: Plan) -> list[str]:
     """What a reader must know of the data behind the numbers, each sentence once."""
     said = dict.fromkeys(_filling(scenario) for scenario in plan.scenarios)
     for node, record in published(plan, "search"):
-        network = node.stage.config["network"]
+        network = search.KIND.read(node.stage.config).network
         said[f"Searched at generation 0: {search.sentence(network, record.summary)}."] = None
     for node, record in published(plan, "classifier"):
         said[record.summary["training_set"]["statement"]] = None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from ray_selfloop.conclusion import asrun
 from ray_selfloop.conclusion.published import published
 from ray_selfloop.graph import Place
 from ray_selfloop.planning import Plan
@@ -22,10 +23,8 @@ def tracked_sweep(
         name=plan.sweep.name,
         key=plan.sweep.name,
         results=results,
-        params={
-            scenario.name: {path: str(value) for path, value in scenario.values.items()}
-            for scenario in plan.scenarios
-        },
+        params={scenario.name: asrun.differing(scenario) for scenario in plan.scenarios},
+        program=asrun.tags(),
         published={_trial(p): ms for p, ms in _times(plan, "classifier") if p.seed >= 0},
         generators={
             (place.scenario, place.loop_seed, place.generation): ms

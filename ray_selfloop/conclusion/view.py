@@ -14,7 +14,7 @@ from ray_selfloop.conclusion.published import of_scenario, published
 from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.config.plain import dumped
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.graph import Node, line_of
+from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report.view import (
@@ -35,6 +35,8 @@ from ray_selfloop.report.view import (
     Verdict,
 )
 from ray_selfloop.running import Run
+from ray_selfloop.stages import kept
+from ray_selfloop.stages.kinds import line_of
 
 QUESTION = "Does training on generated data amplify bias across generations?"
 
@@ -111,7 +113,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         group=arms.group(scenario),
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name,
-        initialization=told.initialization(sweep.dataset),
+        initialization=sweep.dataset.start,
         differences=told.differences(sweep.dataset),
         of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),
@@ -128,7 +130,7 @@ def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
         yield FilterAudit(
             loop_seed=place.loop_seed,
             generation=place.generation,
-            score=stage.config["score"],
+            score=kept.KIND.read(stage.config).filter.score,
             generated=found["generated"],
             kept=found["kept"],
             thresholds={

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ray_selfloop.config.base import Settings
+from ray_selfloop.config.datasets.known import KINDS
 
 Accuracy = Annotated[float, Field(gt=0, lt=1)]
 
@@ -55,13 +56,7 @@ class Claims(Settings):
         default=0.8, gt=0.5, lt=1.0, description="power behind a minimum detectable effect"
     )
     accuracy: dict[str, Accuracy] = Field(
-        default={
-            "colorized_mnist": 0.98,
-            "colorized_digits": 0.93,
-            "cifar20_100": 0.6,
-            "hard_imagenet": 0.9,
-            "breeds": 0.9,
-        },
+        default={n: k.traits.accuracy for n, k in KINDS.items() if k.traits.accuracy is not None},
         description="assumed accuracy by dataset, for `plan` before any classifier is published",
     )
     other_accuracy: float = Field(

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.claims import Claims
+from ray_selfloop.config.datasets.base import Augmentation
 from ray_selfloop.config.networks import JUDGE, PROBE, Name
 from ray_selfloop.config.training import Training
 
@@ -44,10 +45,11 @@ class Probe(Training):
         "Measured on 4 superclasses of CIFAR-100 from scratch, right within the superclass (chance "
         ".20) and seconds on one core: this at 30 epochs .55 and 156 s, lenet at 60 .58 and 93 s",
     )
-    augment: Literal["none", "crop_flip", "frame_crop_flip"] = Field(
-        default="crop_flip",
+    augment: Augmentation | None = Field(
+        default=None,
         description="of its training images; `crop_flip`: shifts by up to an eighth of the side, "
-        "and mirrored",
+        "and mirrored; `frame_crop_flip`: the same within the frame of a picture; null: as the "
+        "dataset's classifiers have it",
     )
     max_epochs: int = Field(
         default=30,

@@ -1,28 +1,28 @@
-"""From a YAML file and `a.b=value` overrides to validated settings; every fault in one message.
+"""From a YAML file and `a.b=value` overrides to validated settings; all faults in one message.
 
-Nothing here loads torch or ray: a typo is answered at once.
+Nothing here loads torch or ray: a typo is answered at once. What is said of a fault: `explain.py`.
 """
 
 import copy
 import difflib
 import math
 import re
-import types
-import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from ray_selfloop.config.datasets.known import DEFAULT
+from ray_selfloop.config.explain import GROUP, MOST_FAULTS, Fault, faults, message
 from ray_selfloop.config.networks import parts
+from ray_selfloop.config.places import File, Key, Places, key_of
 from ray_selfloop.config.plain import LARGEST, MOST_CHARACTERS, parsed, plain, read, shown
 from ray_selfloop.config.sweep import (
     NAME,
-    PartError,
     Scenario,
     Sweep,
     scenario_name,
@@ -34,23 +34,11 @@ from ray_selfloop.errors import ConfigError
 
 QUICKSTART = "quickstart"
 MOST_TRIALS = 100_000  # of all scenarios together
-MOST_MESSAGE = 1_500  # characters
 DEFAULT_TAGS = {
-    "dataset": ("name", "colorized_digits"),
+    "dataset": ("name", DEFAULT().name),
     "generator": ("name", "conditional_gan"),
     "filter.clip": ("kind", "domain"),
 }
-GROUP = "must be a group of settings (keys and values)"
-PLAINLY = {
-    "tuple_type": "must be a list, like [a, b]",
-    "list_type": "must be a list, like [a, b]",
-    "dict_type": GROUP,
-    "model_type": GROUP,
-    "model_attributes_type": GROUP,
-    "string_type": "must be a text, in quotes where it looks like another value",
-}
-"""What pydantic says of Python's types, in the words of a sweep file."""
-
 TRUE_OR_A_TEXT = ("yes", "no", "on", "off", "y", "n", "t", "f", "1", "0", "null", "none")
 """Texts that could be meant as true or false, where a setting takes these and texts."""
 
@@ -64,25 +52,50 @@ def sweep_file(name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
+def shipped() -> list[Path]:
+    """The files of all shipped sweeps."""
+    return sorted(sweep_file(QUICKSTART).parent.glob("*.yaml"))
+
+
 def written(config: str | None, overrides: Sequence[str]) -> Tree:
     """The settings as written: a file over what it extends, with the overrides put in."""
-    tree = _read(_find(config))
-    for override in overrides:
-        _override(tree, override)
+    places = Places()
+    tree, found = _written(config, overrides, places)
+    _require_none(found, places)
     return tree
 
 
+def _written(
+    config: str | None, overrides: Sequence[str], places: Places
+) -> tuple[Tree, list[Fault]]:
+    """Settings, and what is wrong with words that set nothing."""
+    tree, found = _read(_find(config), places), []
+    for override in overrides:
+        try:
+            _override(tree, override)
+        except ConfigError as error:
+            found.append(Fault((), str(error)))
+        else:
+            places.words.append(override)
+    return tree, found
+
+
 def load(config: str | None, overrides: Sequence[str]) -> tuple[Sweep, list[Scenario]]:
-    """The sweep and its scenarios; raises ConfigError with one message.
+    """The sweep and its scenarios; raises ConfigError with a line for each fault.
+
+    Whether settings contradict each other shows only where each alone is right.
 
     config: path of a sweep file, or the name of a shipped one; None runs the quickstart.
     """
-    tree = written(config, overrides)
-    sweep = _validated(tree, "")
-    points = scenario_points(sweep.axes)
-    short = short_keys(key for point in points for key in point)
-    scenarios = [_scenario(tree, point, short) for point in points]
-    _require_different(scenarios)
+    places = Places()
+    tree, found = _written(config, overrides, places)
+    sweep, own = _validated(tree)
+    found += own
+    scenarios = _scenarios(tree, sweep, found)
+    if sweep is None or found:
+        _require_none(found, places)
+    assert sweep is not None
+    _require_none(_not_different(scenarios), places)
     trials = sum(scenario.sweep.trials for scenario in scenarios)
     if trials > MOST_TRIALS:
         raise ConfigError(
@@ -92,18 +105,46 @@ def load(config: str | None, overrides: Sequence[str]) -> tuple[Sweep, list[Scen
     return sweep, scenarios
 
 
-def _require_different(scenarios: Sequence[Scenario]) -> None:
-    """Raise ConfigError where two scenarios have one name or the same settings."""
+def _require_none(found: Sequence[Fault], places: Places) -> None:
+    """Raise ConfigError where anything is at fault."""
+    if found:
+        raise ConfigError(message(found, places))
+
+
+def _scenarios(tree: Tree, sweep: Sweep | None, found: list[Fault]) -> list[Scenario]:
+    """The scenarios of a sweep, at fault or not; what is wrong in some alone joins what is found.
+
+    Of axes that are at fault themselves none.
+    """
+    if any(fault.key[:1] == ("axes",) for fault in found):
+        return []
+    points = scenario_points(sweep.axes if sweep else tree.get("axes") or {})
+    short = short_keys(key for point in points for key in point)
+    known = [fault.key for fault in found]
+    said, scenarios = {fault.said for fault in found}, []
+    for point in points:
+        scenario, own = _scenario(tree, point, short)
+        scenarios += [scenario] if scenario else []
+        found += [f for f in own if f.said not in said and not any(f.inside(k) for k in known)]
+        said |= {fault.said for fault in own}
+        if len(found) > MOST_FAULTS:
+            break
+    return scenarios
+
+
+def _not_different(scenarios: Sequence[Scenario]) -> list[Fault]:
+    """What is wrong where two scenarios have one name or the same settings."""
     twice = [name for name, n in Counter(s.name for s in scenarios).items() if n > 1]
     if twice:
         said = shown("; ".join(sorted(twice)))
-        raise ConfigError(f"axes: two scenarios have the same name: {said}")
+        return [Fault(("axes",), f"axes: two scenarios have the same name: {said}")]
     names: dict[str, str] = {}
     for scenario in scenarios:
         first = names.setdefault(scenario.sweep.model_dump_json(), scenario.name)
         if first != scenario.name:
             said = shown(f"{first}; {scenario.name}")
-            raise ConfigError(f"axes: two scenarios have the same settings: {said}")
+            return [Fault(("axes",), f"axes: two scenarios have the same settings: {said}")]
+    return []
 
 
 def _find(config: str | None) -> Path:
@@ -114,26 +155,38 @@ def _find(config: str | None) -> Path:
                 return path
         except OSError as error:  # a name too long, a folder that may not be entered
             raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    shipped = ", ".join(sorted(path.stem for path in sweep_file(QUICKSTART).parent.glob("*.yaml")))
-    raise ConfigError(f"no sweep file {shown(name)}; shipped sweeps: {shipped}")
+    names = [path.stem for path in shipped()]
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"shipped sweeps: {', '.join(names)}"
+    raise ConfigError(f"no sweep file {shown(name)}; {hint}")
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()) -> Tree:
+def _read(path: Path, places: Places, above: tuple[Path, ...] = ()) -> Tree:
     """A file's settings; those of the file that it ``extends`` lie below them."""
-    tree = _read_alone(path)
-    if "extends" not in tree:
-        return tree
-    name = tree.pop("extends")
+    tree, file = _read_alone(path)
+    if "extends" in tree:
+        base = _extended(file, tree.pop("extends"), above)
+        tree = _merged(_read(base, places, (*above, path.resolve())), tree)
+    places.files.append(file)
+    return tree
+
+
+def _extended(file: File, name: Any, above: tuple[Path, ...]) -> Path:
+    """The file that a file builds on."""
+    path, at = file.path, file.at(("extends",))
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise ConfigError(
-            f"{path}: extends: must be the name of a sweep file (found {name!r:.80}): a shipped "
+            f"{at}: extends: must be the name of a sweep file (found {name!r:.80}): a shipped "
             "one, or one beside this file, without its .yaml"
         )
     beside = path.parent / f"{name}.yaml"
-    base = beside if beside.is_file() else _find(name)
+    try:
+        base = beside if beside.is_file() else _find(name)
+    except ConfigError as error:
+        raise ConfigError(f"{at}: extends: {error}") from error
     if base.resolve() in (*above, path.resolve()):
-        raise ConfigError(f"{path}: extends: {name} extends this file in turn")
-    return _merged(_read(base, (*above, path.resolve())), tree)
+        raise ConfigError(f"{at}: extends: {name} extends this file in turn")
+    return base
 
 
 def _merged(below: Tree, own: Tree) -> Tree:
@@ -147,16 +200,30 @@ def _merged(below: Tree, own: Tree) -> Tree:
     return merged
 
 
-def _read_alone(path: Path) -> Tree:
+def _read_alone(path: Path) -> tuple[Tree, File]:
     try:
-        tree = parsed(read(path))
+        text = read(path)
+        tree = parsed(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{shown(path)} cannot be read: {shown(error)}") from error
+        raise ConfigError(_unreadable(path, error)) from error
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(
             f"{shown(path)} is not a sweep file: its top level must be keys and values"
         )
-    return dict(plain(tree))
+    file = File(path, text)
+    try:
+        return dict(plain(tree)), file
+    except ConfigError as error:
+        raise ConfigError(f"{file.at(key_of(str(error).partition(':')[0]))}: {error}") from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """What is wrong with a file that YAML cannot read, with its place where that is known."""
+    mark = getattr(error, "problem_mark", None)
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return f"{shown(path)} cannot be read: {shown(error)}"
+    said = ", ".join(filter(None, (error.context, error.problem)))
+    return f"{shown(path)}:{mark.line + 1}:{mark.column + 1} cannot be read: {shown(said)}"
 
 
 def _override(tree: Tree, override: str) -> None:
@@ -189,15 +256,31 @@ def _set(tree: Tree, path: str, value: Any) -> None:
     node[leaf] = value
 
 
-def _scenario(tree: Tree, point: Mapping[str, Any], short: Mapping[str, str]) -> Scenario:
+def _scenario(
+    tree: Tree, point: Mapping[str, Any], short: Mapping[str, str]
+) -> tuple[Scenario | None, list[Fault]]:
     """The file with the axes' values put in; its name and values are the validated ones."""
     own = copy.deepcopy(tree)
-    for path, value in point.items():
-        _set(own, path, copy.deepcopy(value))  # its kind is put in where it has none
-    where = f" (in scenario {scenario_name(point, short)})" if point else ""
-    sweep = _validated(own, where)
+    try:
+        for path, value in point.items():
+            _set(own, path, copy.deepcopy(value))  # its kind is put in where it has none
+    except ConfigError as error:
+        return None, [Fault(key_of(path), str(error))]
+    sweep, found = _validated(own)
+    if sweep is None or found:
+        name = scenario_name(point, short) if point else ""
+        return None, [_in_scenario(fault, name, tree, point) for fault in found]
     values = {path: _value(sweep, path, value) for path, value in point.items()}
-    return Scenario(name=scenario_name(values, short), values=values, sweep=sweep, short=short)
+    name = scenario_name(values, short)
+    return Scenario(name=name, values=values, sweep=sweep, short=short), []
+
+
+def _in_scenario(fault: Fault, name: str, tree: Tree, point: Mapping[str, Any]) -> Fault:
+    """A fault that a value of an axis may have made: it stands where the axis does."""
+    made = [key for key in point if f"{'.'.join(fault.key)}.".startswith(f"{key}.")]
+    axes: Mapping[str, Any] = tree.get("axes") or {}
+    axis = [one for key in made for one, values in axes.items() if one == key or key in str(values)]
+    return Fault(("axes", axis[0]) if axis else fault.key, fault.said, name)
 
 
 def _value(sweep: Sweep, path: str, written: Any) -> Any:
@@ -223,17 +306,20 @@ def _with_tags(tree: Tree) -> Tree:
     return tree
 
 
-def _validated(tree: Tree, where: str) -> Sweep:
+def _validated(tree: Tree) -> tuple[Sweep | None, list[Fault]]:
+    """The sweep of a tree, or what is wrong with it; both where a value was read as another."""
     try:
         sweep = Sweep.model_validate(_with_tags(tree))
     except ValidationError as error:
-        raise ConfigError(shown(_explain(error, Sweep) + where, MOST_MESSAGE)) from error
+        return None, faults(error)
     own = {name: sweep.training_for(name).model_dump() for name in sweep.training_of}
-    for path, given, value in _pairs(tree, {**sweep.model_dump(), "training_of": own}):
+    found = []
+    for key, given, value in _pairs(tree, {**sweep.model_dump(), "training_of": own}):
+        path = ".".join(key)
         fault = _misread(path, given, value)
         if fault:
-            raise ConfigError(f"{shown(path)}: {fault} (found {given!r:.80}){where}")
-    return sweep
+            found.append(Fault(key, f"{shown(path)}: {fault} (found {given!r:.80})"))
+    return sweep, found
 
 
 def _misread(path: str, given: Any, read: Any) -> str:
@@ -251,117 +337,14 @@ def _misread(path: str, given: Any, read: Any) -> str:
     return ""
 
 
-def _pairs(given: Any, read: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _pairs(given: Any, read: Any, key: Key = ()) -> Iterator[tuple[Key, Any, Any]]:
     """Each value of a sweep file beside what it was read as."""
     entries: Iterable[tuple[Any, Any, Any]] = ()
     if isinstance(given, dict):
-        entries = ((key, value, read[key]) for key, value in given.items())
+        entries = ((name, value, read[name]) for name, value in given.items())
     elif isinstance(given, list):
         entries = zip(range(len(given)), given, read, strict=True)
     else:
-        yield path, given, read
-    for key, value, inner in entries:
-        yield from _pairs(value, inner, f"{path}.{key}" if path else str(key))
-
-
-def _explain(error: ValidationError, root: type[BaseModel], above: str = "") -> str:
-    """The first fault: path, what was found, what is allowed."""
-    faults = error.errors()
-    fault = faults[0]
-    names, group = _walk(root, fault["loc"])
-    path = ".".join([above, *names] if above else names)
-    inner = _inner(fault)
-    if inner:
-        return _explain(inner[0], inner[1].model, inner[1].path)
-    if fault["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest_key(path, group)}"
-    if fault["type"] == "missing":
-        return f"{path}: this {'entry' if names[-1].isdigit() else 'key'} is required"
-    if fault["type"] == "union_tag_invalid":
-        path += "." + fault["ctx"]["discriminator"].strip("'")
-    same = [other for other in faults if _walk(root, other["loc"])[0] == names]
-    message = ", or ".join(dict.fromkeys(_message(other) for other in same))
-    return f"{path}: {message}{_found(fault)}{_nearest_value(fault)}" if path else message
-
-
-def _inner(fault: Mapping[str, Any]) -> tuple[ValidationError, PartError] | None:
-    """The fault below a group of settings that is validated apart."""
-    error = fault.get("ctx", {}).get("error")
-    cause = error.__cause__ if isinstance(error, PartError) else None
-    return (cause, error) if isinstance(cause, ValidationError) else None
-
-
-def _message(fault: Mapping[str, Any]) -> str:
-    if fault["type"] == "union_tag_invalid":
-        return f"must be one of {fault['ctx']['expected_tags']}"
-    plain = PLAINLY.get(fault["type"], str(fault["msg"]))
-    plain = plain.removeprefix("Value error, ").replace("Input should", "must")
-    return re.sub(r"^(String|Tuple|List) should", "must", plain)
-
-
-def _found(fault: Mapping[str, Any]) -> str:
-    """What was given; nothing where the message is about a whole group."""
-    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        return ""
-    return f" (found {shown(repr(fault.get('ctx', {}).get('tag', fault['input'])), 80)})"
-
-
-def _nearest_value(fault: Mapping[str, Any]) -> str:
-    ctx = fault.get("ctx", {})
-    known = re.findall(r"'([^']*)'", str(ctx.get("expected_tags") or ctx.get("expected")))
-    close = difflib.get_close_matches(str(ctx.get("tag", fault["input"])), known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _walk(model: Any, loc: Sequence[str | int]) -> tuple[list[str], Any]:
-    """The keys of a pydantic location, and the group of settings that holds the last of them.
-
-    Left out are the tags that pydantic adds for members of unions.
-    """
-    names: list[str] = []
-    group = model
-    for part in loc:
-        if part == "[key]":  # after it the kinds of names that a key can be
-            break
-        fields, kinds = _fields(model), _models(model)
-        picked = [kind for kind in kinds if len(kinds) > 1 and _tag_of(kind) == part]
-        if picked:
-            model = picked[0]
-        elif get_origin(model) is dict:
-            names.append(str(part))
-            group, model = model, get_args(model)[1]
-        elif fields or isinstance(part, int):
-            names.append(str(part))
-            group, model = model, fields.get(str(part))
-    return names, group
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
-        return [model for part in get_args(annotation) for model in _models(part)]
-    return []
-
-
-def _tag_of(model: type[BaseModel]) -> str:
-    field = model.model_fields.get("name") or model.model_fields.get("kind")
-    return str(field.default) if field else ""
-
-
-def _fields(annotation: Any) -> dict[str, Any]:
-    return {
-        name: field.annotation
-        for model in _models(annotation)
-        for name, field in model.model_fields.items()
-    }
-
-
-def _nearest_key(path: str, group: Any) -> str:
-    """The nearest known key, or all keys that the group has."""
-    above, dot, name = path.rpartition(".")
-    known = _fields(group)
-    close = difflib.get_close_matches(name, known, 1, cutoff=0.5)
-    if close:
-        return f"; did you mean {above}{dot}{close[0]}?"
-    return f"; known keys: {', '.join(known)}"
+        yield key, given, read
+    for name, value, inner in entries:
+        yield from _pairs(value, inner, (*key, str(name)))

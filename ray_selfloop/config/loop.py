@@ -7,21 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ray_selfloop.config.arms import TREATMENT, ArmName, described
 from ray_selfloop.config.base import Settings
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Regime = Literal["stack", "replace", "accumulate", "accumulate_subsample"]
-Arm = Literal[
-    "treatment",
-    "no_synthetic",
-    "duplicate_real",
-    "held_out_real",
-    "unfiltered",
-    "frozen_expert",
-    "a_a",
-    "subgroup_matched",
-    "real_skewed",
-]
 Fraction = Annotated[str, Field(pattern=r"^D0(/[1-9][0-9]*)?$")]
 
 
@@ -35,16 +25,10 @@ class Loop(Settings):
         "queue.capacity kept sets. `replace`: the last kept set alone. `accumulate`: D0 + all "
         "kept sets. `accumulate_subsample`: a seeded draw of |D0| from D0 + all kept sets.",
     )
-    arm: Arm = Field(
-        default="treatment",
+    arm: ArmName = Field(
+        default=TREATMENT.name,
         description="What is run: the treatment or one of its controls (an axis of a sweep). "
-        "`no_synthetic`: D0 alone with the treatment's optimiser budget and schedule. "
-        "`duplicate_real`, `held_out_real`: real images in the place of generated ones, the second "
-        "from the reserve; unfiltered. `unfiltered`: no filter. `frozen_expert`: the filter always "
-        "uses generation 0's classifier. `a_a`: D0 alone, new seeds in each generation. "
-        "`subgroup_matched`: kept samples resampled to the original shares (uses subgroup labels). "
-        "`real_skewed`: reserve images with the unfiltered generator's subgroup shares "
-        "(uses subgroup labels).",
+        f"{described()}.",
     )
     loop_seeds: tuple[Seed, ...] = Field(
         default=(0,), min_length=1, description="One whole chain for each; the independent unit."

@@ -149,6 +149,33 @@ def parsed(text: str, rules: type[Yaml11] = Yaml12) -> Any:
         raise yaml.YAMLError(f"{NOT_ITS_TAG}: {error}") from error
 
 
+def lines(text: str) -> dict[tuple[str, ...], int]:
+    """Key, as its parts -> the line, from 1, on which a text that can be parsed has it.
+
+    Of what is merged or repeated by an alias, the line on which that is written.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    _numbered(yaml.compose(text, Yaml12), (), found)
+    return found
+
+
+def _numbered(node: yaml.Node | None, above: tuple[str, ...], found: dict[Any, int]) -> None:
+    for name, mark, inner in _entries(node) if len(above) < MOST_DEPTH else ():
+        if len(found) > MOST_VALUES:
+            return
+        key = (*above, name)
+        found[key] = mark.line + 1
+        _numbered(inner, key, found)
+
+
+def _entries(node: yaml.Node | None) -> Iterator[tuple[str, Any, yaml.Node]]:
+    """What stands in a group or list: its name there, where, and what it is."""
+    if isinstance(node, yaml.MappingNode):
+        yield from ((str(key.value), key.start_mark, value) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from ((str(i), inner.start_mark, inner) for i, inner in enumerate(node.value))
+
+
 def dumped(tree: Any) -> str:
     """Plain values as YAML from which they are read again as they are."""
     return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True))

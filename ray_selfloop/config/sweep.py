@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from ray_selfloop.config.arms import ARMS, TREATMENT
 from ray_selfloop.config.base import Settings
-from ray_selfloop.config.dataset import ColorizedDigits, Dataset
-from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, Judge
+from ray_selfloop.config.datasets.known import DEFAULT, Dataset
+from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, Judge, Probe
 from ray_selfloop.config.filter import Expert, Filter
 from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Loop, Queue
@@ -20,9 +21,7 @@ from ray_selfloop.config.training import Training
 from ray_selfloop.config.tune import Tune
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-WITHOUT_SUBGROUPS = ("hard_imagenet",)
-USING_SUBGROUPS = ("subgroup_matched", "real_skewed")  # arms
-PICTURES = ("hard_imagenet", "breeds")  # datasets of encoded pictures of any size
+USING_SUBGROUPS = tuple(arm.name for arm in reversed(ARMS.values()) if arm.subgroups)
 MOST_SCENARIOS = 1_000
 OF_THE_STORE = (
     "stages", "unfinished", "leases", "drivers", "failures", "declarations", "looks",
@@ -125,7 +124,7 @@ class Sweep(Settings):
         default=False,
         description="Whether a storage folder is one that every node of the cluster sees.",
     )
-    dataset: Dataset = Field(default_factory=ColorizedDigits)
+    dataset: Dataset = Field(default_factory=DEFAULT)
     generator: Generator = Field(default_factory=ConditionalGan)
     loop: Loop = Field(default_factory=Loop)
     queue: Queue = Field(default_factory=Queue)
@@ -167,6 +166,13 @@ class Sweep(Settings):
         named = self.filter.expert.classifier
         default = EXPERT if EXPERT in self.classifiers else Judge().classifier
         return self.filter.expert.model_copy(update={"classifier": named or default})
+
+    @property
+    def probe(self) -> Probe:
+        """What reads the subgroups of generated images, with the dataset's own augmentation."""
+        probe = self.evaluation.probe
+        own = self.dataset.traits.augment
+        return probe if probe.augment else probe.model_copy(update={"augment": own})
 
     @property
     def trials(self) -> int:
@@ -281,18 +287,18 @@ class Sweep(Settings):
     @model_validator(mode="after")
     def _arm_has_a_treatment(self) -> Self:
         arm, name = self.loop.arm, self.generator.name
-        if arm != "treatment" and name in ("duplicate_real", "held_out_real"):
+        if arm != TREATMENT.name and name in ("duplicate_real", "held_out_real"):
             raise ValueError(
                 f"loop.arm: {arm} is a control of a treatment with a generator, and "
                 f"generator.name is {name}, itself a control; write "
-                f"generator.name={self._fitting_generator}, or loop.arm=treatment"
+                f"generator.name={self._fitting_generator}, or loop.arm={TREATMENT.name}"
             )
         return self
 
     @property
     def _fitting_generator(self) -> str:
         """The generator that draws the dataset's images."""
-        return "stable_diffusion" if self.dataset.name in PICTURES else "conditional_gan"
+        return "stable_diffusion" if self.dataset.traits.pictures else "conditional_gan"
 
     @model_validator(mode="after")
     def _generator_draws_such_images(self) -> Self:
@@ -306,12 +312,13 @@ class Sweep(Settings):
 
     @model_validator(mode="after")
     def _subgroups_are_there(self) -> Self:
-        if self.dataset.name not in WITHOUT_SUBGROUPS:
+        if self.dataset.subgroups_from != "none":
             return self
-        if self.loop.arm in USING_SUBGROUPS:
+        if ARMS[self.loop.arm].subgroups:
             raise ValueError(
                 f"loop.arm: {self.loop.arm} resamples by subgroup, and {self.dataset.name} has no "
-                f"subgroups; write loop.arm=treatment, or any but {', '.join(USING_SUBGROUPS)}"
+                f"subgroups; write loop.arm={TREATMENT.name}, or any but "
+                f"{', '.join(USING_SUBGROUPS)}"
             )
         if self.queue.tilt is not None:
             raise ValueError(

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ray_selfloop.config.dataset import Dataset
+from ray_selfloop.config.datasets.base import DatasetSettings
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.images.imageset import Ids, Splits
 
@@ -42,7 +42,7 @@ class DatasetKind(NamedTuple):
     prepare: Callable[[Any, Contents], Prepared]
 
 
-def kind_of(settings: Dataset) -> DatasetKind:
+def kind_of(settings: DatasetSettings) -> DatasetKind:
     """What reads the dataset of these settings."""
     found: DatasetKind = pkgutil.resolve_name(settings.traits.reader)
     return found

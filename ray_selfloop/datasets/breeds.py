@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, Breeds
-from ray_selfloop.datasets import imagenet
+from ray_selfloop.config.datasets.breeds import BREEDS_SUPERCLASSES, GROUPS, Breeds
+from ray_selfloop.datasets import pictures
 from ray_selfloop.datasets.contents import Contents
-from ray_selfloop.datasets.imagenet import Found, Listed, Whole, found_in, pictures_of
+from ray_selfloop.datasets.imagenet import found_in, pictures_of
+from ray_selfloop.datasets.pictures import Found, Listed, Whole
 from ray_selfloop.errors import DataError
 
-GROUPS = 4
 SUBGROUP_NAMES = tuple(f"subclass {g + 1}" for g in range(GROUPS))
 TOP = "n00001740"  # entity
 ANCESTORS = {"living17": "n00004258", "nonliving26": "n00021939"}  # living, non-living thing
@@ -197,7 +197,7 @@ def facts(settings: Breeds) -> dict[str, Any]:
 
 def whole(settings: Breeds, contents: Contents) -> Whole:
     """The pictures that are used; raises DataError."""
-    return imagenet.whole(listed(settings), settings, contents)
+    return pictures.whole(listed(settings), settings, contents)
 
 
-KIND = imagenet.kind(whole, facts)
+KIND = pictures.kind(whole, facts)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ray_selfloop import seeding
-from ray_selfloop.config.dataset import Cifar
+from ray_selfloop.config.datasets.cifar import GROUPS, Cifar
 from ray_selfloop.datasets.base import DatasetKind, Prepared
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ MD5 = {
     "meta": "7973b15100ade9c7d40fb424638fde48",
 }
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-COARSE, FINE, GROUPS = 20, 100, 5
+COARSE, FINE = 20, 100
 PIXELS = (3, 32, 32)
 SUBGROUP_NAMES = tuple(f"fine {g + 1}" for g in range(GROUPS))
 
@@ -381,7 +381,7 @@ def _cut_of(settings: Cifar, contents: Contents) -> tuple[Ids, Ids]:
 
 def _prepare(settings: Cifar, contents: Contents) -> Prepared:
     found, facts = splits(*read(settings.root), settings)
-    own = {"pooled": False, "crossed": False, "subgroups_from": settings.traits.subgroups}
+    own = {"pooled": False, "crossed": False, "subgroups_from": settings.subgroups_from}
     return Prepared(found, {**own, **facts})
 
 

@@ -8,7 +8,7 @@ import hashlib
 import numpy as np
 
 from ray_selfloop import seeding
-from ray_selfloop.config.dataset import ColorizedDigits, ColorizedMnist
+from ray_selfloop.config.datasets.coloured import ColorizedDigits, ColorizedMnist
 from ray_selfloop.datasets import colours, digits, mnist
 from ray_selfloop.datasets.base import DatasetKind, Prepared
 from ray_selfloop.datasets.contents import Contents
@@ -42,9 +42,9 @@ def prepare(settings: ColorizedDigits, contents: Contents) -> Prepared:
     train, test = _scans(settings)
     splits = colours.colorize(train, test, colouring, settings.reserve, settings.seed)
     facts = {
-        "pooled": settings.initialization != "spurious",
-        "crossed": settings.test_colours == "crossed",
-        "subgroups_from": settings.traits.subgroups,
+        "pooled": settings.pooled,
+        "crossed": settings.crossed,
+        "subgroups_from": settings.subgroups_from,
     }
     if isinstance(settings, ColorizedMnist):
         facts["official"] = source(settings, contents) == mnist.OFFICIAL

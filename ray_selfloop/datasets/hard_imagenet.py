@@ -13,16 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from ray_selfloop.config.dataset import HardClass, HardImageNet
-from ray_selfloop.datasets import imagenet
+from ray_selfloop.config.datasets.hard_imagenet import HardClass, HardImageNet
+from ray_selfloop.datasets import imagenet, pictures
 from ray_selfloop.datasets.contents import Contents
-from ray_selfloop.datasets.imagenet import Found, Listed, Whole
+from ray_selfloop.datasets.pictures import Found, Listed, Whole
 from ray_selfloop.errors import DataError
-from ray_selfloop.images.pictures import View, opened, rgb
 
 
 class Synset(NamedTuple):
@@ -132,7 +127,7 @@ def _masked(masks: Path, split: str) -> dict[str, list[str]]:
             raise DataError(f"Hard ImageNet is not complete: {path} is missing. {FETCH}.")
     wnids = {synset.wnid for synset in SYNSETS.values()}
     found: dict[str, list[str]] = {}
-    for name in imagenet.files(masks / split, masks):
+    for name in pictures.files(masks / split, masks):
         match = MASK_NAMES[split].fullmatch(name)
         if not match or match[1] not in wnids:
             raise DataError(
@@ -254,7 +249,7 @@ def whole(settings: HardImageNet, contents: Contents) -> Whole:
     Under ``crop`` a mask and its picture must have one shape, up to rounding. Under ``stretch`` a
     mask of any shape is stretched as its picture is, as in the reference code.
     """
-    found = imagenet.whole(
+    found = pictures.whole(
         listed(settings), settings, contents, lambda test: _masks(test, settings)
     )
     if settings.fit == "crop" and found.beside:
@@ -269,7 +264,7 @@ def _masks(test: Found, settings: HardImageNet) -> Found:
 
 def _check_shapes(test: Found, masks: Found, settings: HardImageNet, contents: Contents) -> None:
     """Raise DataError for the first mask that does not lie over its test picture."""
-    view = imagenet.view(settings)
+    view = pictures.view(settings)
     sizes = [
         [(look.width, look.height) for look in contents.of(found.root, found.names)]
         for found in (test, masks)
@@ -284,41 +279,9 @@ def _check_shapes(test: Found, masks: Found, settings: HardImageNet, contents: C
             )
 
 
-def mask(encoded: bytes, view: View, reference: bool, name: str) -> NDArray[np.bool_]:
-    """Where the object is, ``(side, side)``, seen as the picture is in the same view.
-
-    A pixel is object where anything of the object falls into it: the mask is resized as the picture
-    is (bilinear), and what is then above zero is object, as in the reference code. That code takes
-    compression noise for object too (``reference``: pixel for pixel as it does). Here the mask is
-    made binary before it is resized: in a PNG what is not zero (black), in a JPEG or WebP what has
-    at least half of its largest value. So both agree on a gray or RGB mask of 0 and 255 without
-    loss, and a faint one of 0 and 1 stays whole. Transparency is never object. Raises DataError
-    where ``name`` is no readable picture.
-    """
-    picture = opened(encoded, name)
-    shown = picture if reference else _binary(picture)
-    return _largest(view(shown)) > 0
-
-
-def _binary(picture: Image.Image) -> Image.Image:
-    """0 where there is no object, else 255."""
-    colours = rgb(picture) if picture.mode in ("P", "CMYK") else picture
-    values = _largest(colours)
-    least = 1 if picture.format == "PNG" else max(1, values.max() / 2)
-    return Image.fromarray((values >= least).astype(np.uint8) * 255)
-
-
-def _largest(picture: Image.Image) -> NDArray[Any]:
-    """The largest value of a pixel's channels, ``(H, W)``, but for its transparency."""
-    values = np.asarray(picture).reshape(picture.height, picture.width, -1)
-    own = [i for i, band in enumerate(picture.getbands()) if band != "A"]
-    largest: NDArray[Any] = values[..., own].max(axis=-1)
-    return largest
-
-
 def facts(settings: HardImageNet) -> dict[str, Any]:
     """What the record says besides: the wnid of each class."""
     return {"wnids": {name: [SYNSETS[name].wnid] for name in settings.class_names}}
 
 
-KIND = imagenet.kind(whole, facts)
+KIND = pictures.kind(whole, facts)

@@ -25,14 +25,12 @@ from ray_selfloop.distributed.limits import limits
 from ray_selfloop.distributed.nodes import Machines
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
+from ray_selfloop.stages import kinds
+from ray_selfloop.stages.kind import How
 
 SLOT = "slot"
 STAGE_CPUS = 0.5  # of a stage that is no trial and no stream, and of one worker of a fine-tune
 POOL_CPUS = 0.25  # of one drawing or scoring worker
-GENERATING = ("latents", "generator", "samples")
-WITH_NETWORKS = (
-    "classifier", "scorer", "probe", "reference", "kept", "generator_metrics", "search",
-)  # fmt: skip
 HERE = 1e-3  # of a machine's own resource: enough to be placed there, beside any number of others
 ADDRESS = re.compile(r"(\[(?P<bare>[^\s\[\]]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]+)")
 QUIET = {
@@ -73,7 +71,7 @@ class Cluster:
 
     def in_the_way(self, stage: Stage) -> bool:
         """Whether what an idle experiment keeps may be wanting to a stage that is no trial."""
-        return stage.kind != "classifier" and (self.cramped or self.gpus_of(stage) > 0)
+        return self.how(stage) != "trial" and (self.cramped or self.gpus_of(stage) > 0)
 
     @property
     def nodes(self) -> int:
@@ -82,22 +80,23 @@ class Cluster:
 
     def gpus_of(self, stage: Stage) -> float:
         """GPUs of a stage, or of each of its workers (a pair of a stream's workers is one)."""
-        if stage.kind in GENERATING:
-            return self.resources.gpus_per_generator
-        if stage.kind in WITH_NETWORKS:
+        asked = kinds.of(stage).needs.gpu
+        if asked == "gpus_per_trial":
             return placement.gpus(stage, self.resources)
-        return 0.0
+        return self.resources.gpus_per_generator if asked else 0.0
 
-    def streams(self, stage: Stage) -> bool:
-        """Whether a stage runs in pools of its own; where memory is short, in one process."""
-        return stage.kind == "samples" and not self.cramped
+    def how(self, stage: Stage) -> How:
+        """How a stage runs here: where memory is short, no pools; of one worker, a task alone."""
+        how = kinds.of(stage).needs.how
+        alone = self.cramped if how == "stream" else how == "workers" and workers(stage) == 1
+        return "task" if alone else how
 
     def ask(self, stage: Stage) -> Ask:
         """What a stage asks Ray for."""
-        gpus = self.gpus_of(stage)
-        if stage.kind == "classifier":
+        gpus, how = self.gpus_of(stage), self.how(stage)
+        if how == "trial":
             return Ask({**self.place, **_gpu(gpus)})
-        if self.streams(stage):
+        if how == "stream":
             pairs = self.resources.sampling_workers
             return Ask({"CPU": POOL_CPUS, **_gpu(gpus / 2)}, 2 * pairs)
         return Ask({"CPU": STAGE_CPUS, **_gpu(gpus)}, workers(stage))
@@ -118,24 +117,23 @@ class Cluster:
 
     def _who(self, stage: Stage) -> str:
         """A stage as people know it, with the setting that says how much it asks for."""
-        if stage.kind == "classifier":
-            network = stage.config["network"]
-            own = network in self.resources.gpus_of
-            setting = f"gpus_of.{network}" if own else "gpus_per_trial"
-            return f"resources.{setting}: a trial of {network}"
-        if stage.kind == "samples":
+        how, needs = self.how(stage), kinds.of(stage).needs
+        if how == "stream":
             return "resources.sampling_workers: a stream"
-        if workers(stage) > 1:
+        if how == "workers":
             return "generator.workers: a fine-tune"
-        setting = "gpus_per_generator" if stage.kind in GENERATING else "gpus_per_trial"
-        return f"resources.{setting}: stage {stage.kind}"
+        trained = kinds.training(stage) if how == "trial" else None
+        if trained is None:
+            return f"resources.{needs.gpu or 'gpus_per_trial'}: stage {stage.kind}"
+        own = trained.network in self.resources.gpus_of
+        setting = f"gpus_of.{trained.network}" if own else "gpus_per_trial"
+        return f"resources.{setting}: a trial of {trained.network}"
 
 
 def workers(stage: Stage) -> int:
     """How many workers a stage's one run has: more than one in a fine-tune alone."""
-    if stage.kind != "generator":
-        return 1
-    return int(stage.config.get("generator", {}).get("workers", 1))
+    kind = kinds.of(stage)
+    return kind.needs.workers(kind.read(stage.config)) if kind.needs.how == "workers" else 1
 
 
 def _gpu(amount: float) -> dict[str, float]:

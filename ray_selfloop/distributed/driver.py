@@ -16,7 +16,7 @@ from dataclasses import replace
 import ray
 
 from ray_selfloop.distributed import finetune, losses, nodes, search
-from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster, device, hold_memory, workers
+from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster, device, hold_memory
 from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
 from ray_selfloop.distributed.stream import stream
 from ray_selfloop.distributed.trials import Experiment
@@ -24,6 +24,7 @@ from ray_selfloop.distributed.waits import Elsewhere, Outages, Stalls
 from ray_selfloop.errors import CorruptRecord, StorageError, StorageOutage
 from ray_selfloop.graph import Node, Stage
 from ray_selfloop.progress import Progress
+from ray_selfloop.stages import kinds
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store import blobs, failures
 from ray_selfloop.store.leases import Leases
@@ -140,7 +141,8 @@ class Scheduler:
 
     def _starved(self, running: Sequence[Stage]) -> bool:
         """Whether trials may keep a stage of ours from a GPU: something has long waited for one."""
-        trials = {stage.kind == "classifier" for stage in running if self.cluster.gpus_of(stage)}
+        cluster = self.cluster
+        trials = {cluster.how(stage) == "trial" for stage in running if cluster.gpus_of(stage)}
         return trials == {True, False} and self._stalls.starved()
 
     def _is_ours(self, key: str) -> bool:
@@ -182,20 +184,20 @@ class Scheduler:
             self._experiment = None
 
     def _running_trials(self) -> list[str]:
-        graph = self.progress.graph
-        return [key for key in self.progress.running if graph.nodes[key].stage.kind == "classifier"]
+        nodes, how = self.progress.graph.nodes, self.cluster.how
+        return [key for key in self.progress.running if how(nodes[key].stage) == "trial"]
 
     def _start(self, stage: Stage) -> None:
         self.progress.running[stage.key] = time.monotonic()
-        gpus = self.cluster.gpus_of(stage)
-        if stage.kind == "classifier":
+        gpus, how = self.cluster.gpus_of(stage), self.cluster.how(stage)
+        if how == "trial":
             self._trials().board.waiting.put(stage)
-        elif self.cluster.streams(stage):
+        elif how == "stream":
             threading.Thread(target=self._stream, args=(stage, gpus), daemon=True).start()
-        elif stage.kind == "search":
+        elif how == "search":
             task = ray.remote(num_cpus=STAGE_CPUS, max_retries=0)(search.run)
             self._tasks[task.remote(stage, self.root, gpus)] = stage.key
-        elif workers(stage) > 1:
+        elif how == "workers":
             task = ray.remote(num_cpus=0, max_retries=0)(finetune.run)
             self._tasks[task.remote(stage, self.root, gpus)] = stage.key
         else:
@@ -276,7 +278,7 @@ class Scheduler:
 
 def _urgency(node: Node) -> tuple[int, int]:
     """What a chain waits for comes first, by generation; trials that nobody waits for come last."""
-    waiting = node.awaited or node.stage.kind not in ("classifier", "generator_metrics")
+    waiting = node.awaited or kinds.of(node.stage).needs.awaited
     generation = min((place.generation for place in node.places), default=0)
     return (0 if waiting else 1, generation)
 

@@ -11,6 +11,8 @@ from ray_selfloop.config.networks import PICTURE
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.errors import ResourceError
 from ray_selfloop.graph import Stage
+from ray_selfloop.stages import kinds
+from ray_selfloop.stages.kind import Training
 
 GB = 1e9
 GPU_MEMORY = 24.0  # GB of the GPU that `auto` is estimated for
@@ -21,7 +23,6 @@ BESIDES = 1.2  # GB: libraries' workspaces, and images that lie on the device
 STATE = 20  # bytes for one parameter: weight, gradient, Adam's two moments, the best weight so far
 SLACK = 1.4  # of what the backward pass keeps: gradients of activations, padding of the allocator
 ARRAY_SIDE = 64  # pixels; of images in memory at most, as the networks see them
-OF_PICTURES = "frame_crop_flip"  # the augmentation of encoded pictures, never all in memory
 
 
 def memory(network: str, size: int, batch_size: int) -> float:
@@ -43,21 +44,19 @@ def share(network: str, size: int, batch_size: int) -> float:
 
 def gpus(stage: Stage, resources: Resources) -> float:
     """GPUs of one stage that trains a classifier or reads with one."""
-    network = stage.config.get("network") or stage.config.get("probe", {}).get("network", "")
     own: Mapping[str, float] = {str(name): asked for name, asked in resources.gpus_of.items()}
-    if network in own:
-        return own[network]
+    estimated = resources.gpus_per_trial == "auto"
+    trained = kinds.training(stage) if own or estimated else None
+    if trained and trained.network in own:
+        return own[trained.network]
     if resources.gpus_per_trial != "auto":
         return resources.gpus_per_trial
-    return share(network, *_size(stage)) if network else READING
+    return share(trained.network, _size(trained), trained.batch_size) if trained else READING
 
 
-def _size(stage: Stage) -> tuple[int, int]:
-    """Side in pixels at which a stage's network sees images, and images per step."""
-    training = stage.config.get("training") or stage.config["probe"]
-    pictures = (stage.config.get("augment") or training["augment"]) == OF_PICTURES
-    side = max(training.get("image_size") or 0, PICTURE if pictures else ARRAY_SIDE)
-    return side, training["batch_size"]
+def _size(trained: Training) -> int:
+    """Side in pixels at which a network sees images."""
+    return max(trained.side or 0, PICTURE if trained.pictures else ARRAY_SIDE)
 
 
 def allocatable(part: float, total: int) -> float:
@@ -91,8 +90,9 @@ def hold_memory(part: float, device: str) -> None:
 
 def sentences(trials: Iterable[Stage], resources: Resources) -> list[str]:
     """How trials would be placed on GPUs, a network a line; nothing where none is asked for."""
-    asked = ((stage.config["network"], gpus(stage, resources)) for stage in trials)
-    placed = [(network, amount) for network, amount in dict.fromkeys(asked) if amount]
+    asked = ((stage, gpus(stage, resources)) for stage in trials)
+    trained = ((kinds.training(stage), amount) for stage, amount in asked if amount)
+    placed = dict.fromkeys((of.network, amount) for of, amount in trained if of)
     if not placed:
         return []
     estimated = resources.gpus_per_trial == "auto"

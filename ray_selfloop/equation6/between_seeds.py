@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import fairness
+from ray_selfloop.evaluation import fairness, metrics
 from ray_selfloop.evaluation.predictions import Floats, Ids, TestSet
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
 
@@ -119,7 +119,7 @@ def together(
     if not len(places):
         return None
     total = np.stack([correct[place == here].sum(axis=0) for here in places]).astype(np.float64)
-    pooled = settings.dynamics.bias == "gap_rms_pooled"
+    pooled = settings.dynamics.bias == metrics.GAP_RMS.read("pooled")
     drawn, mixed = (
         _rates(draw, total, seeds, (test, number, settings.seed))
         for draw, number in ((resampled, settings.resamples), (permuted, settings.permutations))

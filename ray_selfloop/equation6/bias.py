@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.equation6 import between_seeds, without_object
 from ray_selfloop.equation6.between_seeds import Rates, Together
 from ray_selfloop.equation6.steps import Contents
-from ray_selfloop.evaluation import fairness
+from ray_selfloop.evaluation import fairness, metrics
 from ray_selfloop.evaluation.fairness import mean_defined
 from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet, without_subgroups
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
 from ray_selfloop.inference.images import band
 
-INFLATED = ("one_minus_meo", "md")  # readings of B that hold true gap + noise
+INFLATED = ("one_minus_meo", metrics.MD.name)  # readings of B that hold true gap + noise
 SAME_DOSE = 0.02  # relative; a range cut does not keep exactly S images
 
 
@@ -175,7 +176,7 @@ def _by_subgroups(trials: list[Outcome], test: TestSet, settings: Evaluation) ->
             None,
             accuracy=accuracy,
         )
-    pooled = kind == "gap_rms_pooled"
+    pooled = kind == metrics.GAP_RMS.read("pooled")
     return _Measured(
         trials,
         *between_seeds.bias(Rates.of(drawn), pooled),
@@ -326,7 +327,7 @@ class Labels:
 
     def arm(self, scenario: str) -> str:
         """The arm of a scenario."""
-        return self.arms.get(scenario, "treatment")
+        return self.arms.get(scenario, TREATMENT.name)
 
     def dataset(self, scenario: str) -> str:
         """The dataset of a scenario."""
@@ -364,9 +365,9 @@ def not_converged(table: pd.DataFrame, scenario: str, bound: float) -> str:
     """
     rows = table[(table["scenario"] == scenario) & (table["class"] == "")]
     rows = rows[(rows["subgroup"] == "") & rows["seed"].isna() & (rows["generation"] == 1)]
-    generated = (rows["metric"] == "label_fidelity") & (rows["split"] == "generated")
+    generated = (rows["metric"] == metrics.LABEL_FIDELITY.name) & (rows["split"] == "generated")
     fidelity = float(rows.loc[generated, "value"].mean())
-    judge = float(rows.loc[rows["metric"] == "judge_accuracy", "value"].mean())
+    judge = float(rows.loc[rows["metric"] == metrics.JUDGE_ACCURACY.name, "value"].mean())
     if not judge > 0 or not fidelity / judge < bound:
         return ""
     return (

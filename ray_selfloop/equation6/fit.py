@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ray_selfloop.config.arms import ARMS, CONTROL, TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.equation6.amplification import NO_BIAS, Amplification, amplification
 from ray_selfloop.equation6.bias import BiasSeries, Labels
@@ -21,13 +22,13 @@ from ray_selfloop.equation6.laws import Law, compare
 from ray_selfloop.equation6.parameters import Number, parameters
 from ray_selfloop.equation6.relative import NO_CONTROL, NOTHING, Relative, relative
 from ray_selfloop.equation6.steps import Steps
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.rows import Rows, Where, typed
 from ray_selfloop.inference.chains import effect
 from ray_selfloop.inference.families import holm
 from ray_selfloop.inference.verdicts import most
 
-TREATMENT, CONTROL = "treatment", "no_synthetic"  # values of `loop.arm`
-WITHOUT_GENERATION = (CONTROL, "a_a")
+WITHOUT_GENERATION = frozenset(arm.name for arm in ARMS.values() if not arm.generates)
 CONTROL_ARM, EXPLORATORY = "control", "exploratory"
 LATE = f"{EXPLORATORY}: declared after the data"
 TOO_POOR = "undecided: generator too poor to ask"
@@ -96,14 +97,19 @@ class Fit:
         for verdict in self.verdicts:
             rows, found = Rows(verdict.scenario, "test"), verdict.found
             where, ratio = Where(classifier=verdict.classifier), verdict.ratio
-            rows.add("A", (found.a, found.low, found.high), where)
+            rows.add(metrics.AMPLIFICATION.name, (found.a, found.low, found.high), where)
             if ratio is not None:
-                rows.add("A_ratio", (ratio.value, ratio.low, ratio.high), where)
+                ends = ratio.value, ratio.low, ratio.high
+                rows.add(metrics.AMPLIFICATION_RATIO.name, ends, where)
             if verdict.filled is not None:
                 ends = verdict.filled.a, verdict.filled.low, verdict.filled.high
-                rows.add("A_filled", ends, where)
+                rows.add(metrics.AMPLIFICATION_FILLED.name, ends, where)
             for t, ends in found.by_step.items():
-                rows.add("A", ends, Where(generation=t, classifier=verdict.classifier))
+                rows.add(
+                    metrics.AMPLIFICATION.name,
+                    ends,
+                    Where(generation=t, classifier=verdict.classifier),
+                )
             frames.append(rows.frame())
         return typed(pd.concat(frames, ignore_index=True))
 
@@ -215,7 +221,11 @@ def _control(one: BiasSeries, series: Sequence[BiasSeries], labels: Labels) -> B
     group = labels.groups.get(one.scenario)
     for other in series:
         alike = group is not None and labels.groups.get(other.scenario) == group
-        if alike and other.classifier == one.classifier and labels.arm(other.scenario) == CONTROL:
+        if (
+            alike
+            and other.classifier == one.classifier
+            and labels.arm(other.scenario) == CONTROL.name
+        ):
             return other
     return None
 
@@ -297,16 +307,16 @@ def _verdicts(
         control = None if of_control else _control(one, series, labels)
         found.append(_case(one, control, labels, settings))
     arms = [labels.arm(v.scenario) for v in found]
-    tested = [i for i, v in enumerate(found) if arms[i] == TREATMENT and v.ratio is not None]
+    tested = [i for i, v in enumerate(found) if arms[i] == TREATMENT.name and v.ratio is not None]
     p = [1.0 if math.isnan(found[i].p) else found[i].p for i in tested]
     adjusted = dict(zip(tested, holm(p), strict=True))
     for i, case in enumerate(found):
         if i in adjusted:
             found[i] = _judged(case, adjusted[i], len(tested), settings.level)
-        elif arms[i] != TREATMENT:
+        elif arms[i] != TREATMENT.name:
             word = CONTROL_ARM if arms[i] in WITHOUT_GENERATION else EXPLORATORY
             found[i] = replace(case, text=word)
-        if not labels.declared and arms[i] == TREATMENT and case.ratio is not None:
+        if not labels.declared and arms[i] == TREATMENT.name and case.ratio is not None:
             found[i] = replace(found[i], text=LATE)
     return found
 

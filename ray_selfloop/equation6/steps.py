@@ -11,6 +11,7 @@ from statistics import NormalDist
 import pandas as pd
 
 from ray_selfloop.config.evaluation import Dynamics
+from ray_selfloop.evaluation import metrics
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _step(found: _Found, quality: str, content: Mapping[int, float]) -> Step:
             over_queue({g: value for g, (value, _) in by_generation.items()}, content),
             queue_error({g: error for g, (_, error) in by_generation.items()}, content),
         )
-        for by_generation in (found.get(quality, {}), found.get("u", {}))
+        for by_generation in (found.get(quality, {}), found.get(metrics.U.name, {}))
     )
     return Step(q, u, q_error, u_error)
 
@@ -90,9 +91,9 @@ def _measured(
 ) -> dict[tuple[str, str, int], _Found]:
     """By scenario, classifier and chain: the chosen q and u of every generation."""
     plain = (table["class"] == "") & (table["subgroup"] == "") & table["seed"].isna()
-    source = "generated" if settings.quality == "cas" else settings.split
+    source = "generated" if settings.quality == metrics.CAS.name else settings.split
     quality = (table["metric"] == settings.quality) & (table["split"] == source)
-    balance = (table["metric"] == "u") & (table["split"] == settings.split)
+    balance = (table["metric"] == metrics.U.name) & (table["split"] == settings.split)
     rows = table[plain & (quality | balance)]
     rows = rows[rows["loop_seed"].notna() & rows["generation"].notna()]
     quantile = NormalDist().inv_cdf(0.5 + level / 2)

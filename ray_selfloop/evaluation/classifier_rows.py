@@ -3,7 +3,8 @@
 Decides what is averaged over what: classifier seeds within a chain, then chains; of fairness never
 a collapsed classifier, of accuracy all of them (by intention to treat: a loop that ruins
 classifiers must not look better for it). Decides where an interval is left out
-(`names.Metric.least`). What a metric is, is decided in `readings`; what the keys mean, in `names`.
+(`metrics.Metric.least`). What a metric is, is decided in `readings`; what the keys mean, in
+`metrics`.
 """
 
 import re
@@ -31,8 +32,7 @@ from ray_selfloop.evaluation.readings import (
 )
 from ray_selfloop.evaluation.rows import NAN, Rows, Where
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
-from ray_selfloop.evaluation.trends import slope_weights
-from ray_selfloop.inference.chains import over_chains
+from ray_selfloop.inference.chains import over_chains, slope_weights
 from ray_selfloop.inference.images import band, mcnemar, reverse_percentile, wilson
 
 Mask = NDArray[np.bool_]
@@ -116,9 +116,8 @@ def _keys(metric: str, test: TestSet, suffix: str) -> list[str]:
 
     gap_rms is a within-class number by definition: its pooled reading never applies.
     """
-    pooled = test.pooled and not metric.startswith("gap_")
-    stem, slash, kind = metric.partition("/")
-    key = f"{stem}{suffix}{slash}{kind}"
+    pooled = test.pooled and not metrics.describe(metric).within_class
+    key = metrics.with_suffix(metric, suffix)
     plain = re.sub(f"_{'pooled' if pooled else 'per_class'}(?=_|$)", "", key)
     return [key] if plain == key else [key, plain]
 
@@ -130,7 +129,7 @@ def _write(rows: Rows, reading: Reading, keys: list[str], ends: Sequence[float],
 
 
 def _root_keys(keys: list[str]) -> list[str]:
-    return [key.replace("gap_variance", "gap_rms") for key in keys]
+    return [key.replace(metrics.GAP_VARIANCE.name, metrics.GAP_RMS.name) for key in keys]
 
 
 def _seed_means(values: Floats, chains: list[Ids]) -> Floats:
@@ -209,7 +208,7 @@ def _of_rate(
     Cells are small, and resampling rows that are all right (or all wrong) gives no width at all.
     Several seeds or chains show the same rows: a mean of 0 or 1 counts as one of them.
     """
-    of_rows = where.seed is not None and reading.metric.startswith("tpr")
+    of_rows = where.seed is not None and reading.metric.startswith(metrics.TPR.name)
     if np.isnan(ends[0]) or not (of_rows or ends[0] in (0.0, 1.0)):
         return ends
     return wilson(round(ends[0] * reading.rows), round(reading.rows), level)
@@ -237,18 +236,18 @@ def _floor(
 
 def _used(trials: _Trials, metric: str) -> Mask:
     """The trials that a reading is written for."""
-    if metric == "accuracy":
+    if metric == metrics.ACCURACY.name:
         return np.ones_like(trials.sound)
     if "_change_" in metric:
         return trials.changed
-    if metric == "ranked_cross_fitted":  # its ranks are those of generation 0
+    if metric == metrics.RANKED_CROSS_FITTED.name:  # its ranks are those of generation 0
         return trials.sound & (trials.plan.base >= 0)
     return trials.sound
 
 
 def _changed(trials: _Trials, metric: str) -> tuple[Mask, Ids]:
     """The trials that a change is written for, and where each of them started."""
-    if metric == "accuracy":
+    if metric == metrics.ACCURACY.name:
         return trials.later & (trials.base >= 0), trials.base
     return trials.changed, trials.plan.base
 
@@ -263,26 +262,27 @@ def _reading_rows(rows: Rows, trials: _Trials, readings: Iterable[Reading], floo
         changed, base = _changed(trials, reading.metric)
         if reading.changes and changed.any():
             change = values - values[:, base]
-            write(rows, trials, reading, change, changed, "_change")
+            write(rows, trials, reading, change, changed, "change")
 
 
 def _count_rows(rows: Rows, trials: _Trials, undefined: Ids) -> None:
     """Collapsed, trials and chains in the means, and classes without a DI; without intervals."""
     for t, o in enumerate(trials.outcomes):
-        rows.add("collapsed", [float(o.collapsed)], trials.where(t))
+        rows.add(metrics.COLLAPSED.name, [float(o.collapsed)], trials.where(t))
         if trials.sound[t] and trials.plan.test.groups > 1:
-            rows.add("di_undefined", [float(undefined[t])], trials.where(t))
+            rows.add(metrics.DI_UNDEFINED.name, [float(undefined[t])], trials.where(t))
     generations = np.array([o.generation for o in trials.outcomes])
     for generation in np.unique(generations).tolist():
         sound = trials.sound[generations == generation]
         where = trials.mean_of(generation)
-        rows.add("collapsed", [float((~sound).mean())], where)
-        rows.add("trials", [float(sound.sum())], where)
-        rows.add("trials_accuracy", [float(len(sound))], where)
-        rows.add("chains", [float(len(trials.chains(trials.sound).get(generation, [])))], where)
+        rows.add(metrics.COLLAPSED.name, [float((~sound).mean())], where)
+        rows.add(metrics.TRIALS.name, [float(sound.sum())], where)
+        rows.add(metrics.TRIALS_ACCURACY.name, [float(len(sound))], where)
+        chains = trials.chains(trials.sound).get(generation, [])
+        rows.add(metrics.CHAINS.name, [float(len(chains))], where)
         if sound.any() and trials.plan.test.groups > 1:
             here = undefined[(generations == generation) & trials.sound]
-            rows.add("di_undefined", [float(here.mean())], where)
+            rows.add(metrics.DI_UNDEFINED.name, [float(here.mean())], where)
 
 
 def _flips(before: Mask, after: Mask, paired: bool) -> dict[str, float]:
@@ -290,9 +290,12 @@ def _flips(before: Mask, after: Mask, paired: bool) -> dict[str, float]:
     lost, gained, size = int((before & ~after).sum()), int((~before & after).sum()), len(before)
     if not size:
         return {}
-    values = {"flips_lost": lost / size, "flips_gained": gained / size}
+    values = {
+        metrics.FLIPS_LOST.name: lost / size,
+        metrics.FLIPS_GAINED.name: gained / size,
+    }
     if paired:
-        values["mcnemar_p"] = mcnemar(lost, gained)
+        values[metrics.MCNEMAR_P.name] = mcnemar(lost, gained)
     return values
 
 
@@ -315,7 +318,7 @@ def _flip_rows(rows: Rows, trials: _Trials, correct: Mask) -> None:
 def _slope_rows(rows: Rows, trials: _Trials, tally: Tally) -> None:
     """Slopes of the cross-fitted ranks and of best minus worst: a mean over seeds, then chains."""
     ranks = cross_fitted(tally, trials.plan, ratio)
-    chains = _slopes_by_chain(trials, _used(trials, "ranked_cross_fitted"))
+    chains = _slopes_by_chain(trials, _used(trials, metrics.RANKED_CROSS_FITTED.name))
     groups = trials.plan.test.groups
     if not chains or groups < 2:
         return
@@ -325,7 +328,7 @@ def _slope_rows(rows: Rows, trials: _Trials, tally: Tally) -> None:
         draws = np.column_stack([values[:, w != 0] @ w[w != 0] for w in chains])
         ends = over_chains(draws, trials.settings.level)
         where = Where(classifier=trials.classifier)
-        rows.add("ranked_cross_fitted_slope", ends, where, ("", subgroup))
+        rows.add(metrics.RANKED_CROSS_FITTED_SLOPE.name, ends, where, ("", subgroup))
 
 
 def _slopes_by_chain(trials: _Trials, used: Mask) -> list[Floats]:
@@ -349,16 +352,16 @@ def _undefined_rows(rows: Rows, outcomes: Sequence[Outcome]) -> None:
     """Test images in which an ablation is not defined: a fact of the images, not of a trial."""
     for kind in kinds_of(outcomes):
         count = float((~defined(outcomes, [kind])).any(axis=0).sum())
-        rows.add(f"ablation_undefined/{kind}", [count], Where())
+        rows.add(f"{metrics.ABLATION_UNDEFINED.name}/{kind}", [count], Where())
 
 
 def _support_rows(rows: Rows, test: TestSet) -> None:
     for g, subgroup in enumerate(test.subgroup_names):
         member = test.subgroups == g
-        rows.add("support", [float(member.sum())], Where(), ("", subgroup))
+        rows.add(metrics.SUPPORT.name, [float(member.sum())], Where(), ("", subgroup))
         for c, name in enumerate(test.class_names):
             count = float((member & (test.labels == c)).sum())
-            rows.add("support", [count], Where(), (name, subgroup))
+            rows.add(metrics.SUPPORT.name, [count], Where(), (name, subgroup))
 
 
 def _classifier_rows(
@@ -372,14 +375,16 @@ def _classifier_rows(
     reliance = reliance_readings(outcomes, trials.plan, settings)
     _reading_rows(rows, trials, reliance, floor=False)
     if plain:
-        accuracy = [r for r in rate_readings(tally, trials.plan) if r.metric == "accuracy"]
+        accuracy = [
+            r for r in rate_readings(tally, trials.plan) if r.metric == metrics.ACCURACY.name
+        ]
         _reading_rows(rows, trials, accuracy, floor=False)
         _count_rows(rows, trials, np.zeros(len(outcomes), np.int64))
         return
     _reading_rows(rows, trials, all_readings(tally, trials.plan), floor=False)
     _slope_rows(rows, trials, tally)
     shown = difficulty.estimated(tally, trials.plan.base)
-    rows.add("difficulty", [shown], Where(classifier=trials.classifier))
+    rows.add(metrics.DIFFICULTY.name, [shown], Where(classifier=trials.classifier))
     zero = ((tally.hits[0] == 0) & (tally.support > 0)).any(axis=-1).sum(axis=-1)
     null = permuted(correct, test, settings.permutations, settings.seed)
     _reading_rows(rows, trials, subgroup_readings(null, trials.plan, bootstrap=False), floor=True)
@@ -394,9 +399,9 @@ def fairness_rows(
 
     Rows with a ``seed`` belong to one trial; its interval is the image bootstrap. Rows without
     ``seed`` and ``loop_seed`` are means over seeds, then over chains, of the trials that did not
-    collapse (`accuracy`: of all trials); see `names` for keys and intervals. The rows do not depend
-    on the order of ``outcomes`` or of the test rows. Resamples and permutations are the same for
-    every trial.
+    collapse (`accuracy`: of all trials); see `metrics` for keys and intervals. The rows do not
+    depend on the order of ``outcomes`` or of the test rows. Resamples and permutations are the
+    same for every trial.
     """
     ordered = sorted(outcomes, key=lambda o: (o.classifier, o.loop_seed, o.seed, o.generation))
     rows = Rows(scenario, "test")

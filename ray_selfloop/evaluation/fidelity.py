@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.frechet import (
     Moments,
+    RealFeatures,
     distances,
     frechet_between,
     moments,
@@ -183,6 +184,11 @@ def frechet_relative(original: Moments, held_out: Floats, generated: Floats) -> 
         frechet_between(original, moments(part[:count])) for part in (held_out, generated)
     )
     return min(real / ours, 1.0) if ours > 0 else 1.0
+
+
+def relative_distance(real: RealFeatures, drawn: Floats, neighbours: int) -> float:
+    """`frechet_relative` of one feature set."""
+    return frechet_relative(real.moments, real.held_out, drawn)
 
 
 def agreement(labels: Ids, judged: Ids, of: NDArray[np.bool_]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ Pure linear algebra on float64 ``(n, d)`` arrays; knows nothing of images or net
 the threads of the linear algebra.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,22 @@ class Moments(NamedTuple):
 
     mean: Floats
     factor: Floats
+
+
+@dataclass(frozen=True)
+class RealFeatures:
+    """One named feature set of the real data, measured once per dataset.
+
+    train: ``(n, d)``, a seeded draw of at most ``settings.reference`` original training images.
+    reach: ``(n,)``, `radii` of these; empty where there are too few of them.
+    held_out: ``(m, d)``, all held-out images in a seeded order.
+    moments: mean and covariance of *all* original training images.
+    """
+
+    train: Floats
+    reach: Floats
+    held_out: Floats
+    moments: Moments
 
 
 def moments(features: Floats) -> Moments:

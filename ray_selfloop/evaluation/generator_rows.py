@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import fidelity
+from ray_selfloop.evaluation import fidelity, metrics
 from ray_selfloop.evaluation.fairness import mean_defined, ratio
 from ray_selfloop.evaluation.frechet import (
-    Moments,
+    RealFeatures,
     frechet_between,
     kernel_distance,
     moments,
@@ -33,23 +33,9 @@ from ray_selfloop.inference.images import band, reverse_percentile, wilson
 
 Ends = tuple[float, float, float]  # value, low, high
 
-PUBLISHED_NAMES = {"inception": ("fid", "kid")}  # of the feature sets that have names of their own
-
-
-@dataclass(frozen=True)
-class RealFeatures:
-    """One named feature set of the real data, measured once per dataset.
-
-    train: ``(n, d)``, a seeded draw of at most ``settings.reference`` original training images.
-    reach: ``(n,)``, `radii` of these; empty where there are too few of them.
-    held_out: ``(m, d)``, all held-out images in a seeded order.
-    moments: mean and covariance of *all* original training images.
-    """
-
-    train: Floats
-    reach: Floats
-    held_out: Floats
-    moments: Moments
+PUBLISHED_NAMES = {
+    "inception": (metrics.FID.name, metrics.KID.name)
+}  # of the feature sets that have names of their own
 
 
 @dataclass(frozen=True)
@@ -154,21 +140,22 @@ def _feature_rows(
         suffix = "" if name == settings.features[0] else f"/{name}"
         drawn = _draw(features, settings.samples, settings.seed, "samples")
         real = reference.features[name]
-        rows.add(f"samples{suffix}", [float(len(drawn))], where)
+        rows.add(f"{metrics.SAMPLES.name}{suffix}", [float(len(drawn))], where)
         if min(len(drawn), len(real.train)) <= settings.neighbours:
             continue  # too few for any comparison of distributions
         for metric, value in _distances(name, drawn, real).items():
             rows.add(metric, [value], where)
         for metric, value in _neighbourhoods(drawn, real, settings.neighbours).items():
             rows.add(f"{metric}{suffix}", [value], where)
-        relative = fidelity.frechet_relative(real.moments, real.held_out, drawn)
-        rows.add(f"frechet_relative{suffix}", [relative], where)
+        for one in metrics.reading(metrics.Reads.FEATURES):
+            rows.add(f"{one.name}{suffix}", [one(real, drawn, settings.neighbours)], where)
 
 
 def _distances(name: str, drawn: Floats, real: RealFeatures) -> dict[str, float]:
     """Frechet distance to all original images, kernel distance to the drawn ones."""
-    named = (f"frechet_distance/{name}", f"kernel_distance/{name}")
-    frechet, kernel = PUBLISHED_NAMES.get(name, named)
+    named = (metrics.FRECHET_DISTANCE, metrics.KERNEL_DISTANCE)
+    plain = tuple(f"{one.name}/{name}" for one in named)
+    frechet, kernel = PUBLISHED_NAMES.get(name, plain)
     return {
         frechet: frechet_between(real.moments, moments(drawn)),
         kernel: kernel_distance(real.train, drawn),
@@ -179,10 +166,10 @@ def _neighbourhoods(drawn: Floats, real: RealFeatures, k: int) -> dict[str, floa
     """What nearest neighbours tell: q, precision to coverage, copies."""
     copied = fidelity.copies(real.train, real.held_out, drawn)
     return {
-        "q": fidelity.quality(real.train, real.held_out, drawn, real.reach, k),
+        metrics.Q.name: fidelity.quality(real.train, real.held_out, drawn, real.reach, k),
         **prdc(real.train, drawn, k, real.reach)._asdict(),
-        "memorised": copied.memorised,
-        "nearest_neighbour_ratio": copied.ratio,
+        metrics.MEMORISED.name: copied.memorised,
+        metrics.NEAREST_NEIGHBOUR_RATIO.name: copied.ratio,
     }
 
 
@@ -196,7 +183,8 @@ def _fidelity_rows(
     parts |= {name: data.labels == c for c, name in enumerate(reference.class_names)}
     for name, mask in parts.items():
         hits, total = fidelity.agreement(data.labels, data.judged, mask)
-        rows.add("label_fidelity", wilson(hits, total, settings.level), where, (name, ""))
+        ends = wilson(hits, total, settings.level)
+        rows.add(metrics.LABEL_FIDELITY.name, ends, where, (name, ""))
 
 
 def judge_rows(
@@ -209,7 +197,7 @@ def judge_rows(
         counts |= dict(zip(reference.class_names, reference.judged, strict=True))
         for name, (hits, total) in counts.items():
             ends = wilson(int(hits), int(total), settings.level)
-            rows.add("judge_accuracy", ends, where, (name, ""))
+            rows.add(metrics.JUDGE_ACCURACY.name, ends, where, (name, ""))
     return rows.frame()
 
 
@@ -224,10 +212,11 @@ def cas_rows(
     """`cas` and `cas_relative`; counted: held-out real images classified correctly, and all."""
     rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
     ends = wilson(*counted, settings.level)
-    rows.add("cas", ends, where)
+    rows.add(metrics.CAS.name, ends, where)
     if reference.judged is not None and reference.judged[:, 0].sum():
         hits, total = reference.judged.sum(axis=0)
-        rows.add("cas_relative", [min(ends[0] / (hits / total), 1.0)], where)
+        relative = min(ends[0] / (hits / total), 1.0)
+        rows.add(metrics.CAS_RELATIVE.name, [relative], where)
     return rows.frame()
 
 
@@ -243,10 +232,10 @@ def _share_rows(
     _variation_rows(rows, where, change, reference.class_names, settings.level)
     for c, name in enumerate(reference.class_names):
         for g, subgroup in enumerate(reference.subgroup_names):
-            rows.add("subgroup_share", found[c][g], where, (name, subgroup))
+            rows.add(metrics.SUBGROUP_SHARE.name, found[c][g], where, (name, subgroup))
     if data.confusion is None:  # a probe always names a subgroup
         ends = wilson(int(counts[:, -1].sum()), int(counts.sum()), settings.level)
-        rows.add("none_clear", ends, where)
+        rows.add(metrics.NONE_CLEAR.name, ends, where)
 
 
 def _changes(
@@ -297,17 +286,22 @@ def _variation_rows(
     rows: Rows, where: Where, change: fidelity.ShareChange, names: tuple[str, ...], level: float
 ) -> None:
     """u and its like: mean over classes with intervals and floors, then the classes' values."""
-    rows.add("u", change.u.mean, where)
-    _of_classes(rows, where, "u", change.u.classes, names)
-    for metric, draws in (("u_total_variation", change.variation), ("u_signed", change.signed)):
+    rows.add(metrics.U.name, change.u.mean, where)
+    _of_classes(rows, where, metrics.U.name, change.u.classes, names)
+    other = ((metrics.U_TOTAL_VARIATION, change.variation), (metrics.U_SIGNED, change.signed))
+    for metric, draws in other:
         mean = mean_defined(draws)
         low, high = reverse_percentile(mean, level)
-        rows.add(metric, (float(mean[0]), float(low), float(high)), where)
-        _of_classes(rows, where, metric, draws[0], names)
+        rows.add(metric.name, (float(mean[0]), float(low), float(high)), where)
+        _of_classes(rows, where, metric.name, draws[0], names)
     if change.null is not None:
-        floors = {"u": change.u.null, "u_total_variation": mean_defined(change.null)}
+        floors = {
+            metrics.U: change.u.null,
+            metrics.U_TOTAL_VARIATION: mean_defined(change.null),
+        }
         for metric, null in floors.items():
-            rows.add(f"{metric}_floor", tuple(float(end) for end in band(null, level)), where)
+            ends = tuple(float(end) for end in band(null, level))
+            rows.add(metrics.with_suffix(metric.name, "floor"), ends, where)
 
 
 def _of_classes(
@@ -337,11 +331,11 @@ def kept_rows(
     everything = np.ones(len(kept), np.bool_)
     for name, inside in {"": everything, **masks}.items():
         ends = wilson(int((kept & inside).sum()), int(inside.sum()), settings.level)
-        rows.add("kept_fraction", ends[:1], where, (name, ""))
+        rows.add(metrics.KEPT_FRACTION.name, ends[:1], where, (name, ""))
         if drawn.subgroups is None:
             continue
         for g, subgroup in enumerate(reference.subgroup_names):
             of = inside & (drawn.subgroups == g)
             ends = wilson(int((kept & of).sum()), int(of.sum()), settings.level)
-            rows.add("kept_fraction", ends, where, (name, subgroup))
+            rows.add(metrics.KEPT_FRACTION.name, ends, where, (name, subgroup))
     return rows.frame()

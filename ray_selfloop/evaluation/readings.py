@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.evaluation import difficulty, fairness, noise, split
+from ray_selfloop.evaluation import difficulty, fairness, metrics, noise, split
 from ray_selfloop.evaluation.predictions import Floats, Ids, TestSet
 from ray_selfloop.evaluation.tallies import Tally
 
@@ -93,17 +93,15 @@ def di_classes(hits: Floats, support: Floats, runs: Ids) -> Mask:
 
 def _scalars(rates: Floats, logits: Floats, ordered: bool) -> Iterator[tuple[str, Floats]]:
     """The metrics of one set of subgroups; ``(..., G) -> (...)``."""
-    yield "meo", fairness.meo(rates, ordered)
-    yield "di", fairness.di(rates, ordered)
-    yield "di_min_max", fairness.di_min_max(rates)
-    yield "md", fairness.md(rates)
-    yield "log_odds_gap", fairness.md(logits)
-    yield "log_odds_gap_mean", fairness.mean_gap(logits)
+    for metric in metrics.reading(metrics.Reads.RATES):
+        yield metric.name, metric.of(rates, ordered)
+    for metric in metrics.reading(metrics.Reads.LOG_ODDS):
+        yield metric.name, metric.of(logits, ordered)
 
 
-def _over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
+def over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
     """Mean over classes ``(B, T, C) -> (B, T)``; DI over its common classes, all of them."""
-    if metric != "di":
+    if metric != metrics.DI.name:
         return fairness.mean_defined(values)
     total = np.where(plan.di_classes, values, 0.0).sum(axis=-1)  # a NaN in a used class stays
     return fairness.ratio(total, plan.di_classes.sum(axis=-1).astype(np.float64))
@@ -116,16 +114,16 @@ def _gaps(tally: Tally, plan: Plan) -> Iterator[Reading]:
         fairness.log_odds(tally.hits, tally.support),
     )
     for metric, values in _scalars(rates, logits, plan.ordered):
-        yield Reading(f"{metric}_per_class", _over_classes(metric, values, plan))
+        yield Reading(f"{metric}_per_class", over_classes(metric, values, plan))
         for label, name in enumerate(test.class_names):
             yield Reading(metric, values[..., label], cls=name, changes=False)
     hits, support = tally.hits.sum(axis=-2), tally.support.sum(axis=-2)
     pooled, logits = fairness.ratio(hits, support), fairness.log_odds(hits, support)
     for metric, values in _scalars(pooled, logits, plan.ordered):
         yield Reading(f"{metric}_pooled", values)
-    yield Reading("worst_subgroup_pooled", fairness.worst(pooled))
+    yield Reading(metrics.WORST_SUBGROUP.read("pooled"), fairness.worst(pooled))
     flat = rates.reshape(*rates.shape[:-2], -1)
-    yield Reading("worst_subgroup_per_class", fairness.worst(flat))
+    yield Reading(metrics.WORST_SUBGROUP.read("per_class"), fairness.worst(flat))
 
 
 def _by_share_rank(tally: Tally, plan: Plan) -> Iterator[Reading]:
@@ -141,7 +139,8 @@ def _by_share_rank(tally: Tally, plan: Plan) -> Iterator[Reading]:
     middle = [f"share {k + 1}" for k in range(1, len(levels) - 1)]
     for k, name in enumerate(["majority", *middle, "minority"]):
         rows = float(support[k])
-        yield Reading("tpr_by_share_rank", rates[..., k], subgroup=name, floored=False, rows=rows)
+        key = metrics.TPR.read("by_share_rank")
+        yield Reading(key, rates[..., k], subgroup=name, floored=False, rows=rows)
 
 
 def cross_fitted(tally: Tally, plan: Plan, scale: Callable[[Floats, Floats], Floats]) -> Floats:
@@ -166,13 +165,13 @@ def cross_fitted(tally: Tally, plan: Plan, scale: Callable[[Floats, Floats], Flo
 def _ranks(tally: Tally, plan: Plan) -> Iterator[Reading]:
     in_sample = fairness.ranked(fairness.ratio(tally.hits, tally.support))
     for k in range(plan.test.groups):
-        yield Reading("ranked_accuracy", in_sample[..., k], subgroup=f"rank {k + 1}")
+        yield Reading(metrics.RANKED_ACCURACY.name, in_sample[..., k], subgroup=f"rank {k + 1}")
 
 
 def _cross_fitted(tally: Tally, plan: Plan) -> Iterator[Reading]:
     crossed = cross_fitted(tally, plan, fairness.ratio)
     for k in range(plan.test.groups):
-        yield Reading("ranked_cross_fitted", crossed[..., k], subgroup=f"rank {k + 1}")
+        yield Reading(metrics.RANKED_CROSS_FITTED.name, crossed[..., k], subgroup=f"rank {k + 1}")
 
 
 def gap_variances(tally: Tally, bootstrap: bool) -> tuple[Floats, Floats]:
@@ -218,9 +217,9 @@ def _level_gaps(plan: Plan, support: Floats) -> Iterator[tuple[str, split.Gap]]:
     def meo(rates: Floats) -> Floats:
         return fairness.meo(rates, plan.ordered)
 
-    for metric, gap in (("meo", meo), ("md", fairness.md)):
-        yield f"{metric}_pooled", lambda rates, gap=gap: gap(pool(rates))  # type: ignore[misc]
-        yield f"{metric}_per_class", lambda rates, gap=gap: fairness.mean_defined(gap(rates))  # type: ignore[misc]
+    for metric, gap in ((metrics.MEO, meo), (metrics.MD, fairness.md)):
+        yield metric.read("pooled"), lambda rates, gap=gap: gap(pool(rates))  # type: ignore[misc]
+        yield metric.read("per_class"), lambda rates, gap=gap: fairness.mean_defined(gap(rates))  # type: ignore[misc]
 
 
 def _level_parts(found: dict[str, Floats], world: split.Mechanical, tally: Tally, plan: Plan
@@ -242,7 +241,7 @@ def _split(name: str, change: Floats, level: Floats, plan: Plan) -> Iterator[Rea
     """The two parts of a change; NaN for a trial without a generation 0."""
     for part, values in (("level", level), ("distribution", change - level)):
         defined = np.where(plan.base >= 0, values, np.nan)
-        yield Reading(f"{name}_change_{part}", defined, changes=False)
+        yield Reading(metrics.with_suffix(name, f"change_{part}"), defined, changes=False)
 
 
 def _plug_ins(tally: Tally, plan: Plan) -> Iterator[Reading]:
@@ -294,7 +293,7 @@ def _drawn_readings(tally: Tally, plan: Plan, shrunk: noise.Shrinkage) -> Iterat
         yield Reading(name, values, root=True)
 
 
-READ_VARIANCES = ("gap_variance_per_class", "gap_variance_pooled")
+READ_VARIANCES = tuple(metrics.GAP_VARIANCE.read(of) for of in ("per_class", "pooled"))
 
 
 def _null_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
@@ -333,18 +332,19 @@ def rate_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
     """Accuracy and true positive rates."""
     test, total = plan.test, tally.support.sum()
     accuracy, units = tally.hits.sum(axis=(-2, -1)) / total, float(tally.units.sum())
-    yield Reading("accuracy", accuracy, floored=False, rows=units)
+    yield Reading(metrics.ACCURACY.name, accuracy, floored=False, rows=units)
     rates = fairness.ratio(tally.hits, tally.support)
     weight = test.train_shares * (tally.support.sum(axis=-1, keepdims=True) / total)
     used = np.where(weight > 0, weight * np.where(weight > 0, rates, 0.0), 0.0)
-    yield Reading("accuracy_reweighted", used.sum(axis=(-2, -1)), floored=False)
+    yield Reading(metrics.ACCURACY_REWEIGHTED.name, used.sum(axis=(-2, -1)), floored=False)
     pooled = fairness.ratio(tally.hits.sum(axis=-2), tally.support.sum(axis=-2))
     for g, subgroup in enumerate(test.subgroup_names):
         rows = float(tally.support[:, g].sum())
-        yield Reading("tpr", pooled[..., g], subgroup=subgroup, floored=False, rows=rows)
-        for c, name in enumerate(test.class_names):
+        name = metrics.TPR.name
+        yield Reading(name, pooled[..., g], subgroup=subgroup, floored=False, rows=rows)
+        for c, cls in enumerate(test.class_names):
             cell, rows = rates[..., c, g], float(tally.support[c, g])
-            yield Reading("tpr", cell, name, subgroup, changes=False, floored=False, rows=rows)
+            yield Reading(name, cell, cls, subgroup, changes=False, floored=False, rows=rows)
 
 
 def all_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:

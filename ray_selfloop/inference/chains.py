@@ -17,6 +17,7 @@ blind wherever c counts (0.03 of nominal at a = .01, 5 chains, c a tenth of v). 
 nothing of what a number means. Draw 0 is the observed value throughout.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -232,3 +233,17 @@ def over_chains(draws: Floats, level: float) -> tuple[float, float, float]:
     mean = draws.mean(axis=1)
     bias = float(mean[1:][~np.isnan(mean[1:])].mean()) - found.value
     return found.value, min(found.low - bias, found.value), max(found.high - bias, found.value)
+
+
+def slope_weights(times: Sequence[int], last: int) -> Floats | None:
+    """Weights ``(n,)`` of ordinary least squares per generation, ``(t - mean t) / sum (t - mean
+    t)^2``; None unless all of 0..``last`` are there, two or more.
+
+    A slope over a part of the generations is another quantity, with a larger error, and runs with
+    gaps are those that collapsed: such a run is left out and not given a full one's weight.
+    """
+    t = np.asarray(times, np.float64)
+    if last < 1 or sorted(times) != list(range(last + 1)):
+        return None
+    centred = t - t.mean()
+    return np.asarray(centred / (centred**2).sum())

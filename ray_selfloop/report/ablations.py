@@ -9,6 +9,15 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from ray_selfloop.evaluation.metrics import (
+    ABLATION_ACCURACY,
+    ABLATION_DROP,
+    ABLATION_DROP_RELATIVE,
+    ABLATION_UNDEFINED,
+    ACCURACY,
+    RELATIVE_FOREGROUND_SENSITIVITY,
+    with_suffix,
+)
 from ray_selfloop.report import behind, cells, style
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import STYLE, Inks
@@ -19,33 +28,28 @@ KINDS = {
     "box_gray": "box gray",
     "box_neighbour": "box from neighbour",
 }
-# metric, title, unit
-MEASURES = (
-    ("ablation_accuracy", "Accuracy under ablation", "fraction correct"),
-    ("ablation_drop", "Drop", "clean minus ablated"),
-    ("ablation_drop_relative", "Relative drop", "drop / (clean − chance)"),
-)
-SENSITIVITY = "relative_foreground_sensitivity"
+MEASURES = (ABLATION_ACCURACY, ABLATION_DROP, ABLATION_DROP_RELATIVE)
 
 
 def kinds(table: Table, scenario: ScenarioView) -> list[str]:
     """The ablations that the scenario's table has; empty for a dataset without masks."""
     names = scenario.classifiers
     found = {metric for name in names for metric, _ in table.measured(scenario.name, name)}
-    return [kind for kind in KINDS if f"ablation_drop/{kind}" in found]
+    return [kind for kind in KINDS if f"{ABLATION_DROP.name}/{kind}" in found]
 
 
 def undefined(table: Table, scenario: ScenarioView) -> str:
     """``box from neighbour 12``: in how many test images ablations mean nothing; "" for none."""
     found = kinds(table, scenario)
-    counts = {kind: table.count(scenario.name, f"ablation_undefined/{kind}") for kind in found}
+    name = ABLATION_UNDEFINED.name
+    counts = {kind: table.count(scenario.name, f"{name}/{kind}") for kind in found}
     return ", ".join(f"{KINDS[kind]} {count:.0f}" for kind, count in counts.items() if count > 0)
 
 
 def title(metric: str) -> str:
     """``drop, object gray`` for ``ablation_drop/object_gray``; other keys as they are."""
     stem, _, kind = metric.partition("/")
-    named = {name: words for name, words, _ in MEASURES}
+    named = {one.name: one.heading for one in MEASURES}
     if stem not in named:
         return metric
     return f"{named[stem]}, {KINDS.get(kind, kind)}" if kind else named[stem]
@@ -58,12 +62,12 @@ def figure(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
         drawn = Figure(figsize=(11, 2.15 * len(found) + 0.7), layout="constrained")
         panels = drawn.subplots(len(found), len(MEASURES), squeeze=False, sharex=True)
         for row, kind in enumerate(found):
-            for axes, (metric, measure, unit) in zip(panels[row], MEASURES, strict=True):
-                key = f"{metric}/{kind}"
+            for axes, measure in zip(panels[row], MEASURES, strict=True):
+                key = f"{measure.name}/{kind}"
                 curves = [table.mean(scenario.name, name, key) for name in names]
                 style.dodged(axes, curves, [inks[name] for name in names])
-                axes.set_title(f"{measure}: {KINDS[kind]}")
-                axes.set_ylabel(unit)
+                axes.set_title(f"{measure.heading}: {KINDS[kind]}")
+                axes.set_ylabel(measure.axis)
                 style.generation_axis(axes, table.generations)
                 axes.set_xlabel(style.X_LABEL if row == len(found) - 1 else "")
         keys = [style.classifier_key(name, inks[name]) for name in names]
@@ -73,12 +77,15 @@ def figure(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
 
 def columns(found: list[str]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Heads of the table: ``(group, [(metric key, name under it), ...])``."""
-    heads: list[tuple[str, list[tuple[str, str]]]] = [("clean", [("accuracy", "accuracy")])]
+    heads: list[tuple[str, list[tuple[str, str]]]] = [("clean", [(ACCURACY.name, ACCURACY.long)])]
     heads += [
-        (measure.lower(), [(f"{metric}/{kind}", KINDS[kind]) for kind in found])
-        for metric, measure, _ in MEASURES
+        (measure.long, [(f"{measure.name}/{kind}", KINDS[kind]) for kind in found])
+        for measure in MEASURES
     ]
-    return [*heads, ("relative foreground", [(SENSITIVITY, "sensitivity")])]
+    return [
+        *heads,
+        ("relative foreground", [(RELATIVE_FOREGROUND_SENSITIVITY.name, "sensitivity")]),
+    ]
 
 
 def rows(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
@@ -96,16 +103,10 @@ def _lines(
     first, last = table.generations[0], table.generations[-1]
     asked = [(f"generation {first}", "", first)]
     if last > first:
-        asked += [(f"generation {last}", "", last), ("change", "_change", last)]
+        asked += [(f"generation {last}", "", last), ("change", "change", last)]
     for label, suffix, generation in asked:
         write = cells.signed if suffix else cells.at
-        curves = (table.mean(scenario, classifier, _with(key, suffix)) for key in keys)
+        curves = (table.mean(scenario, classifier, with_suffix(key, suffix)) for key in keys)
         shown = [write(curve, generation) for curve in curves]
         counted = "" if suffix else behind.cell(table, scenario, classifier, generation)
         yield {"label": label, "cells": shown, "behind": counted}
-
-
-def _with(key: str, suffix: str) -> str:
-    """``ablation_drop_change/object_gray``: a suffix stands before the slash."""
-    stem, slash, kind = key.partition("/")
-    return f"{stem}{suffix}{slash}{kind}"

@@ -9,8 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ray_selfloop.arms import CONTROL, TREATMENT
+from ray_selfloop.claims.cases import CUE
 from ray_selfloop.claims.statements import HYPOTHESIS
+from ray_selfloop.config.arms import CONTROL, TREATMENT
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.metrics import MD, MEO, WORST_SUBGROUP
 from ray_selfloop.inference.verdicts import (
     ACCURACY,
     CONTRADICTED,
@@ -29,8 +32,8 @@ from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 VERDICTS = tuple(WORDS)
 GROWS, SHRINKS = "A > control", "A < control"
 TITLES = {
-    "md": "MD", "meo": "MEO", "worst_subgroup": "worst subgroup's accuracy",
-    "ablation_drop/object_gray": "drop without the object",
+    **{one.name: one.long for one in (MD, MEO, WORST_SUBGROUP)},
+    CUE: "drop without the object",
 }  # fmt: skip
 KINDS = {
     SUPPORTED: "supported", CONTRADICTED: "contradicted", RULED_OUT: "ruledout",
@@ -84,7 +87,7 @@ def counts(claims: Iterable[Claim]) -> list[tuple[str, int]]:
 
 def of_treatment(view: ReportView) -> list[Verdict]:
     """Eq. 6 where the question is put: control arms are left out, where there is a treatment."""
-    treated = {s.name for s in view.scenarios if s.arm == TREATMENT}
+    treated = {s.name for s in view.scenarios if s.arm == TREATMENT.name}
     return [v for v in view.verdicts if v.scenario in treated or not treated]
 
 
@@ -120,12 +123,12 @@ def _lead(verdicts: set[str]) -> tuple[str, str]:
 
 def _unasked(view: ReportView, asked: Sequence[Claim]) -> Answer:
     """Why there is no answer."""
-    controlled = any(s.arm == CONTROL for s in view.scenarios)
+    controlled = any(s.arm == CONTROL.name for s in view.scenarios)
     if asked and not controlled:
         rest = (
-            f"no control: this sweep has no arm {CONTROL}, and without it nothing tells what "
-            f"generated data did from what longer training did (axes.loop.arm=[{TREATMENT},"
-            f"{CONTROL}] adds it)"
+            f"no control: this sweep has no arm {CONTROL.name}, and without it nothing tells what "
+            f"generated data did from what longer training did (axes.loop.arm=[{TREATMENT.name},"
+            f"{CONTROL.name}] adds it)"
         )
         return Answer("Undecided", rest, "undecided")
     reasons = "; ".join(dict.fromkeys(c.reason for c in asked if c.reason))
@@ -141,7 +144,7 @@ def _said(view: ReportView, claim: Claim, named: bool) -> str:
 
 def _happened(claim: Claim) -> str:
     grew, shrank = ("bias grew", "bias shrank")
-    if claim.metric in ("accuracy", "worst_subgroup"):
+    if claim.metric in (metrics.ACCURACY.name, WORST_SUBGROUP.name):
         grew, shrank = (
             f"{TITLES.get(claim.metric, claim.metric)} {way}" for way in ("fell", "rose")
         )

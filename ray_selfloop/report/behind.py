@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isnan
 
+from ray_selfloop.evaluation.metrics import CHAINS, TRIALS, TRIALS_ACCURACY
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.view import ScenarioView
 
@@ -34,8 +35,8 @@ class Behind:
 
 def at(table: Table, scenario: str, classifier: str, generation: int) -> Behind | None:
     """Behind one classifier's means of a generation; None where the table does not say."""
-    names = ("chains", "trials", "trials_accuracy")
-    found = [table.mean(scenario, classifier, name).at(generation)[0] for name in names]
+    counts = (CHAINS, TRIALS, TRIALS_ACCURACY)
+    found = [table.mean(scenario, classifier, one.name).at(generation)[0] for one in counts]
     if any(map(isnan, found)):
         return None
     return Behind(*(round(n) for n in found))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ray_selfloop.claims.decomposition import PARTS
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.report import ablations, style
 from ray_selfloop.report.groups import Group
@@ -18,11 +19,6 @@ from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import SOFT, STYLE, Inks, Key
 from ray_selfloop.report.view import Part, ScenarioView
 
-COMPARED = (
-    ("accuracy", "Acc", "fraction correct"),
-    ("meo", "MEO", "fraction, 1 = equal"),
-    ("md", "MD", "fraction, 0 = equal"),
-)
 Dash = tuple[float, tuple[float, ...]]
 
 
@@ -46,25 +42,21 @@ ARM_INKS = (
     ArmInk("#9aa0a6", (0, (8, 2)), "s"),
 )
 STEP = 0.35  # between the intervals at the right, in generations
-PARTS = ("total", "volume", "imbalance", "artefact", "filter")
-SHORT = {
-    "accuracy": "Acc", "meo": "MEO", "di": "DI", "md": "MD",
-    "ablation_drop": "Drop", "ablation_drop_relative": "Rel. drop",
-}  # fmt: skip
 
 
 def compared(table: Table, scenario: ScenarioView) -> tuple[tuple[str, str, str], ...]:
     """``(metric, title, unit)`` of what arms are compared by: without subgroups no fairness, and
     the drop under the first ablation where there is one."""
+    of_rates = [(one.name, one.title, one.axis) for one in metrics.shown(metrics.Shown.ARMS)]
     if scenario.subgroup_names:
-        return COMPARED
+        return tuple(of_rates)
     kinds = ablations.kinds(table, scenario)[:1]
     drops = [
-        (f"{metric}/{kind}", f"{SHORT[metric]}, {ablations.KINDS[kind]}", unit)
+        (f"{one.name}/{kind}", f"{one.title}, {ablations.KINDS[kind]}", one.axis)
         for kind in kinds
-        for metric, _, unit in ablations.MEASURES[1:]
+        for one in ablations.MEASURES[1:]
     ]
-    return (COMPARED[0], *drops)
+    return (of_rates[0], *drops)
 
 
 def arms(table: Table, group: Group, inks: Inks) -> Figure:
@@ -130,21 +122,26 @@ def decomposition(parts: Sequence[Part], inks: Inks) -> Figure:
 
     Under the total, each part's interval stands at its own effect; the parts add up to the total.
     """
-    metrics = list(dict.fromkeys(p.metric for p in parts))
+    asked = list(dict.fromkeys(p.metric for p in parts))
     owners = list(dict.fromkeys(p.classifier for p in parts))
-    shape = (len(metrics), len(owners))
+    shape = (len(asked), len(owners))
     with rc_context(STYLE):
-        size = (min(11, 3.4 * len(owners) + 1.2), 1.75 * len(metrics) + 0.5)
+        size = (min(11, 3.4 * len(owners) + 1.2), 1.75 * len(asked) + 0.5)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(*shape, squeeze=False, sharex="row", sharey=True)
-        for (row, metric), (column, name) in product(enumerate(metrics), enumerate(owners)):
+        for (row, metric), (column, name) in product(enumerate(asked), enumerate(owners)):
             axes = panels[row, column]
             found = {p.part: p for p in parts if (p.metric, p.classifier) == (metric, name)}
             _draw_parts(axes, found, inks.get(name, (SOFT, "o"))[0])
-            short = SHORT.get(metric, ablations.title(metric))
+            short = _short(metric)
             axes.set_title(f"{name or 'all classifiers'}: {short}")
             axes.set_xlabel(f"effect on {short} ({_unit(metric)})")
     return figure
+
+
+def _short(metric: str) -> str:
+    found = metrics.METRICS.get(metric)
+    return found.title if found else ablations.title(metric)
 
 
 def _unit(metric: str) -> str:
@@ -164,7 +161,7 @@ def _draw_parts(axes: Axes, found: dict[str, Part], colour: str) -> None:
         ink, width = (colour, 3.4) if name == "total" else (SOFT, 2.2)
         axes.hlines([i], [part.low], [part.high], color=ink, lw=width, zorder=2)
         axes.plot([part.value], [i], "o", color=ink, ms=5.5, mec="white", mew=0.8, zorder=3)
-    axes.set_yticks(range(len(PARTS)), PARTS)
+    axes.set_yticks(range(len(PARTS)), list(PARTS))
     axes.set_ylim(len(PARTS) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
 
@@ -201,7 +198,7 @@ def _draw_amplification(axes: Axes, table: Table, scenario: ScenarioView, inks: 
     axes.axhline(1.0, color="#202124", lw=0.9, ls=(0, (2, 2)), zorder=1)
     shown = False
     for i, name in enumerate(scenario.classifiers):
-        curve = table.mean(scenario.name, name, "A")
+        curve = table.mean(scenario.name, name, metrics.AMPLIFICATION.name)
         at = curve.generations + 0.012 * len(table.generations) * (
             i - (len(scenario.classifiers) - 1) / 2
         )

@@ -6,15 +6,6 @@ from math import inf
 
 from ray_selfloop.evaluation import metrics
 
-# The order of the generated data's block; Table 1's distance comes first.
-GENERATOR_ORDER = (
-    "fid", "frechet_distance", "kid", "kernel_distance", "label_fidelity", "precision", "recall",
-    "density", "coverage", "memorised", "nearest_neighbour_ratio", "none_clear", "q", "u",
-    "u_signed",
-)  # fmt: skip
-# Shown for the kept images and the queue too: what the next generation learns from.
-AFTER_THE_FILTER = ("label_fidelity", "q", "u", "u_signed")
-
 
 @dataclass(frozen=True)
 class Definition:
@@ -45,11 +36,12 @@ def used(keys: Iterable[str]) -> list[Definition]:
 
 def ordered(keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """``(metric, split)`` in the page's order; metrics that the page does not list are left out."""
-    rank = {name: i for i, name in enumerate(GENERATOR_ORDER)}
+    rank = {metric.name: i for i, metric in enumerate(metrics.shown(metrics.Shown.QUALITY))}
+    kept = {metric.name for metric in metrics.shown(metrics.Shown.KEPT)}
     known = [
         (metric, split)
         for metric, split in keys
-        if metric.split("/")[0] in rank and (split == "generated" or metric in AFTER_THE_FILTER)
+        if metric.split("/")[0] in rank and (split == "generated" or metric in kept)
     ]
     return sorted(known, key=lambda key: rank[key[0].split("/")[0]])
 

@@ -9,33 +9,28 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ray_selfloop.config.datasets.known import traits_of
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.metrics import ACCURACY, RANKED_ACCURACY, RANKED_CROSS_FITTED, Shown
 from ray_selfloop.report import slopes, style
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import CROSS_FITTED, SOFT, STYLE, Inks, Key
 from ray_selfloop.report.view import ScenarioView
 
-# metric, title, unit, and the value that equal subgroups or a perfect classifier would have
-OVERALL = (
-    ("accuracy", "Acc", "fraction correct"),
-    ("meo", "MEO", "fraction, 1 = equal"),
-    ("di", "DI", "ratio, 1 = equal"),
-    ("md", "MD", "fraction, 0 = equal"),
-)
 BETWEEN = "#9aa0a6"  # ranks that are neither the worst nor the best
 
 
 def overall(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
-    """Part (a): accuracy, MEO, DI and MD, one line per classifier; figure 9 without subgroups."""
+    """Part (a): accuracy and fairness, one line per classifier; figure 9 without subgroups."""
     if not scenario.subgroup_names:
         return accuracy(table, scenario, inks)
+    shown = metrics.shown(Shown.FIGURES)
     with rc_context(STYLE):
         figure = Figure(figsize=(11, 3.4), layout="constrained")
-        for axes, (metric, title, unit) in zip(
-            figure.subplots(1, len(OVERALL)), OVERALL, strict=True
-        ):
-            _draw_metric(axes, table, scenario, metric, inks)
-            axes.set_title(title)
-            axes.set_ylabel(unit)
+        for axes, metric in zip(figure.subplots(1, len(shown)), shown, strict=True):
+            _draw_metric(axes, table, scenario, metric.name, inks)
+            axes.set_title(metric.title)
+            axes.set_ylabel(metric.axis)
             style.generation_axis(axes, table.generations)
         style.legend(figure, _classifier_keys(scenario, inks))
     return figure
@@ -44,15 +39,16 @@ def overall(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
 def accuracy(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
     """Accuracy, and beside it its change since generation 0, paired by image; with intervals."""
     names = scenario.classifiers
-    panels = [("accuracy", "Accuracy", "fraction correct")]
-    if any(len(table.mean(scenario.name, name, "accuracy_change")) for name in names):
-        panels.append(("accuracy_change", "Change of accuracy since generation 0", "difference"))
+    change = metrics.with_suffix(ACCURACY.name, "change")
+    panels = [(ACCURACY.name, ACCURACY.heading, ACCURACY.axis)]
+    if any(len(table.mean(scenario.name, name, change)) for name in names):
+        panels.append((change, "Change of accuracy since generation 0", "difference"))
     with rc_context(STYLE):
         figure = Figure(figsize=(max(4.6 * len(panels), 6.4), 3.3), layout="constrained")
         for axes, (metric, title, unit) in zip(
             figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True
         ):
-            if metric == "accuracy_change":
+            if metric == change:
                 style.zero(axes)
             curves = [table.mean(scenario.name, name, metric) for name in names]
             style.dodged(axes, curves, [inks[name] for name in names])
@@ -93,9 +89,9 @@ def ranked(table: Table, scenario: ScenarioView) -> Figure:
     Figure 7 sets the worst against the best: the ranks between are thin, and the slopes of both
     ends stand over each panel where the table has them.
     """
-    ranks = table.subgroups(scenario.name, "ranked_accuracy")
+    ranks = table.subgroups(scenario.name, RANKED_ACCURACY.name)
     colours = style.ramp(len(ranks))[: len(ranks)]  # no ranks where every trial collapsed
-    ends_alone = scenario.dataset == "breeds"
+    ends_alone = traits_of(scenario.dataset).ends_alone
     if ends_alone:
         colours[1:-1] = [BETWEEN] * len(colours[1:-1])
     columns = min(5, max(1, len(scenario.classifiers)))
@@ -129,16 +125,17 @@ def _draw_ranks(
     axes.set_title(classifier)
     shown = False
     for i, (rank, colour) in enumerate(colours.items()):
-        solid = table.mean(scenario, classifier, "ranked_accuracy", rank)
+        solid = table.mean(scenario, classifier, RANKED_ACCURACY.name, rank)
         shown |= bool(np.isfinite(solid.value).any())
         if colour == BETWEEN:
             axes.plot(solid.generations, solid.value, color=BETWEEN, lw=1.0, zorder=1.5)
             continue
-        style.floor(axes, table.mean(scenario, classifier, "ranked_accuracy_floor", rank))
+        floor = metrics.with_suffix(RANKED_ACCURACY.name, "floor")
+        style.floor(axes, table.mean(scenario, classifier, floor, rank))
         aside = 0.006 * len(solid) * (i - (len(colours) - 1) / 2)  # so that none hides another
         axes.vlines(solid.generations + aside, solid.low, solid.high, color=colour, lw=1.3)
         style.line(axes, solid, (colour, "o"), 0.0)
-        dashed = table.mean(scenario, classifier, "ranked_cross_fitted", rank)
+        dashed = table.mean(scenario, classifier, RANKED_CROSS_FITTED.name, rank)
         axes.plot(dashed.generations, dashed.value, color=colour, lw=1.1, ls=CROSS_FITTED)
     if not shown:
         style.say(axes, "not defined")

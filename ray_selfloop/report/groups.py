@@ -7,30 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ray_selfloop.arms import DESCRIPTIONS
+from ray_selfloop import told
+from ray_selfloop.config.arms import ARMS, AXIS
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.report.view import ScenarioView
-from ray_selfloop.told import FEWER, OTHER
 
-ARM_AXIS = "loop.arm"
-# axes that a title says in words
-SAID = (
-    ARM_AXIS,
-    *(f"dataset.{field}" for field in ("name", "initialization", "variant", *OTHER, *FEWER)),
-)
-DATASETS = {
-    "colorized_digits": "Colorized digits",
-    "colorized_mnist": "Colorized MNIST",
-    "cifar20_100": "CIFAR-20/100",
-    "hard_imagenet": "Hard ImageNet",
-    "breeds": "Breeds",
-}
-BENCHMARKS = {"living17": "LIVING-17", "nonliving26": "NONLIVING-26"}  # of Breeds
-FINE_TUNED = ("hard_imagenet", "breeds")  # the paper's classifiers start from ImageNet weights here
-# Part of a group -> the paper's figure, where the two parts of one figure are not meant.
-FIGURES = {
-    "hard_imagenet": {"overall": "9", "ablations": "8", "grid": "12"},
-    "breeds": {"ranked": "7"},
-}
+SAID = {AXIS, "dataset.name", *(f"dataset.{field}" for field in told.fields())}
+"""The axes that a title says in words."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +55,7 @@ def groups(scenarios: Sequence[ScenarioView]) -> list[Group]:
 
 
 def _group(name: str, members: Sequence[ScenarioView]) -> Group:
-    order = tuple(DESCRIPTIONS)
+    order = tuple(ARMS)
     ranked = sorted(members, key=lambda s: order.index(s.arm) if s.arm in order else len(order))
     main = ranked[0]
     return Group(name, _title(main, len(members)), tuple(ranked), _figure(main), _grid(main))
@@ -80,21 +63,17 @@ def _group(name: str, members: Sequence[ScenarioView]) -> Group:
 
 def _title(main: ScenarioView, members: int) -> str:
     """The scenario's own title, or dataset, start and further axes where several arms share it."""
-    if main.dataset in FINE_TUNED:
+    if _fine_tuned(main):
         start = [] if main.pretrained else [initialization(main)]
         return ", ".join([dataset(main), *start, *other_axes(main)])
-    if not main.dataset or (members == 1 and ARM_AXIS not in main.axes):
+    if not main.dataset or (members == 1 and AXIS not in main.axes):
         return main.title
     return ", ".join([dataset(main), initialization(main), *other_axes(main)])
 
 
 def other_axes(scenario: ScenarioView) -> list[str]:
     """``queue.tilt 0.5``: the axes that dataset, initialisation and arm do not say."""
-    said = {*SAID}
-    if _has_start(scenario):
-        said.add("training.pretrained")
-    if scenario.dataset == "breeds":
-        said.add("dataset.benchmark")
+    said = SAID | ({"training.pretrained"} if _has_start(scenario) else set())
     return [f"{key} {value}" for key, value in scenario.axes.items() if key not in said]
 
 
@@ -108,31 +87,36 @@ def titles(scenarios: Sequence[ScenarioView]) -> dict[str, str]:
 
 
 def dataset(scenario: ScenarioView) -> str:
-    """The dataset as the paper writes it, Breeds with its benchmark, and what is not as there."""
-    name = DATASETS.get(scenario.dataset, scenario.dataset)
-    if scenario.dataset == "breeds":
-        name = f"{name} {BENCHMARKS.get(scenario.initialization, scenario.initialization)}".strip()
+    """The dataset as the paper writes it, or its benchmark, and what is not as there."""
+    traits = traits_of(scenario.dataset)
+    start = traits.start_titles.get(scenario.initialization, scenario.initialization)
+    name = f"{traits.title} {start}".strip() if traits.start_titles else traits.title
     return f"{name} ({'; '.join(scenario.differences)})" if scenario.differences else name
 
 
 def _has_start(scenario: ScenarioView) -> bool:
     """Whether the classifiers' start tells its scenarios apart."""
-    return scenario.dataset.startswith("cifar") or scenario.dataset in FINE_TUNED
+    return traits_of(scenario.dataset).weights != "scratch"
+
+
+def _fine_tuned(scenario: ScenarioView) -> bool:
+    """Whether the paper's classifiers start from ImageNet weights here."""
+    return traits_of(scenario.dataset).weights == "imagenet"
 
 
 def initialization(scenario: ScenarioView) -> str:
     """Table 1's second column: how the original data or the weights start."""
     if _has_start(scenario):
         start = "ImageNet weights" if scenario.pretrained else "from scratch"
-        uneven = scenario.initialization == "imbalanced"
-        return f"{start}, imbalanced" if uneven else start
+        other = scenario.initialization in traits_of(scenario.dataset).unpublished
+        return f"{start}, {scenario.initialization}" if other else start
     return scenario.initialization or "N/A"
 
 
 def labels(scenario: ScenarioView, paper: str = "") -> dict[str, str]:
     """Part (overall, ranked, ablations) -> how its caption starts; paper: its group's figure."""
-    if scenario.dataset in FINE_TUNED:
-        own = FIGURES[scenario.dataset] if paper else {}
+    if _fine_tuned(scenario):
+        own = traits_of(scenario.dataset).figures if paper else {}
         parts = ("overall", "ranked", "ablations")
         return {part: f"Figure {own[part]}: " if part in own else "" for part in parts}
     name = f"Figure {paper} " if paper else ""
@@ -142,19 +126,12 @@ def labels(scenario: ScenarioView, paper: str = "") -> dict[str, str]:
 def _figure(scenario: ScenarioView) -> str:
     if not scenario.of_the_paper:
         return ""
-    if scenario.dataset == "colorized_mnist":
-        return {"unbiased": "3", "biased": "4"}.get(scenario.initialization, "")
-    if scenario.dataset.startswith("cifar"):
-        return "6" if scenario.pretrained else "5"
-    curves = (n for part, n in FIGURES.get(scenario.dataset, {}).items() if part != "grid")
-    return " and ".join(sorted(curves))
+    own = traits_of(scenario.dataset).figures
+    if _fine_tuned(scenario):
+        return " and ".join(sorted(number for part, number in own.items() if part != "grid"))
+    started = "pretrained" if scenario.pretrained else "scratch"
+    return own.get(scenario.initialization, own.get(started, ""))
 
 
 def _grid(scenario: ScenarioView) -> str:
-    if not scenario.of_the_paper:
-        return ""
-    if scenario.dataset in FIGURES:
-        return FIGURES[scenario.dataset].get("grid", "")
-    if scenario.dataset.startswith("cifar"):
-        return "11"
-    return "10" if scenario.dataset == "colorized_mnist" else ""
+    return traits_of(scenario.dataset).figures.get("grid", "") if scenario.of_the_paper else ""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ray_selfloop.arms import CONTROL, TREATMENT
 from ray_selfloop.claims.noise import NOT_EXPECTED
+from ray_selfloop.config.arms import CONTROL, TREATMENT
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.config.scores import SCORES
-from ray_selfloop.report.groups import FINE_TUNED
+from ray_selfloop.evaluation.metrics import ABLATION_DROP, ABLATION_DROP_RELATIVE, COLLAPSED
 from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
 
 WELL_ENDED, NOT_TRAINED = ("converged", "completed"), "not trained"
@@ -82,7 +83,7 @@ def _failures(view: ReportView) -> Iterator[Notice]:
 def _collapsed(view: ReportView) -> Iterator[Notice]:
     """One notice: how many trials of how many, per scenario and classifier."""
     rows = view.results
-    rows = rows[(rows["metric"] == "collapsed") & rows["seed"].notna()]
+    rows = rows[(rows["metric"] == COLLAPSED.name) & rows["seed"].notna()]
     flagged = rows[rows["value"] == 1.0]
     if flagged.empty:
         return
@@ -165,12 +166,13 @@ def _ablations(view: ReportView) -> Iterator[Notice]:
     rows = view.results
     for scenario in view.scenarios:
         own = rows[(rows["scenario"] == scenario.name) & rows["seed"].isna()]
-        drops = own["metric"].str.startswith("ablation_drop/")
-        if scenario.dataset == "hard_imagenet" and len(own) and not drops.any():
+        drops = own["metric"].str.startswith(f"{ABLATION_DROP.name}/")
+        if traits_of(scenario.dataset).masks and len(own) and not drops.any():
             yield Notice(
                 "warning", "No ablations", f"{scenario.name}: {_unablated(rows, scenario)}"
             )
-    relative = rows[rows["metric"].str.startswith("ablation_drop_relative/") & rows["seed"].isna()]
+    of_drops = rows["metric"].str.startswith(f"{ABLATION_DROP_RELATIVE.name}/")
+    relative = rows[of_drops & rows["seed"].isna()]
     undefined = relative[relative["value"].isna()]
     bad = undefined[["scenario", "generation", "classifier"]].drop_duplicates()
     if len(bad):
@@ -188,7 +190,7 @@ def _ablations(view: ReportView) -> Iterator[Notice]:
 
 def _unablated(rows: pd.DataFrame, scenario: ScenarioView) -> str:
     """Why a scenario has no accuracy under ablation, as far as the table tells."""
-    flags = rows[(rows["scenario"] == scenario.name) & (rows["metric"] == "collapsed")]["value"]
+    flags = rows[(rows["scenario"] == scenario.name) & (rows["metric"] == COLLAPSED.name)]["value"]
     if flags.empty:
         why = "every classifier is collapsed or no predictions without the object are there"
     elif (flags == 1.0).all():
@@ -204,7 +206,7 @@ def _other_weights(view: ReportView) -> Iterator[Notice]:
     """Where the ImageNet sets do not start from what the paper starts from."""
     said: dict[str, list[str]] = defaultdict(list)
     for scenario in view.scenarios:
-        if scenario.dataset not in FINE_TUNED:
+        if traits_of(scenario.dataset).weights != "imagenet":
             continue
         if not scenario.pretrained:
             said[_FROM_SCRATCH].append(scenario.name)
@@ -246,10 +248,10 @@ def _few_chains(view: ReportView) -> Iterator[Notice]:
 
 def _missing(view: ReportView, single: Sequence[ScenarioView]) -> str:
     """What to add, as settings."""
-    controlled = {s.group or s.name for s in view.scenarios if s.arm == CONTROL}
+    controlled = {s.group or s.name for s in view.scenarios if s.arm == CONTROL.name}
     lacking = any((s.group or s.name) not in controlled for s in single)
     chains = "more chains (loop.loop_seeds=[0,1,2])"
     if not lacking:
         return f"Missing: {chains}"
-    arms = f"axes.loop.arm=[{TREATMENT},{CONTROL}]"
+    arms = f"axes.loop.arm=[{TREATMENT.name},{CONTROL.name}]"
     return f"Missing: {chains} and the control arm ({arms}); chains without it give no answer"

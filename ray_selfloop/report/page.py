@@ -11,7 +11,11 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from ray_selfloop.arms import DESCRIPTIONS, TREATMENT
+from ray_selfloop.claims.decomposition import PARTS
+from ray_selfloop.config.arms import ARMS, TREATMENT
+from ray_selfloop.config.datasets.known import traits_of
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.metrics import AMPLIFICATION
 from ray_selfloop.report import (
     ablations,
     answer,
@@ -36,13 +40,11 @@ from ray_selfloop.report.series import Table
 from ray_selfloop.report.view import ReportView, Samples, ScenarioView, StageUse
 
 TEMPLATE = "page.html.jinja"
-TITLES = {"accuracy": "Accuracy", "meo": "MEO", "di": "DI", "md": "MD"}
 SHARED = (
     "All chains share the original data, the split and the test images with their colours: "
     "intervals are about new runs of the loop on this training set and new test images of the "
     "same kind."
 )
-KEY_METRICS = tuple(TITLES)  # of a dataset without subgroups the first alone
 
 
 def write(view: ReportView, out: Path) -> Path:
@@ -132,7 +134,9 @@ def _trial_count(view: ReportView) -> int:
 
 def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:
     """A_t where the question is put: the treatments. "" where the table has none."""
-    if not (view.results["metric"].eq("A") & view.results["generation"].notna()).any():
+    if not (
+        view.results["metric"].eq(AMPLIFICATION.name) & view.results["generation"].notna()
+    ).any():
         return ""
     mains = [(group.title, group.main) for group in groups(view.scenarios)]
     return _drawing(comparisons.amplification(table, mains, inks))
@@ -155,15 +159,17 @@ def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> di
             | {"labels": labels(scenario), "grids": _grids(scenario, most)}
             for scenario in controls
         ],
-        "about": [
-            (s.arm, DESCRIPTIONS.get(s.arm, ""), behind.sentence(table, s)) for s in group.scenarios
-        ],
+        "about": [(s.arm, _says(s.arm), behind.sentence(table, s)) for s in group.scenarios],
         "arms": _drawing(comparisons.arms(table, group, inks)) if _has_arms(table, group) else "",
         "compared": [title for _, title, _ in comparisons.compared(table, main)],
         "parts": verdicts.parts(parts),
-        "part_names": [name for name in comparisons.PARTS if name in known],
+        "part_names": [name for name in PARTS if name in known],
         "decomposition": _drawing(comparisons.decomposition(parts, inks)) if len(known) > 1 else "",
     }
+
+
+def _says(arm: str) -> str:
+    return ARMS[arm].says if arm in ARMS else ""
 
 
 def _has_arms(table: Table, group: Group) -> bool:
@@ -177,14 +183,14 @@ def _scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> dict[st
         "behind": behind.sentence(table, scenario),
         "overall": _drawing(figures.overall(table, scenario, inks)),
         "ranked": _drawing(figures.ranked(table, scenario))
-        if table.subgroups(scenario.name, "ranked_accuracy")
+        if table.subgroups(scenario.name, metrics.RANKED_ACCURACY.name)
         else "",
-        "slopes": slopes.rows(table, scenario) if scenario.dataset == "breeds" else [],
+        "slopes": slopes.rows(table, scenario) if traits_of(scenario.dataset).ends_alone else [],
         "ablations": _drawing(ablations.figure(table, scenario, inks)) if kinds else "",
         "columns": ablations.columns(kinds) if kinds else [],
         "ablated": ablations.rows(table, scenario) if kinds else [],
         "undefined": ablations.undefined(table, scenario),
-        "heads": [TITLES[metric] for metric in _key_metrics(scenario)],
+        "heads": [metric.heading for metric in _key_metrics(scenario)],
         "ends": _ends(table, scenario),
         "numbers": [_all_numbers(table, scenario.name, c) for c in scenario.classifiers],
         "audits": audit.rows(table, scenario),
@@ -201,9 +207,9 @@ def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
     asked = (
         (f"generation {first}", "", first),
         (f"generation {last}", "", last),
-        ("noise floor", "_floor", last),
-        ("change", "_change", last),
-        ("noise floor of the change", "_change_floor", last),
+        ("noise floor", "floor", last),
+        ("change", "change", last),
+        ("noise floor of the change", "change_floor", last),
     )
     return [
         {
@@ -211,13 +217,14 @@ def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
             "rows": [
                 {
                     "label": label,
-                    "quiet": suffix.endswith("_floor"),
+                    "quiet": suffix.endswith("floor"),
                     "behind": ""
                     if suffix
                     else behind.cell(table, scenario.name, classifier, generation),
                     "cells": [
-                        cells.at(table.mean(scenario.name, classifier, metric + suffix), generation)
-                        for metric in _key_metrics(scenario)
+                        cells.at(table.mean(scenario.name, classifier, key), generation)
+                        for one in _key_metrics(scenario)
+                        for key in [metrics.with_suffix(one.name, suffix)]
                     ],
                 }
                 for label, suffix, generation in asked
@@ -228,13 +235,15 @@ def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
     ]
 
 
-def _key_metrics(scenario: ScenarioView) -> tuple[str, ...]:
-    return KEY_METRICS if scenario.subgroup_names else KEY_METRICS[:1]
+def _key_metrics(scenario: ScenarioView) -> tuple[metrics.Metric[..., Any], ...]:
+    """Of a dataset without subgroups the first alone."""
+    found = tuple(metrics.shown(metrics.Shown.FIGURES))
+    return found if scenario.subgroup_names else found[:1]
 
 
 def _any(table: Table, scenario: ScenarioView, classifier: str, suffix: str) -> bool:
-    metrics = _key_metrics(scenario)
-    return any(len(table.mean(scenario.name, classifier, m + suffix)) for m in metrics)
+    keys = [metrics.with_suffix(one.name, suffix) for one in _key_metrics(scenario)]
+    return any(len(table.mean(scenario.name, classifier, key)) for key in keys)
 
 
 def _all_numbers(table: Table, scenario: str, classifier: str) -> dict[str, Any]:
@@ -265,7 +274,7 @@ def _grids(scenario: ScenarioView, most: int) -> list[dict[str, Any]]:
 def _shown(scenario: ScenarioView) -> dict[tuple[int, str], list[Samples]]:
     """The rows of each chain's grid: generation 0 first; of a control the two ends."""
     found = _by_chain(scenario)
-    if scenario.arm == TREATMENT:
+    if scenario.arm == TREATMENT.name:
         return found
     return {chain: [rows[0], *rows[1:][-1:]] for chain, rows in found.items()}
 
@@ -379,7 +388,7 @@ def _group_pictures(table: Table, view: ReportView, group: Group, inks: style.In
         drawn["arms.png"] = lambda: style.png(comparisons.arms(table, group, inks))
     if any(part.part != "total" and part.value == part.value for part in parts):
         drawn["decomposition.png"] = lambda: style.png(comparisons.decomposition(parts, inks))
-    if any(len(table.mean(group.main.name, c, "A")) for c in group.main.classifiers):
+    if any(len(table.mean(group.main.name, c, AMPLIFICATION.name)) for c in group.main.classifiers):
         drawn["amplification.png"] = lambda: style.png(
             comparisons.amplification(table, [(group.title, group.main)], inks)
         )

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-from ray_selfloop.arms import TREATMENT
 from ray_selfloop.claims.noise import AS_EXPECTED, UNTESTED
+from ray_selfloop.config.arms import TREATMENT
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.inference.verdicts import EXPLORATORY, NOT_TESTED, UNDECIDED, WORDS
 from ray_selfloop.report import answer, behind, numbers
 from ray_selfloop.report.cells import around_zero
-from ray_selfloop.report.groups import DATASETS, Group, groups
+from ray_selfloop.report.groups import Group, groups
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.verdicts import beside, row
 from ray_selfloop.report.view import Claim, Declared, Null, ReadingRow, ReportView
@@ -36,7 +37,7 @@ def rows(view: ReportView, table: Table) -> list[dict[str, Any]]:
 
 def _lost(claim: Claim, setting: Group | None, table: Table) -> str:
     """What the arms behind a claim lost to collapse."""
-    compared = (TREATMENT, claim.control)
+    compared = (TREATMENT.name, claim.control)
     arms = [s for s in setting.scenarios if s.arm in compared] if setting else []
     return claim.lost or behind.lost(table, arms)
 
@@ -196,7 +197,7 @@ def _null(found: Null, where: str) -> dict[str, Any]:
 
 def one_number(view: ReportView) -> str:
     """Where MEO and MD are one number, in one sentence; "" where nowhere."""
-    counts = {DATASETS.get(s.dataset, s.dataset or s.title): len(s.subgroup_names)
+    counts = {traits_of(s.dataset).title or s.title: len(s.subgroup_names)
               for s in view.scenarios}  # fmt: skip
     parts = [
         f"with the {n} subgroups of {' and '.join(d for d, k in counts.items() if k == n)} {what}"

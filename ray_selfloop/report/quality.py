@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ray_selfloop.config.arms import TREATMENT
+from ray_selfloop.evaluation.metrics import FID
 from ray_selfloop.report import cells, definitions
 from ray_selfloop.report.groups import Group, dataset, initialization, other_axes
 from ray_selfloop.report.series import Table
@@ -23,7 +25,7 @@ class Block:
 def fid_measured(table: Table, groups: Sequence[Group]) -> bool:
     """Whether any scenario has a FID."""
     measures = (m for g in groups for s in g.scenarios for m, _ in table.generator_measures(s.name))
-    return any(metric == "fid" for metric in measures)
+    return any(metric == FID.name for metric in measures)
 
 
 def blocks(table: Table, scenarios: Sequence[ScenarioView]) -> list[Block]:
@@ -52,7 +54,7 @@ def _rows(
 
 def _start(scenario: ScenarioView) -> str:
     """Initialisation, and whatever else tells this scenario from the others."""
-    arm = () if scenario.arm == "treatment" else (scenario.arm,)
+    arm = () if scenario.arm == TREATMENT.name else (scenario.arm,)
     return ", ".join([initialization(scenario), *other_axes(scenario), *arm])
 
 

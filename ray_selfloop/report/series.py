@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ray_selfloop.evaluation.metrics import ACCURACY, COLLAPSED, KEPT_FRACTION, with_suffix
+
 Floats = NDArray[np.float64]
 
 
@@ -51,7 +53,7 @@ class Table:
         named = results["classifier"] != ""
         of_trial, standing = named & of_chain & of_seed, ~_collapsed(results)
         self._means = _parts(results, np.flatnonzero(named & ~of_chain & ~of_seed))
-        of_accuracy = results["metric"] == "accuracy"
+        of_accuracy = results["metric"] == ACCURACY.name
         self._trials = _parts(results, np.flatnonzero(of_trial & (standing | of_accuracy)))
         self._generator = _parts(results, np.flatnonzero(~of_seed & (of_chain | ~named)))
         self.generations = sorted(int(n) for n in results["generation"].dropna().unique())
@@ -89,7 +91,7 @@ class Table:
 
     def floor(self, scenario: str, classifiers: Iterable[str], metric: str) -> Curve:
         """What classifiers would show without any bias: the union of their floors' intervals."""
-        floors = [self.mean(scenario, name, f"{metric}_floor") for name in classifiers]
+        floors = [self.mean(scenario, name, with_suffix(metric, "floor")) for name in classifiers]
         return _union([floor for floor in floors if len(floor)])
 
     def measured(self, scenario: str, classifier: str) -> list[tuple[str, str]]:
@@ -123,12 +125,12 @@ class Table:
 
     def keep_rate(self, scenario: str, chain: str, cls: str = "", subgroup: str = "") -> Curve:
         """Share of a class's, a subgroup's or a cell's generated images that the filter kept."""
-        key = (scenario, chain, "kept_fraction", cls, subgroup, "kept")
+        key = (scenario, chain, KEPT_FRACTION.name, cls, subgroup, "kept")
         return self._curve(self._generator.get(key))
 
     def kept_fraction(self, scenario: str, chain: str, loop_seed: int, subgroup: str) -> Curve:
         """Share of one subgroup's generated images, over all classes, that one chain kept."""
-        part = self._generator.get((scenario, chain, "kept_fraction", "", subgroup, "kept"))
+        part = self._generator.get((scenario, chain, KEPT_FRACTION.name, "", subgroup, "kept"))
         if part is not None:
             part = part[self._columns["loop_seed"][part] == loop_seed]
         return self._curve(part)
@@ -169,7 +171,7 @@ def _mean(values: Floats, at: NDArray[np.int64], size: int) -> Floats:
 def _collapsed(rows: pd.DataFrame) -> NDArray[np.bool_]:
     """The rows of trials that are flagged as collapsed."""
     where = ["scenario", "loop_seed", "generation", "classifier", "seed"]
-    flagged = rows.loc[(rows["metric"] == "collapsed") & (rows["value"] == 1.0), where]
+    flagged = rows.loc[(rows["metric"] == COLLAPSED.name) & (rows["value"] == 1.0), where]
     flagged = flagged[flagged["seed"].notna()]
     if flagged.empty:
         return np.zeros(len(rows), np.bool_)

@@ -6,14 +6,20 @@ themselves.
 
 from typing import Any
 
-from ray_selfloop.evaluation.metrics import GAP
+from ray_selfloop.evaluation.metrics import (
+    GAP,
+    RANKED_CROSS_FITTED,
+    RANKED_CROSS_FITTED_SLOPE,
+    with_suffix,
+)
 from ray_selfloop.report import numbers
 from ray_selfloop.report.cells import Cell, at, signed
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.view import ScenarioView
 
-METRIC, CHANGE = "ranked_cross_fitted", "ranked_cross_fitted_change"
-SLOPE = "ranked_cross_fitted_slope"  # without generation; a slope per generation
+METRIC = RANKED_CROSS_FITTED.name
+CHANGE = with_suffix(METRIC, "change")
+SLOPE = RANKED_CROSS_FITTED_SLOPE.name  # without generation; a slope per generation
 
 
 def ends(table: Table, scenario: str) -> list[tuple[str, str]]:

@@ -18,6 +18,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ray_selfloop.evaluation.metrics import (
+    ABLATION_DROP,
+    LABEL_FIDELITY,
+    METRICS,
+    Reads,
+    Shown,
+    shown,
+    with_suffix,
+)
 from ray_selfloop.inference.verdicts import (
     ACCURACY,
     CONTRADICTED,
@@ -43,9 +52,6 @@ from ray_selfloop.report.numbers import (
 from ray_selfloop.report.series import Curve, Table
 from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
-METRICS = (("accuracy", "accuracy"), ("meo", "MEO"), ("md", "MD"))
-IN_OVERVIEW = ("accuracy", "md")  # of a dataset without subgroups accuracy and the first drop
-FLOORED = "md"  # stands beside its noise floor
 DROPS = {"object_gray": "drop, gray object", "box_gray": "drop, gray box",
          "box_neighbour": "drop, neighbour"}  # fmt: skip
 GENERATIONS_PER_BLOCK = 4  # 4 columns of a mean and a spread fit in 80 characters
@@ -232,10 +238,11 @@ def _print_scenario(
 
 def metrics(table: Table, scenario: ScenarioView) -> tuple[tuple[str, str], ...]:
     """``(metric, title)``: accuracy and fairness; without subgroups the drops under ablation."""
+    known = [(one.name, one.long) for one in shown(Shown.TERMINAL)]
     if scenario.subgroup_names:
-        return METRICS
+        return tuple(known)
     kinds = ablations.kinds(table, scenario)
-    return (METRICS[0], *((f"ablation_drop/{kind}", DROPS[kind]) for kind in kinds))
+    return (known[0], *((f"{ABLATION_DROP.name}/{kind}", DROPS[kind]) for kind in kinds))
 
 
 def _alike(table: Table, view: ReportView) -> list[list[PaperGroup]]:
@@ -273,7 +280,7 @@ def _columns(measured: Sequence[tuple[str, str]]) -> RichTable:
     shown.add_column("", min_width=20)
     for metric, title in measured:
         shown.add_column(title, justify="right", min_width=13)
-        if metric == FLOORED:
+        if _floored(metric):
             shown.add_column("floor", justify="right")
     shown.add_column("chains·trials", justify="right", min_width=13)
     shown.add_column("eq. 6", justify="right", min_width=11)
@@ -284,14 +291,21 @@ def _ends(table: Table, of: tuple[str, str], metric: str, ends: Sequence[int]) -
     """``0.110 → 0.105``, and the noise floor of the last where the metric stands beside it."""
     curve = table.mean(*of, metric)
     yield " → ".join(_level(curve, n) for n in ends)
-    if metric == FLOORED:
-        floor = table.mean(*of, f"{metric}_floor")
+    if _floored(metric):
+        floor = table.mean(*of, with_suffix(metric, "floor"))
         yield _short(floor.at(ends[-1])[0]) if ends and len(floor) else NO_RESULT
+
+
+def _floored(metric: str) -> bool:
+    """Whether a metric stands beside its noise floor: a headline that subgroups decide."""
+    found = METRICS.get(metric)
+    return found is not None and Shown.HEADLINE in found.shown and found.reads is Reads.RATES
 
 
 def _in_overview(measured: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The metrics that fit beside each other in 80 characters."""
-    known = [(metric, title) for metric, title in measured if metric in IN_OVERVIEW]
+    headlines = {one.name for one in shown(Shown.HEADLINE)}
+    known = [(metric, title) for metric, title in measured if metric in headlines]
     return known if len(known) > 1 else list(measured[:2])
 
 
@@ -304,12 +318,12 @@ def _fidelity(table: Table, view: ReportView) -> Iterator[Text]:
     """Label fidelity of every setting's generators, lowest to highest."""
     for group in groups(view.scenarios):
         for chain in table.chains(group.main.name):
-            curve = table.generator(group.main.name, chain, "label_fidelity", "generated")
+            curve = table.generator(group.main.name, chain, LABEL_FIDELITY.name, "generated")
             values = curve.value[~np.isnan(curve.value)]
             if len(values):
                 ends = dict.fromkeys((number(values.min()), number(values.max())))
                 place = group.title + (f" ({chain})" if chain else "")
-                told = f"{place}: label fidelity {' to '.join(ends)}"
+                told = f"{place}: {LABEL_FIDELITY.long} {' to '.join(ends)}"
                 yield Text.assemble(("generator  ", "dim"), told)
 
 
@@ -328,8 +342,8 @@ def _curves(table: Table, scenario: ScenarioView) -> RenderableType:
             for classifier in scenario.classifiers:
                 cells = _cells(table, scenario.name, classifier, metric, shown)
                 block.add_row(f"  {classifier}", *cells)
-                floor = table.mean(scenario.name, classifier, f"{metric}_floor")
-                if metric == FLOORED and len(floor):
+                floor = table.mean(scenario.name, classifier, with_suffix(metric, "floor"))
+                if _floored(metric) and len(floor):
                     ends = (_level(floor, generation) for generation in shown)
                     block.add_row("    noise floor", *ends, style="dim")
         _add_behind(block, table, scenario, shown)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray_selfloop.arms import TREATMENT
 from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST, LEVEL, SCATTER, SLOPE
 from ray_selfloop.claims.statements import HYPOTHESIS
+from ray_selfloop.config.arms import TREATMENT
+from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.inference.verdicts import NOT_TESTED, UNDECIDED
 from ray_selfloop.report import answer, groups, numbers
 from ray_selfloop.report.cells import Axis, around_zero
@@ -52,7 +53,7 @@ def _row(verdict: Verdict, axis: Axis, title: str) -> dict[str, Any]:
 
 def of_cues(view: ReportView) -> bool:
     """Whether an A of eq. 6 is about reliance on spurious cues and not about subgroups."""
-    cued = {s.name for s in view.scenarios if s.dataset == "hard_imagenet"}
+    cued = {s.name for s in view.scenarios if traits_of(s.dataset).masks}
     return any(v.scenario in cued and not math.isnan(v.a) for v in view.verdicts)
 
 
@@ -139,7 +140,7 @@ def _what(claim: Claim) -> str:
     """``md, fine 3: last minus first generation, treatment minus no_synthetic``."""
     subject = f"{claim.metric}, {claim.subgroup}" if claim.subgroup else claim.metric
     estimand = ESTIMANDS.get(claim.estimand, claim.estimand.replace("_", " "))
-    against = f", {TREATMENT} minus {claim.control}" if claim.control else ""
+    against = f", {TREATMENT.name} minus {claim.control}" if claim.control else ""
     return f"{subject}: {estimand}{against}"
 
 

@@ -17,6 +17,7 @@ from ray_selfloop.claims.noise import Null
 from ray_selfloop.claims.verdicts import Alternative as ReadingRow
 from ray_selfloop.claims.verdicts import Network
 from ray_selfloop.claims.verdicts import Verdict as Claim
+from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.equation6.parameters import Number as FitNumber
 
 # rows that other rooms define
@@ -177,7 +178,7 @@ class ScenarioView:
     audits: tuple[FilterAudit, ...] = ()
     generators: tuple[GeneratorOutcome, ...] = ()
     group: str = ""
-    arm: str = "treatment"
+    arm: str = TREATMENT.name
     dataset: str = ""
     initialization: str = ""
     differences: tuple[str, ...] = ()

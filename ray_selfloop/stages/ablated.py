@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from ray_selfloop.config.evaluation import Ablation
-from ray_selfloop.datasets import hard_imagenet
 from ray_selfloop.evaluation.ablation.pixels import ablated
+from ray_selfloop.images.masks import mask
 from ray_selfloop.images.pictures import view_of
 from ray_selfloop.stages.inputs import Inputs
 
@@ -46,10 +46,7 @@ class AblatedPictures:
         view, reference = view_of(self.images), self.settings.compat == "reference"
         assert view is not None, "only pictures have masks"
         masks = np.stack(
-            [
-                hard_imagenet.mask(self.masks[int(row)], view, reference, f"test mask {row}")
-                for row in chosen
-            ]
+            [mask(self.masks[int(row)], view, reference, f"test mask {row}") for row in chosen]
         )
         images = torch.from_numpy(self.images[chosen])
         removed, defined = ablated(

@@ -11,24 +11,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ray_selfloop import arms, queue, seeding
+from ray_selfloop.config.arms import Arm
 from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.training import Training
 from ray_selfloop.graph import Place
 
-AUGMENTATION = {
-    "colorized_digits": "none",
-    "colorized_mnist": "none",
-    "cifar20_100": "crop_flip",
-    "hard_imagenet": "frame_crop_flip",
-    "breeds": "frame_crop_flip",
-}
-PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
-MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
 TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
-SUBGROUPS = {
-    "colorized_digits": 3, "colorized_mnist": 3, "cifar20_100": 5, "breeds": 4, "hard_imagenet": 0
-}  # fmt: skip
 
 
 class Who(NamedTuple):
@@ -41,7 +30,7 @@ class Who(NamedTuple):
 NOBODY = Who()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is equal to itself alone: what is worked out is cached
 class Chain:
     """One scenario at one loop seed; ``architecture`` is set where each has a chain of its own.
 
@@ -66,9 +55,14 @@ class Chain:
         return seeding.derive(self.loop_seed, *purpose)
 
     @cached_property
+    def arm(self) -> Arm:
+        """The treatment, or which control."""
+        return arms.of(self.sweep)
+
+    @property
     def generates(self) -> bool:
         """Whether images are generated at all; else the original data alone is trained on."""
-        return arms.generates(self.sweep)
+        return self.arm.generates
 
     @cached_property
     def trials(self) -> tuple[Who, ...]:
@@ -125,9 +119,9 @@ class Chain:
             found["generator"] = {**where, "base": base or generator.base}
         return found
 
-    def under(self, arm: str) -> "Chain":
+    def under(self, arm: Arm) -> "Chain":
         """The chain that another arm has in the place of this one."""
-        loop = self.sweep.loop.model_copy(update={"arm": arm})
+        loop = self.sweep.loop.model_copy(update={"arm": arm.name})
         changed = {"loop": loop, "generator": self.treatment.generator}
         sweep = self.sweep.model_copy(update=changed)
         name = f"{self.scenario} (its shares)"
@@ -143,8 +137,9 @@ def volume(sweep: Sweep) -> int | str:
 
 def located(pretrained: bool | str) -> bool | str:
     """Where weights lie for a worker in another folder: a file's absolute path, else the tag."""
-    path = str(pretrained)
-    return os.path.abspath(path) if os.path.isfile(path) else pretrained
+    if isinstance(pretrained, str) and os.path.isfile(pretrained):
+        return os.path.abspath(pretrained)
+    return pretrained
 
 
 def chains(scenario: Scenario) -> list[Chain]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep
-from ray_selfloop.stages.chain import SUBGROUPS, TRAINED
+from ray_selfloop.evaluation.metrics import About, in_key
+from ray_selfloop.stages.chain import TRAINED
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import save_json
 from ray_selfloop.stages.kind import Held, Kind, Summary, Work
@@ -43,6 +44,7 @@ def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Set
         evaluation=judged_with(sweep),
         scenarios=tuple(described(scenario) for scenario in scenarios),
         declared=declared,
+        **in_key(About.CLASSIFIERS),
     )
 
 
@@ -55,12 +57,12 @@ def described(scenario: Scenario) -> Described:
         group=arms.group(scenario),
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name if as_published else f"other: {sweep.dataset.name}",
-        initialization=told.initialization(sweep.dataset),
+        initialization=sweep.dataset.start,
         pretrained=bool(sweep.training.pretrained),
         compat=sweep.evaluation.ablation.compat,
         classifiers=tuple(name for name in sweep.classifiers if _starts_alike(sweep, name)),
         generations=sweep.loop.generations,
-        subgroups=SUBGROUPS[sweep.dataset.name],
+        subgroups=sweep.dataset.groups,
         regime=sweep.loop.regime,
     )
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,12 @@ from pydantic import Field
 from ray_selfloop import queue
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config import training as config
+from ray_selfloop.config.datasets.base import FRAMED
 from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.stages import kind, training_set
-from ray_selfloop.stages.chain import AUGMENTATION, MASKED, Chain, Who, located
+from ray_selfloop.stages.chain import Chain, Who, located
 from ray_selfloop.stages.inputs import Inputs, save_array, save_history, save_weights
 from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Training, Work
 from ray_selfloop.stages.training_set import TrainingSet
@@ -68,7 +70,8 @@ class Schedule(Held):
 
 class Settings(Trained):
     """weights: whether they are published, for a filter or a judge. ablation: of a dataset with
-    masks, how objects are removed from the test pictures. schedule: of the arm `no_synthetic`."""
+    masks, how objects are removed from the test pictures. schedule: of an arm whose trainings are
+    as long as the treatment's."""
 
     training_set: TrainingSet = TrainingSet()
     weights: bool = False
@@ -78,12 +81,23 @@ class Settings(Trained):
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """A trial of generation ``n``."""
-    sweep, training = chain.sweep, chain.networks[who.network]
     in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_expert
+    return _of_network(chain, n, who.network).model_copy(
+        update={
+            "seed": chain.seed("classifier", n, *who),
+            "weights": chain.reads(n, who) or in_some_arm,
+        }
+    )
+
+
+@lru_cache(maxsize=64)
+def _of_network(chain: Chain, n: int, network: str) -> Settings:
+    """What a network's trials of one generation have in common."""
+    sweep, training = chain.sweep, chain.networks[network]
     more: dict[str, Any] = {}
-    if sweep.dataset.name in MASKED:
+    if sweep.dataset.masked:
         more["ablation"] = sweep.evaluation.ablation.model_dump(mode="json", exclude={"compat"})
-    if n and sweep.loop.arm == "no_synthetic":
+    if n and chain.arm.equal_steps:
         more["schedule"] = Schedule(
             generation=n,
             regime=sweep.loop.regime,
@@ -92,13 +106,11 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
             mixing=sweep.queue.mixing,
         )
     return Settings(
-        network=who.network,
+        network=network,
         training=training.identity(sweep.tune.searched if sweep.tune else ()),
-        source=weights.source(who.network, training.pretrained),
+        source=weights.source(network, training.pretrained),
         training_set=training_set.after(chain, n),
-        augment=AUGMENTATION[sweep.dataset.name],
-        seed=chain.seed("classifier", n, *who),
-        weights=chain.reads(n, who) or in_some_arm,
+        augment=sweep.dataset.traits.augment,
         **more,
     )
 
@@ -114,7 +126,7 @@ def training(held: Trained) -> Training:
         network=held.network,
         side=held.training.get("image_size"),
         batch_size=held.training["batch_size"],
-        pictures=held.augment == "frame_crop_flip",
+        pictures=held.augment == FRAMED,
     )
 
 
@@ -263,4 +275,5 @@ KIND = Kind(
     needs=Needs(how="trial", gpu="gpus_per_trial", awaited=False, training=training),
     settings=settings,
     places=places,
+    by_network=True,
 )

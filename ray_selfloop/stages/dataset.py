@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
-from ray_selfloop.config.dataset import NOT_IN_KEY, PLACES, Dataset
+from ray_selfloop.config.datasets.known import NOT_IN_KEY, PLACES, Dataset
 from ray_selfloop.datasets.base import kind_of
 from ray_selfloop.datasets.contents import Contents
-from ray_selfloop.datasets.imagenet import CHANGED, PictureFiles
+from ray_selfloop.datasets.pictures import CHANGED, PictureFiles
 from ray_selfloop.errors import DataError
 from ray_selfloop.images.imageset import Ids, ImageSet
 from ray_selfloop.images.pictures import Pictures, write_encoded

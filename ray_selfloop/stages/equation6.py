@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
+from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.kind import Kind, Summary, Work
@@ -44,6 +45,7 @@ def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Set
         groups={s.name: arms.group(s) for s in scenarios},
         generations={s.name: s.sweep.loop.generations for s in scenarios},
         declared=declared,
+        **in_key(About.CLASSIFIERS, About.EQUATION_6),
     )
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from ray_selfloop.config.evaluation import JUDGING, Evaluation
 from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.stages.kind import Settings
@@ -14,9 +16,11 @@ OF_CLAIMS = (
 
 
 class Evaluated(Settings):
-    """evaluation: those fields of `evaluation` that the result depends on."""
+    """evaluation: those fields of `evaluation` that the result depends on. metrics: version of what
+    is computed otherwise than the kind's own version says (see `evaluation.metrics.in_key`)."""
 
     evaluation: dict[str, Any]
+    metrics: dict[str, int] = Field(default_factory=dict)
 
     @property
     def how(self) -> Evaluation:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.stages.chain import MASKED
+from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages.evaluated import Evaluated, measured_with
 from ray_selfloop.stages.kind import Kind, Summary, Work
 
@@ -17,8 +17,10 @@ class Settings(Evaluated):
 def settings(scenario: Scenario) -> Settings:
     """By which a scenario's trials are measured."""
     sweep = scenario.sweep
-    masked = sweep.dataset.name in MASKED
-    more: dict[str, Any] = {"compat": sweep.evaluation.ablation.compat} if masked else {}
+    more: dict[str, Any] = (
+        {"compat": sweep.evaluation.ablation.compat} if sweep.dataset.masked else {}
+    )
+    more |= in_key(About.CLASSIFIERS)
     return Settings(evaluation=measured_with(sweep), **more)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages import generator, reference
 from ray_selfloop.stages.chain import Chain, Who
 from ray_selfloop.stages.evaluated import Evaluated, measured_with
@@ -24,6 +25,7 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
         generator=generator.identity(chain.sweep.generator, StableDiffusion.TRAINING),
         generation=n,
         seed=chain.seed("metrics", n),
+        **in_key(About.GENERATORS),
     )
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 from ray_selfloop.claims.paired import Arm
 from ray_selfloop.claims.statements import BALANCE, KIN, POORNESS
 from ray_selfloop.equation6.bias import not_converged
+from ray_selfloop.evaluation.metrics import Q
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.stages.claims import Described
 from ray_selfloop.stages.inputs import Inputs
@@ -50,10 +51,10 @@ def _quality(rows: pd.DataFrame) -> dict[str, dict[tuple[str, int, int], float]]
     1 - q."""
     found: dict[str, dict[tuple[str, int, int], float]] = {}
     whole = (rows["split"] == "generated") & (rows["class"] == "") & (rows["subgroup"] == "")
-    wanted = rows["metric"].str.startswith(KIN) | rows["metric"].isin([BALANCE, "q"])
+    wanted = rows["metric"].str.startswith(KIN) | rows["metric"].isin([BALANCE, Q.name])
     for row in rows[whole & wanted & rows["value"].notna()].to_dict("records"):
         place = (row["classifier"], int(row["loop_seed"]), int(row["generation"]))
-        poor = row["metric"] == "q"
+        poor = row["metric"] == Q.name
         name, value = (POORNESS, 1.0 - row["value"]) if poor else (row["metric"], row["value"])
         found.setdefault(name, {})[place] = float(value)
     return found

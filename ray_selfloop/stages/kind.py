@@ -33,10 +33,21 @@ class Held(BaseModel):
 
     def held(self) -> dict[str, Any]:
         """As JSON values: settings whole, with their defaults; of this model what is set."""
-        return {name: _json(getattr(self, name)) for name in self.model_fields_set}
+        values = {**self.__dict__, **(self.model_extra or {})}
+        return {name: _json(values[name]) for name in self.model_fields_set}
+
+
+def threads_of(stage: Stage) -> int:
+    """Threads that a stage computes with."""
+    return Settings.model_validate(stage.config).threads
+
+
+_PLAIN = {str, int, float, bool, dict, type(None)}  # that are JSON values as they are
 
 
 def _json(value: object) -> object:
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Held):
         return value.held()
     if isinstance(value, tuple):
@@ -155,11 +166,12 @@ def _nowhere(chain: Chain, who: Who) -> Mapping[str, Any]:
 class Kind(Generic[S]):
     """One kind of stage.
 
-    version: of what it computes; raised when the meaning of its result changes. holds: the model of
-    what its key holds. settings: those of a chain's generation, and of one network where there are
-    several. run: ``module:function`` of a `Work`, loaded by a worker alone. threaded: whether the
-    threads are in the key. needed: whether a chain has such a stage at all. places: what it is told
-    beside the key, and other stages of the chain are not.
+    version: of what it computes; raised when the meaning of its result changes.
+    holds: the model of what its key holds. settings: those of a chain's generation, and of one
+    network where each has its own (by_network). threaded: whether the threads are in the key.
+    run: ``module:function`` of a `Work`, loaded by a worker alone.
+    needed: whether a chain has such a stage at all.
+    places: what it is told beside its key, and other stages of the chain are not.
     """
 
     name: str
@@ -169,6 +181,7 @@ class Kind(Generic[S]):
     needs: Needs = Needs()
     settings: Callable[[Chain, int, Who], S] | None = None
     threaded: bool = True
+    by_network: bool = False
     needed: Callable[[Chain], bool] = _always
     places: Callable[[Chain, Who], Mapping[str, Any]] = field(default=_nowhere)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ray_selfloop.graph import Stage
+from ray_selfloop.graph import Node, Stage
 from ray_selfloop.stages import (
     claims,
     classifier,
@@ -20,7 +20,7 @@ from ray_selfloop.stages import (
     scorer,
     search,
 )
-from ray_selfloop.stages.kind import Kind
+from ray_selfloop.stages.kind import Kind, Training
 
 ALL: tuple[Kind[Any], ...] = (
     dataset.KIND,
@@ -45,3 +45,15 @@ VERSIONS: Mapping[str, int] = {kind.name: kind.version for kind in ALL}
 def of(stage: Stage) -> Kind[Any]:
     """What kind of stage this is."""
     return NAMED[stage.kind]
+
+
+def training(stage: Stage) -> Training | None:
+    """What a stage trains, where that decides what it needs."""
+    kind = of(stage)
+    return kind.needs.training(kind.read(stage.config)) if kind.needs.training else None
+
+
+def line_of(node: Node) -> str:
+    """The line of a progress or cost table that a stage counts in."""
+    name, place = node.stage.kind.replace("_", " "), node.places[0]
+    return f"{name} {place.classifier}" if of(node.stage).by_network else name

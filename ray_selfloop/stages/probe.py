@@ -9,11 +9,12 @@ from pydantic import Field
 
 from ray_selfloop import seeding
 from ray_selfloop.classifiers import weights
+from ray_selfloop.config.datasets.base import FRAMED
 from ray_selfloop.config.evaluation import Probe
 from ray_selfloop.errors import StageError
 from ray_selfloop.images.imageset import Ids, ImageSet
 from ray_selfloop.stages import kind
-from ray_selfloop.stages.chain import PROBED, Chain, Who, located
+from ray_selfloop.stages.chain import Chain, Who, located
 from ray_selfloop.stages.classifier import prediction_batch
 from ray_selfloop.stages.inputs import finite, save_array, save_history, save_weights
 from ray_selfloop.stages.kind import Kind, Needs, Places, Summary, Training, Work
@@ -35,7 +36,7 @@ class Settings(kind.Settings):
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """The same for all chains on a dataset."""
-    probe = chain.sweep.evaluation.probe
+    probe = chain.sweep.probe
     return Settings(
         probe=probe.identity(),
         source=weights.source(probe.network, probe.pretrained),
@@ -45,7 +46,7 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
 
 def needed(chain: Chain) -> bool:
     """Whether it reads the subgroups of this chain's samples."""
-    return chain.generates and chain.sweep.dataset.name in PROBED
+    return chain.generates and chain.sweep.dataset.subgroups_from == "probe"
 
 
 def places(chain: Chain, who: Who) -> Mapping[str, Any]:
@@ -56,7 +57,7 @@ def places(chain: Chain, who: Who) -> Mapping[str, Any]:
 def training(held: Settings) -> Training:
     """What it trains."""
     probe = held.trained(Places())
-    pictures = probe.augment == "frame_crop_flip"
+    pictures = probe.augment == FRAMED
     return Training(
         network=probe.network,
         side=probe.image_size,
@@ -80,6 +81,7 @@ def run(work: Work[Settings]) -> Summary:
     original, held_out = inputs.split("train"), inputs.split("held_out")
     classes, groups = len(original.class_names), len(original.subgroup_names)
     counts = np.bincount(_cells(held_out), minlength=classes * groups)
+    assert settings.augment, "a key holds the dataset's own"
     if not counts.all():
         raise StageError(_no_held_out(held_out, int(counts.argmin())))
     examples = train.Examples(

@@ -8,10 +8,9 @@ from ray_selfloop import seeding
 from ray_selfloop.classifiers import train
 from ray_selfloop.config.training import Training
 from ray_selfloop.evaluation import inception
-from ray_selfloop.evaluation.frechet import Moments
+from ray_selfloop.evaluation.frechet import Moments, RealFeatures
 from ray_selfloop.evaluation.generator_rows import (
     Generated,
-    RealFeatures,
     Reference,
     cas_rows,
     drawn_rows,

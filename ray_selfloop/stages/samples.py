@@ -83,7 +83,7 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
     real = sweep.generator.name == "held_out_real"
     versions = {s.name: s.version for s in filters.scores if s.version > 1 or not s.settings}
     seldom: dict[str, Any] = {"scores": versions} if versions else {}
-    if sweep.loop.arm == "real_skewed":
+    if chain.arm.shares_of:
         seldom["skewed"] = True
     return Settings(
         generator=generator.identity(sweep.generator, StableDiffusion.TRAINING),

@@ -18,7 +18,7 @@ from ray_selfloop.config.tune import Between, Tune
 from ray_selfloop.errors import StageError
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import classifier
-from ray_selfloop.stages.chain import AUGMENTATION, Chain, Who
+from ray_selfloop.stages.chain import Chain, Who
 from ray_selfloop.stages.inputs import finite
 from ray_selfloop.stages.kind import Kind, Needs, Summary, Work
 
@@ -44,7 +44,7 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
         training=training.identity(sweep.tune.searched),
         tune=sweep.tune,
         source=weights.source(who.network, training.pretrained),
-        augment=AUGMENTATION[sweep.dataset.name],
+        augment=sweep.dataset.traits.augment,
         seed=seeding.derive(sweep.tune.seed, "search", who.network),
     )
 
@@ -235,4 +235,5 @@ KIND = Kind(
     settings=settings,
     needed=needed,
     places=classifier.places,
+    by_network=True,
 )

@@ -8,6 +8,7 @@ believes only a record. Knows nothing of what a stage means.
 
 import contextlib
 import json
+import os
 import platform
 import re
 import time
@@ -28,6 +29,7 @@ from ray_selfloop.store.blobs import Blobs
 
 PACKAGES = ("ray-selfloop", "torch", "torchvision", "numpy", "open_clip_torch", "timm", "ray")
 FORMAT = 1
+STAGES = "stages"  # the folder of all kinds
 PLACE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # an attempt, and files inside it
 SEAL = "seal"  # in a record's file: the digest of all else that stands there
 
@@ -89,6 +91,23 @@ class Store:
         if record is not None:
             self._check(record, checksums)
         return record
+
+    def begun(self, kinds: Iterable[str]) -> set[str] | None:
+        """Keys of these kinds that something lies under, published or not, in a folder.
+
+        One look at each kind in the place of one for each key; None where that tells nothing: in a
+        bucket, or in a folder that cannot be listed.
+        """
+        if not isinstance(self.blobs, blobs.Folder):
+            return None
+        found: set[str] = set()
+        try:
+            for kind in kinds:
+                with contextlib.suppress(FileNotFoundError):
+                    found.update(os.listdir(self.root / STAGES / kind))
+        except OSError:
+            return None
+        return found
 
     def get(self, key: str) -> Record:
         """The record of ``key``; raises StorageError where nothing is published."""
@@ -269,7 +288,7 @@ def check_storage(address: str, shared: bool, nodes: int) -> None:
 
 
 def _place(key: str) -> str:
-    return f"stages/{key.rpartition('-')[0]}/{key}"
+    return f"{STAGES}/{key.rpartition('-')[0]}/{key}"
 
 
 def _record_of(key: str) -> str:

@@ -22,6 +22,7 @@ from ray_selfloop.evaluation import metrics
 
 SWEEP_TAG = "sweep_key"
 KEY_LENGTH = 250  # MLflow's limit for a metric's name
+MOST_PARAMS = 90  # MLflow takes 100 at once, and a run has some of its own
 TAG_LENGTH = 5000  # MLflow's limit for a value of a tag or parameter, in its older versions
 NAME_LENGTH = 170  # of a scenario in a run's name, which has 250 characters in MLflow's databases
 
@@ -51,7 +52,8 @@ class TrackedSweep:
 
     key: identity of the sweep; runs of one experiment with another key are left alone.
     results: the tidy results table.
-    params: scenario -> its independent variables (axis name -> value).
+    params: scenario -> its settings (dotted key -> value), those of its axes last; of more than
+    MLflow takes the first are left out. program: tags of what has computed it.
     published: trial -> publication time of its record, ms since 1970.
     generators: (scenario, loop_seed, generation) -> publication time of the generator's record, ms.
     failed: trials that ended in an error; their curve's run gets status FAILED.
@@ -66,6 +68,7 @@ class TrackedSweep:
     generators: Mapping[tuple[str, int, int], int] = field(default_factory=dict)
     failed: frozenset[Trial] = frozenset()
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
+    program: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, order=True)
@@ -131,7 +134,7 @@ def _sweep_run(sweep: TrackedSweep) -> TrackedRun:
         name=sweep.name,
         parent="",
         params={},
-        tags={"run_kind": "sweep", SWEEP_TAG: sweep.key},
+        tags={"run_kind": "sweep", SWEEP_TAG: sweep.key, **sweep.program},
         points=(),
         artifacts=tuple(sweep.artifacts.get("", ())),
         failed=bool(sweep.failed),
@@ -172,7 +175,7 @@ def _scenario_key(sweep: TrackedSweep, scenario: str) -> str:
 
 
 def _params(sweep: TrackedSweep, scenario: str) -> dict[str, str]:
-    values = {"scenario": scenario, **sweep.params[scenario]}
+    values = {"scenario": scenario, **dict([*sweep.params[scenario].items()][-MOST_PARAMS:])}
     return {name: told_apart(value, TAG_LENGTH) for name, value in values.items()}
 
 

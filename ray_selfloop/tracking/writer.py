@@ -148,7 +148,7 @@ class Writer:
         """Parameters, numbers, and with the last of them the tag that says which are there."""
         from mlflow.entities import Metric, Param, RunTag
 
-        tags = {WRITTEN_TAG: _as_tag({**_written(there.data.tags), **_digests(run)})}
+        tags = {**run.tags, WRITTEN_TAG: _as_tag({**_written(there.data.tags), **_digests(run)})}
         if parent:
             tags[PARENT_TAG] = parent
         params = {k: str(v) for k, v in run.params.items() if k not in there.data.params}

@@ -13,7 +13,6 @@ from ray_selfloop.claims.measured import Sweep
 from ray_selfloop.claims.statements import BALANCE, POORNESS, RANK_GAP, STATEMENTS, primary
 from ray_selfloop.claims.tested import Tested as Found
 from ray_selfloop.claims.tested import (
-    _change_part,
     _is_of_accuracy,
     _margin,
     _more,
@@ -139,11 +138,6 @@ def test_more_networks_pays_for_the_number_of_counts():
     p, q = a.p_above(0.01), b.p_below(0.01)
     ways = [max(min(1, 2 * p), q), max(p, min(1, 2 * q))]
     assert two.holds == pytest.approx(min(1.0, 2 * min(ways)))
-
-
-def test_a_part_of_a_change_is_named_before_the_kind():
-    assert _change_part("md_pooled", "level") == "md_pooled_change_level"
-    assert _change_part("u/kept", "level") == "u_change_level/kept"
 
 
 @pytest.mark.parametrize(

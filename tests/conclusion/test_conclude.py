@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ray_selfloop import earlier
-from ray_selfloop.conclusion.conclude import Conclusion
+from ray_selfloop.conclusion.conclude import OWN, Conclusion
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.running import Run
 from ray_selfloop.store import failures
@@ -64,19 +64,19 @@ def test_results_of_other_settings_under_the_same_name_are_kept_and_said(
 ) -> None:
     first = concluded(micro)
     folder = first.plan.folder
-    before = {name: (folder / name).read_bytes() for name in ("results.parquet", "report.html")}
+    before = {name: (folder / name).read_bytes() for name in OWN}
     capsys.readouterr()
     concluded([*micro, *change])
     said = " ".join(capsys.readouterr().out.split())
     beside = [name for name in kept(folder) if name not in before]
-    assert len(beside) == 2
+    assert len(beside) == len(OWN)
     for name in beside:
         start, end = name.partition("-")[0], name.partition(".")[2]
         assert (folder / name).read_bytes() == before[f"{start}.{end}"]
         assert name in said.replace(" ", "")
     concluded([*micro, *change])
     assert capsys.readouterr().out == ""
-    assert len(kept(folder)) == 4
+    assert len(kept(folder)) == 2 * len(OWN)
     concluded(micro)
     assert {name: (folder / name).read_bytes() for name in beside} == {
         name: before[f"{name.partition('-')[0]}.{name.partition('.')[2]}"] for name in beside
@@ -91,12 +91,12 @@ def test_a_sweep_that_grows_is_silent_and_has_one_table(
     capsys.readouterr()
     folder = concluded([*micro, *change]).plan.folder
     assert capsys.readouterr().out == ""
-    assert kept(folder) == ["report.html", "results.parquet"]
+    assert kept(folder) == sorted(OWN)
 
 
 def test_a_sweep_that_shrinks_keeps_the_larger_table(micro: list[str]) -> None:
     concluded([*micro, "loop.classifier_seeds=[0, 1]"])
-    assert len(kept(concluded(micro).plan.folder)) == 4
+    assert len(kept(concluded(micro).plan.folder)) == 2 * len(OWN)
 
 
 def test_less_that_is_published_keeps_what_was_more(
@@ -106,7 +106,7 @@ def test_less_that_is_published_keeps_what_was_more(
     folder = concluded(micro).plan.folder
     monkeypatch.setattr(earlier, "published", lambda plan: sorted(planned(plan))[1:])
     concluded(micro)
-    assert len(kept(folder)) == 4
+    assert len(kept(folder)) == 2 * len(OWN)
 
 
 def test_what_was_cut_off_while_it_was_kept_is_kept_by_the_next(
@@ -159,7 +159,7 @@ def test_a_table_without_a_word_on_its_settings_is_kept(
     pd.DataFrame({"of": ["an older version"]}).to_parquet(folder / "results.parquet")
     (folder / "report.html").unlink()
     concluded(micro)
-    (beside,) = set(kept(folder)) - {"results.parquet", "report.html"}
+    (beside,) = [name for name in kept(folder) if name.startswith("results-")]
     assert pd.read_parquet(folder / beside)["of"].tolist() == ["an older version"]
     assert beside in capsys.readouterr().out.replace("\n", "").replace(" ", "")
 
@@ -175,8 +175,8 @@ def test_a_damaged_table_is_kept_too(micro: list[str], content: bytes) -> None:
 def test_mlflow_holds_results_and_report_of_the_same_settings(micro: list[str]) -> None:
     folder = concluded(micro).plan.folder
     assert concluded([*micro, "filter.drop=0.3"]).track() == []
-    logged = {p.name: p for p in (folder.parent / "mlflow-artifacts").rglob("re*.*")}
-    assert set(logged) == {"report.html", "results.parquet"}
-    for name, path in logged.items():
-        assert path.read_bytes() == (folder / name).read_bytes()
+    logged = {p.name: p for p in (folder.parent / "mlflow-artifacts").rglob("*.*")}
+    assert set(OWN) <= set(logged)
+    for name in OWN:
+        assert logged[name].read_bytes() == (folder / name).read_bytes()
     assert "drop: 0.3" in (folder / "report.html").read_text()

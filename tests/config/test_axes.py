@@ -152,7 +152,7 @@ def test_what_is_an_axis_acts_in_its_scenario_or_is_refused(field: Field, tmp_pa
     file = tmp_path / "sweep.yaml"
     file.write_text(text({**where_it_acts(field), "axes": {field.dotted: [first, second]}}))
     if why_no_axis(field.dotted):
-        with pytest.raises(ConfigError, match=f"^axes: {field.dotted}{REFUSED}..."):
+        with pytest.raises(ConfigError, match=rf"yaml:\d+: axes: {field.dotted}{REFUSED}..."):
             load.load(str(file), ())
         return
     one, other = load.load(str(file), ())[1]
@@ -178,7 +178,7 @@ def test_what_is_an_axis_acts_in_its_scenario_or_is_refused(field: Field, tmp_pa
 def test_what_judges_all_scenarios_is_refused_in_any_spelling(axes: Any, tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text(text({**BASES["digits"], "axes": axes}))
-    with pytest.raises(ConfigError, match=f"^axes: .*{REFUSED}"):
+    with pytest.raises(ConfigError, match=rf"yaml:\d+: axes: .*{REFUSED}"):
         load.load(str(file), ())
 
 

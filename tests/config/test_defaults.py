@@ -10,7 +10,7 @@ import pytest
 from schema_cases import BASES, FIELDS, Field, members, merged, text, with_value
 
 from ray_selfloop.config import load
-from ray_selfloop.config.loop import Arm
+from ray_selfloop.config.arms import ArmName
 from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.errors import ConfigError
@@ -30,7 +30,7 @@ def fault(file: Path, words: list[str]) -> str:
     try:
         load.load(str(file), words)
     except ConfigError as error:
-        return str(error)
+        return re.sub(rf"^{re.escape(str(file))}:\d+: ", "", str(error))
     return ""
 
 
@@ -89,7 +89,7 @@ def test_every_value_alone_is_valid_or_told_what_to_write(tmp_path: Path) -> Non
 def test_every_combination_of_kinds_is_valid_or_told_what_to_write(
     dataset: str, tmp_path: Path
 ) -> None:
-    kinds = KINDS["generator"], SCORES, Arm.__args__  # type: ignore[attr-defined]
+    kinds = KINDS["generator"], SCORES, ArmName.__args__  # type: ignore[attr-defined]
     for generator, score, arm in itertools.product(*kinds):
         tree = {
             "dataset": {"name": dataset},

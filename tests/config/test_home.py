@@ -16,8 +16,10 @@ from ray_selfloop.planning import storage, tracking_uri
 
 TEXTS = {
     "evaluation.judge.classifier",
+    "evaluation.probe.network",
     "filter.clip.model",
     "filter.clip.prompt",
+    "filter.expert.classifier",
     "generator.prompt",
     "generator.revision",
     "tracking.uri",

@@ -1,5 +1,6 @@
 """Sweep files and overrides: what is read, and what is said of each kind of fault."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,16 @@ def quickstart(*overrides: str) -> Sweep:
 
 
 def fault(*overrides: str, config: str | None = None) -> str:
-    """The message about a faulty sweep: one line."""
+    """The message about a faulty sweep: one line, without the line of the quickstart."""
+    (message,) = said(*overrides, config=config)
+    return message if config else re.sub(r"^\S*quickstart\.yaml:\d+: ", "", message)
+
+
+def said(*overrides: str, config: str | None = None) -> list[str]:
+    """The lines of the message about a faulty sweep."""
     with pytest.raises(ConfigError) as caught:
         load.load(config, overrides)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+    return str(caught.value).split("\n")
 
 
 def written(folder: Path, text: str) -> str:
@@ -196,6 +201,15 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         ("generator.xyzzy=1", "generator.xyzzy: unknown key; known keys: name, start, latent_size"),
         ("sweep=1", "sweep: unknown key; known keys: name, storage, storage_shared"),
         ("loop.xyz=1", "loop.xyz: unknown key; known keys: generations, regime, arm, loop_seeds"),
+        # or in another group
+        ("generations=3", "generations: unknown key; did you mean loop.generations?"),
+        ("queue.drop=0.1", "queue.drop: unknown key; did you mean filter.drop?"),
+        ("training.lr=0.1", "training.lr: unknown key; did you mean training.learning_rate?"),
+        (
+            "max_steps=3",
+            "max_steps: unknown key; did you mean generator.max_steps or training.max_steps or ",
+        ),
+        ("capcity=3", "capcity: unknown key; did you mean queue.capacity?"),
         # wrong types
         ("loop.generations=abc", f"loop.generations: {INTEGER} (found 'abc')"),
         ("loop.generations=2.5", "loop.generations: must be a valid integer, got a number with"),
@@ -209,7 +223,7 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         ("resources.num_cpus=true", "resources.num_cpus: must not be true or false (found True)"),
         ("loop.loop_seeds=[0, true]", "loop.loop_seeds.1: must not be true or false"),
         ("training_of.lenet.max_steps=true", "training_of.lenet.max_steps: must not be true or f"),
-        ("name=a b", "name: must match pattern"),
+        ("name=a b", "name: must be letters, digits and . _ -, a letter or digit first (found 'a"),
         # out of range
         ("loop.generations=-1", "loop.generations: must be greater than or equal to 0 (found -1)"),
         ("filter.drop=1", "filter.drop: must be less than or equal to 0.999 (found 1)"),
@@ -217,7 +231,7 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         ("training.learning_rate=.inf", "training.learning_rate: must be a finite number (found "),
         ("training.weight_decay=1e999", "training.weight_decay: must be a finite number (found "),
         ("generator.betas=[.nan, 0.9]", "generator.betas.0: must be "),
-        ("name=a/b", "name: must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$' (found 'a/b')"),
+        ("name=a/b", "name: must be letters, digits and . _ -, a letter or digit first (found 'a"),
         ("classifiers=[]", "classifiers: must have at least 1 item"),
         ("training_of.lenet.max_steps=0", "training_of.lenet.max_steps: must be greater than or e"),
         (
@@ -367,7 +381,69 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_fault_in_a_file_reads_like_one_in_an_override(tmp_path: Path) -> None:
     config = written(tmp_path, "loop: {generatons: 3}")
-    assert fault(config=config) == fault("loop.generatons=3")
+    assert fault(config=config) == f"{config}:1: {fault('loop.generatons=3')}"
+
+
+MISTAKES = """\
+name: my sweep
+extends: quickstart
+loop:
+  generatons: 3
+training: {lr: 0.1,
+  batch_size: many}
+axes:
+  loop.regime: [stack, stak]
+"""
+
+
+def test_all_mistakes_are_said_at_once_each_with_its_line_or_its_word(tmp_path: Path) -> None:
+    config = written(tmp_path, MISTAKES)
+    lines = said(
+        "queue.capcity=3", "filter.drop=2", "loop.=1", "axes.filter.cut=[x]", config=config
+    )
+    assert sorted(lines) == sorted(
+        [
+            "'loop.=1' is not an override; write key.key=value",
+            f"{config}:1: name: must be letters, digits and . _ -, a letter or digit first (found "
+            "'my sweep')",
+            f"{config}:4: loop.generatons: unknown key; did you mean loop.generations?",
+            f"{config}:5: training.lr: unknown key; did you mean training.learning_rate?",
+            f"{config}:6: training.batch_size: {INTEGER} (found 'many')",
+            "queue.capcity=3: unknown key; did you mean queue.capacity?",
+            "filter.drop=2: must be less than or equal to 0.999 (found 2)",
+            "axes.filter.cut=[x]: filter.cut: must be 'per_class', 'global' or 'range' "
+            "(found 'x') "
+            "(in scenario regime=stack,cut=x)",
+            f"{config}:8: loop.regime: must be 'stack', 'replace', 'accumulate' or "
+            "'accumulate_subsample' (found 'stak'); did you mean stack? "
+            "(in scenario regime=stak,cut=x)",
+        ]
+    )
+
+
+def test_a_mistake_stands_where_it_was_written_last(tmp_path: Path) -> None:
+    (tmp_path / "below.yaml").write_text("name: a\nloop:\n  generations: -1\n  loop_seeds: [x]\n")
+    config = written(tmp_path, "extends: below\nloop: {generations: -2}\n")
+    first, second = said(config=config)
+    assert first.startswith(f"{config}:2: loop.generations: must be greater")
+    assert second.startswith(f"{tmp_path / 'below.yaml'}:4: loop.loop_seeds.0: must be a valid int")
+    assert said("loop.generations=-3", config=config)[0].startswith("loop.generations=-3: must be")
+
+
+def test_what_contradicts_a_default_names_the_line_of_its_group(tmp_path: Path) -> None:
+    config = written(tmp_path, "name: a\n\nfilter: {expert: {classifier: vgg19}}\n")
+    assert fault(config=config).startswith(f"{config}:3: filter.expert.classifier: vgg19 is not")
+
+
+def test_of_very_many_mistakes_the_rest_are_counted(tmp_path: Path) -> None:
+    keys = [f"xyzzy{number}: 1" for number in range(50)]
+    *lines, last = said(config=written(tmp_path, "\n".join(keys)))
+    assert (len(lines), last) == (20, "and 30 more")
+
+
+def test_yaml_that_cannot_be_read_is_named_with_line_and_column(tmp_path: Path) -> None:
+    config = written(tmp_path, "name: a\nloop: {generations: 1\nfilter: {}\n")
+    assert fault(config=config).startswith(f"{config}:3:7 cannot be read: while parsing a flow map")
 
 
 def test_keys_merged_by_yaml_are_no_duplicates(tmp_path: Path) -> None:
@@ -378,9 +454,10 @@ def test_keys_merged_by_yaml_are_no_duplicates(tmp_path: Path) -> None:
 
 
 def test_an_unknown_sweep_names_the_shipped_ones(tmp_path: Path) -> None:
-    message = fault(config="quickstrat")
+    assert fault(config="quikstart") == "no sweep file quikstart; did you mean quickstart?"
+    message = fault(config="xyzzy")
     assert message == (
-        f"no sweep file quickstrat; shipped sweeps: {', '.join(path.stem for path in SHIPPED)}"
+        f"no sweep file xyzzy; shipped sweeps: {', '.join(path.stem for path in SHIPPED)}"
     )
     assert fault(config=str(tmp_path)).startswith(f"no sweep file {tmp_path};")
 

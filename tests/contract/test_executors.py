@@ -166,7 +166,7 @@ def test_an_error_in_a_streams_worker_fails_it_at_once(micro: list[str], two_cpu
     assert "lost" not in error
     record = failures.read(blobs.at(plan.store.root), samples.stage.key)
     assert record is not None
-    assert "generate.py" in record.detail  # the worker's traceback
+    assert "stream.py" in record.detail  # the worker's traceback
     assert progress.took[samples.stage.key] < WAIT
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ray_selfloop.config import load
-from ray_selfloop.config.dataset import BREEDS_SUPERCLASSES, PLACES, Breeds
-from ray_selfloop.datasets import breeds, imagenet
+from ray_selfloop.config.datasets.breeds import BREEDS_SUPERCLASSES, Breeds
+from ray_selfloop.config.datasets.known import PLACES
+from ray_selfloop.datasets import breeds, imagenet, pictures
 from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, DataError
@@ -102,12 +103,12 @@ def prepare(found: Breeds) -> Prepared:
 
 
 def cut(found: Breeds) -> Splits:
-    return imagenet.splits(breeds.listed(found), found)
+    return pictures.splits(breeds.listed(found), found)
 
 
 def names(part: ImageSet) -> list[str]:
     assert isinstance(part.images, Pictures)
-    assert isinstance(part.images.encoded, imagenet.PictureFiles)
+    assert isinstance(part.images.encoded, pictures.PictureFiles)
     return list(part.images.encoded.names)
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ray_selfloop import seeding
 from ray_selfloop.config import load
-from ray_selfloop.config.dataset import FINE_CLASSES, Cifar, Superclass
+from ray_selfloop.config.datasets.cifar import FINE_CLASSES, Cifar, Superclass
 from ray_selfloop.datasets import cifar
 from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents

@@ -18,10 +18,11 @@ from PIL import Image
 
 from ray_selfloop import planning, seeding, sweep
 from ray_selfloop.conclusion.conclude import Conclusion
-from ray_selfloop.config.dataset import NOT_IN_KEY, HardImageNet
+from ray_selfloop.config.datasets.hard_imagenet import HardImageNet
+from ray_selfloop.config.datasets.known import NOT_IN_KEY
 from ray_selfloop.datasets import contents, hard_imagenet
 from ray_selfloop.datasets.contents import Contents
-from ray_selfloop.datasets.imagenet import Whole
+from ray_selfloop.datasets.pictures import Whole
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.pictures import (

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ray_selfloop.conclusion.conclude import Conclusion
-from ray_selfloop.config.dataset import ColorizedDigits, ColorizedMnist
+from ray_selfloop.config.datasets.coloured import ColorizedDigits, ColorizedMnist
 from ray_selfloop.datasets import digits, mnist
 from ray_selfloop.errors import DataError
 from ray_selfloop.graph import Stage
@@ -195,7 +195,7 @@ def published(settings: ColorizedDigits, folder: Path) -> Inputs:
     config = settings.model_dump(mode="json", exclude={"root", "download"})
     stage = Stage("dataset", 1, config, {}, {"root": settings.root})
     with store.attempt(stage.key) as attempt:
-        summary = data.dataset(stage, Inputs(stage, store), attempt, "cpu")
+        summary = data.run(data.KIND.work(stage, store, folder=attempt))
         store.publish(stage, attempt, summary, 0.0)
     return Inputs(Stage("reader", 1, {}, {"dataset": stage.key}), store)
 

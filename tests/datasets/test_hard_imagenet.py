@@ -17,14 +17,16 @@ from PIL import Image, ImageDraw
 from torchvision import transforms
 
 from ray_selfloop.config import load
-from ray_selfloop.config.dataset import PLACES, HardClass, HardImageNet
-from ray_selfloop.datasets import hard_imagenet, imagenet
+from ray_selfloop.config.datasets.hard_imagenet import HardClass, HardImageNet
+from ray_selfloop.config.datasets.known import PLACES
+from ray_selfloop.datasets import hard_imagenet, imagenet, pictures
 from ray_selfloop.datasets.base import Prepared
 from ray_selfloop.datasets.contents import Contents
-from ray_selfloop.datasets.hard_imagenet import SYNSETS, mask
+from ray_selfloop.datasets.hard_imagenet import SYNSETS
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSet, Splits
+from ray_selfloop.images.masks import mask
 from ray_selfloop.images.pictures import Pictures, View
 from ray_selfloop.stages import dataset as data
 from ray_selfloop.stages.inputs import Inputs
@@ -63,12 +65,12 @@ def prepare(found: HardImageNet) -> Prepared:
 
 
 def cut(found: HardImageNet) -> Splits:
-    return imagenet.splits(hard_imagenet.listed(found), found)
+    return pictures.splits(hard_imagenet.listed(found), found)
 
 
 def names(part: ImageSet) -> list[str]:
     assert isinstance(part.images, Pictures)
-    assert isinstance(part.images.encoded, imagenet.PictureFiles)
+    assert isinstance(part.images.encoded, pictures.PictureFiles)
     return list(part.images.encoded.names)
 
 

@@ -124,7 +124,7 @@ def test_where_memory_is_short_samples_are_drawn_and_scored_in_one_process() -> 
     samples = stage("samples")
     assert cluster(HEAD, sampling_workers=3).ask(samples) == Ask({"CPU": 0.25}, 6)
     cramped = replace(cluster(HEAD, sampling_workers=3), cramped=True)
-    assert not cramped.streams(samples)
+    assert cramped.how(samples) == "task"
     assert cramped.ask(samples) == Ask({"CPU": 0.5})
 
 

@@ -103,7 +103,11 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             for key in ("provider.region", "available_node_types", "head_node_type")
         ],
     ),
-    ("another cloud", [("provider.type", "gcp")], ["provider.type: 'gcp'; only aws is known here"]),
+    (
+        "another cloud",
+        [("provider.type", "azure")],
+        ["provider.type: 'azure'; known here: aws, gcp"],
+    ),
     (
         "a GPU head",
         [(f"{HEAD}.node_config.InstanceType", "g6.2xlarge"), (f"{HEAD}.resources.GPU", 1)],
@@ -148,19 +152,9 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         [f"{FALLBACK}.priority: 10; less than 10, gpu_spot's, or spot is not preferred"],
     ),
     (
-        "more slots than cores",
-        [(f"{HEAD}.resources.slot", 6)],
-        [f"{HEAD}.resources.slot: 6; at most CPU, 4: a slot is one core's work"],
-    ),
-    (
         "no slots",
         [(f"{HEAD}.resources.slot", ABSENT)],
         [f"{HEAD}.resources: slot is missing; give 4, as many as CPU: trials are placed by it"],
-    ),
-    (
-        "more cores than the machine has",
-        [(f"{HEAD}.resources.CPU", 16)],
-        [f"{HEAD}.resources.CPU: 16; m7i.2xlarge has 8"],
     ),
     (
         "no profile",
@@ -173,7 +167,7 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
     (
         "a local storage",
         [("docker.run_options.4", "--env=SELFLOOP_STORAGE=/data")],
-        ["SELFLOOP_STORAGE: '/data'; an s3:// URI, since nodes come and go"],
+        ["SELFLOOP_STORAGE: '/data'; give s3://BUCKET/PATH, since nodes come and go"],
     ),
     (
         "no AMI",
@@ -239,8 +233,8 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             )
         ],
         [
-            "head_start_ray_commands[0]: `ray start` on 0.0.0.0; give 127.0.0.1",
-            "head_start_ray_commands[1]: `mlflow` on 0.0.0.0; give 127.0.0.1",
+            f"head_start_ray_commands[{number}]: 0.0.0.0; give 127.0.0.1, the tunnel is enough"
+            for number in (0, 1)
         ],
     ),
     (
@@ -262,44 +256,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         [
             "setup_commands: missing; give [], or Ray's defaults install other versions on every "
             "node"
-        ],
-    ),
-    (
-        "secrets",
-        [
-            ("docker.run_options.3", "--env=AWS_ACCESS_KEY_ID=AKIA" + 16 * "A"),
-            ("setup_commands", ["echo " + 64 * "0" + " > ~/.ray/auth_token"]),
-        ],
-        [
-            "docker.run_options[3]: holds an AWS access key; use the instance profiles and "
-            "file_mounts",
-            "setup_commands[0]: holds a token of Ray; use the instance profiles and file_mounts",
-        ],
-    ),
-    (
-        "zones of another region",
-        [("provider.availability_zone", "us-west-2a, us-east-1a,us-west-2")],
-        [
-            "provider.availability_zone: 'us-east-1a' is not in us-west-2; such as us-west-2a",
-            "provider.availability_zone: 'us-west-2' is not in us-west-2; such as us-west-2a",
-        ],
-    ),
-    (
-        "a zone for a region",
-        [("provider.region", "us-west-2a")],
-        ["provider.region: 'us-west-2a'; a region of AWS, such as eu-central-1"],
-    ),
-    (
-        "an AMI cut short, and no machine of AWS's",
-        [
-            (f"{HEAD}.node_config.ImageId", "ami-0123456789abcdef"),
-            (f"{HEAD}.node_config.InstanceType", "Standard_D8s_v5"),
-        ],
-        [
-            f"{HEAD}.node_config.ImageId: 'ami-0123456789abcdef'; an AMI is `ami-` and 17 digits "
-            "of 0-9a-f (old: 8)",
-            f"{HEAD}.node_config.InstanceType: 'Standard_D8s_v5'; a type of AWS, such as "
-            "g6.2xlarge",
         ],
     ),
     (
@@ -350,12 +306,12 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             ("worker_setup_commands", ["echo 'export RAY_AUTH_MODE=\"\"' >> ~/.bashrc"]),
         ],
         [
-            "docker.run_options[1]: `RAY_AUTH_MODE=disabled`; leave it at token, or all may run "
-            "code here",
-            'worker_setup_commands[0]: `RAY_AUTH_MODE=""\'`; leave it at token, or all may run '
-            "code here",
-            "head_start_ray_commands[0]: `unset RAY_AUTH_MODE`; leave it at token, or all may run "
-            "code here",
+            f"{place}: RAY_AUTH_MODE; leave it at RAY_AUTH_MODE=token, or all may run code here"
+            for place in (
+                "docker.run_options[1]",
+                "worker_setup_commands[0]",
+                "head_start_ray_commands[0]",
+            )
         ],
     ),
     (
@@ -371,22 +327,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             "before it"
         ],
     ),
-    *(
-        (
-            f"MLflow for all: {command}",
-            [("head_start_ray_commands.2", f"cd ~/mlflow && ({command} 2>&1 & sleep 1)")],
-            [f"head_start_ray_commands[2]: `{program}` on {host}; give 127.0.0.1"],
-        )
-        for command, program, host in (
-            ("mlflow ui --host 0.0.0.0", "mlflow", "0.0.0.0"),
-            ("mlflow   server -p 5000 -h 0.0.0.0", "mlflow", "0.0.0.0"),
-            ("mlflow server -h0.0.0.0", "mlflow", "0.0.0.0"),
-            ("mlflow server > log 2>&1 --host='::'", "mlflow", "::"),
-            ("mlflow server --host 127.0.0.1 --host $HOSTNAME", "mlflow", "$HOSTNAME"),
-            ("MLFLOW_HOST=0.0.0.0 mlflow server", "MLFLOW_HOST", "0.0.0.0"),
-            ('mlflow server --gunicorn-opts "-b 10.0.0.5:5000"', "mlflow", "10.0.0.5:5000"),
-        )
-    ),
     (
         "profiles by what they are not",
         [
@@ -401,34 +341,9 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             f"{HEAD}.node_config.IamInstanceProfile.Name: '{ARN}:instance-profile/head'; a name, "
             "and an ARN goes under `Arn:`",
             f"{SPOT}.node_config.IamInstanceProfile.Arn: '{ARN}:role/worker'; "
-            "arn:aws:iam::ACCOUNT:instance-profile/NAME, not a role's",
+            "...:instance-profile/NAME, not a role's",
             f"{FALLBACK}.node_config.IamInstanceProfile: has Name and Arn; AWS takes one of them",
         ],
-    ),
-    *(
-        (
-            f"a bucket that S3 would not make: {bucket}",
-            [("docker.run_options.4", f"--env=SELFLOOP_STORAGE=s3://{bucket}/selfloop")],
-            [
-                f"SELFLOOP_STORAGE: 's3://{bucket}/selfloop'; the bucket's name has 3 to 63 of "
-                "a-z, 0-9, `-` and `.`, first and last a letter or digit"
-            ],
-        )
-        for bucket in (
-            "my bucket",
-            "Results",
-            "my_bucket",
-            "ab",
-            64 * "z",
-            "-ab",
-            "a..b",
-            "10.0.0.1",
-        )
-    ),
-    (
-        "a storage that a shell would cut",
-        [("docker.run_options.4", "--env=SELFLOOP_STORAGE=s3://bucket/my sweeps")],
-        ["SELFLOOP_STORAGE: 's3://bucket/my sweeps'; no spaces, quotes or `$`: a shell reads it"],
     ),
     (
         "workers without `image`",
@@ -439,16 +354,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         "the CPU build for GPU workers",
         [("docker.image", CPU_BUILD), (f"{SPOT}.docker", {"worker_image": GPU_BUILD})],
         [f"docker.image: {CPU_BUILD}; workers with GPUs need the GPU build, not the head's"],
-    ),
-    (
-        "the head's build for GPU workers",
-        [("docker.image", "example.org/a:1"), ("docker.head_image", "example.org/a:1")],
-        ["docker.image: example.org/a:1, as on the head; workers with GPUs need the GPU build"],
-    ),
-    (
-        "containers that see no GPU",
-        [("docker.disable_automatic_runtime_detection", True)],
-        ["docker.disable_automatic_runtime_detection: take it out, or containers see no GPU"],
     ),
     (
         "an option that YAML reads as a group",
@@ -474,15 +379,13 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             (f"{SPOT}.node_config.InstanceMarketOptions.MarketType", "Spot"),
             (f"{SPOT}.node_config.EbsOptimised", True),
             (f"{SPOT}.node_config.BlockDeviceMappings.0.Ebs.VolumeSize", "200"),
-            (f"{SPOT}.node_config.SubnetId", "subnet-1"),
         ],
         [
-            f"{SPOT}.node_config.BlockDeviceMappings[0].Ebs.VolumeSize: '200'; AWS's kind is "
-            "integer",
-            f"{SPOT}.node_config.InstanceMarketOptions.MarketType: 'Spot'; one of spot, "
-            "capacity-block, interruptible-capacity-reservation, on-demand",
-            f"{SPOT}.node_config.EbsOptimised: AWS knows no such key",
-            f"{SPOT}.node_config.SubnetId: Ray puts another in its place; give SubnetIds: [...]",
+            f'{SPOT}.node_config: Unknown parameter in input: "EbsOptimised"',
+            f"{SPOT}.node_config: Invalid type for parameter "
+            "BlockDeviceMappings[0].Ebs.VolumeSize, value: 200, type: <class 'str'>, valid types: "
+            "<class 'int'>",
+            f"{SPOT}.node_config.InstanceMarketOptions.MarketType: 'Spot'; spot, or take it out",
             f"{SPOT}.node_config.BlockDeviceMappings: 0 GB on {ROOT}; at least 200: the image "
             "alone takes about 30",
         ],
@@ -506,10 +409,7 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
     (
         "workers that look for the head at another port",
         [("head_start_ray_commands.1", f"{START} --port=6380")],
-        [
-            f"worker_start_ray_commands[{number}]: port 6379 of the head, which listens on 6380"
-            for number in (1, 2)
-        ],
+        ["worker_start_ray_commands: port 6379 of the head, which listens on 6380"],
     ),
     (
         "workers without a head",
@@ -540,27 +440,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             "alone takes about 30"
         ],
     ),
-    *(
-        (
-            f"a secret: {option}",
-            [("docker.run_options.3", option)],
-            [f"docker.run_options[3]: holds {what}; use the instance profiles and file_mounts"],
-        )
-        for option, what in (
-            ("--env=MLFLOW_TRACKING_URI=https://me:hunter2@example.org", "a password in a URL"),
-            ("--env=MLFLOW_TRACKING_PASSWORD=hunter2", "a password or token"),
-            ("--env='CLIENT_SECRET=hunter2'", "a password or token"),
-            ('-e WANDB_TOKEN="hunter2"', "a password or token"),
-        )
-    ),
-    (
-        "a secret in a command",
-        [("initialization_commands", ["docker login --password hunter2 example.org"])],
-        [
-            "initialization_commands[0]: holds a password or token; use the instance profiles and "
-            "file_mounts"
-        ],
-    ),
     (
         "machines that the images are not for",
         [
@@ -587,31 +466,12 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         for own in ("~/.aws", "~/.ssh/", "~")
     ),
     (
-        "a watcher in a comment",
-        [
-            (
-                "worker_start_ray_commands.2",
-                "true  # python -m ray_selfloop.distributed.clouds.aws_spot $RAY_HEAD_IP:6379",
-            )
-        ],
-        [
-            "worker_start_ray_commands: spot nodes, and no watcher after `ray start`; add `python "
-            "-m ray_selfloop.distributed.clouds.aws_spot $RAY_HEAD_IP:6379`, or work ends without "
-            "notice"
-        ],
-    ),
-    (
         "authentication taken back in a short option",
         [("docker.run_options.1", "-eRAY_AUTH_MODE=disabled")],
         [
-            "docker.run_options[1]: `RAY_AUTH_MODE=disabled`; leave it at token, or all may run "
+            "docker.run_options[1]: RAY_AUTH_MODE; leave it at RAY_AUTH_MODE=token, or all may run "
             "code here"
         ],
-    ),
-    (
-        "another Ray on the nodes",
-        [("setup_commands", ["pip install ray==2.10.0"])],
-        ["setup_commands[0]: `pip install`; put it into the image, nothing is installed on nodes"],
     ),
 ]
 
@@ -638,18 +498,6 @@ VALID: list[tuple[str, list[tuple[str, Any]]]] = [
             ("docker.run_options.3", "--env=HF_TOKEN_PATH=/home/ray/token"),
             ("initialization_commands", ["T=a; TOKEN=$(cat t) PASSWORD='$T' true"]),
             ("setup_commands", ["mkdir -p ~/install"]),
-        ],
-    ),
-    ("a local zone", [("provider.availability_zone", "us-west-2a, us-west-2-lax-1a")]),
-    *(
-        (region, [("provider.region", region), ("provider.availability_zone", f"{region}b")])
-        for region in ("ap-southeast-2", "us-gov-east-1", "us-isob-east-1", "eusc-de-east-1")
-    ),
-    (
-        "an old AMI, and one by name",
-        [
-            (f"{HEAD}.node_config.ImageId", "ami-0123abcd"),
-            (f"{SPOT}.node_config.ImageId", "resolve:ssm:/aws/service/deeplearning/ami/latest"),
         ],
     ),
     (
@@ -697,16 +545,12 @@ VALID: list[tuple[str, list[tuple[str, Any]]]] = [
     ("one GPU build for all", [("docker.head_image", ABSENT)]),
     ("both images by role", [("docker.worker_image", GPU_BUILD)]),
     (
-        "a bucket with points",
-        [("docker.run_options.4", "--env=SELFLOOP_STORAGE=s3://my.bucket-1/a/b_c=d/")],
-    ),
-    (
         "another port",
         [
             ("head_start_ray_commands.1", f"{START} --port 6380"),
             (
                 "worker_start_ray_commands.1",
-                "export A=1 RAY_AUTH_MODE='token'; ray  start --address ${RAY_HEAD_IP}:6380",
+                "export A=1; export RAY_AUTH_MODE=token; ray start --address ${RAY_HEAD_IP}:6380",
             ),
             (
                 "worker_start_ray_commands.2",
@@ -758,15 +602,23 @@ def test_faults_of_different_kinds_are_listed_at_once(
     assert faults(changed(*changes), tmp_path, capsys) == expected
 
 
-def test_a_cluster_without_any_gpu_is_refused(
+def test_a_cloud_without_rules_of_its_own_has_those_of_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    node = {"machineType": "g2-standard-8", "scheduling": [{"preemptible": True}]}
     tree = changed(
-        *((f"{kind}.node_config.InstanceType", "m7i.2xlarge") for kind in (SPOT, FALLBACK)),
-        *((f"{kind}.resources.GPU", ABSENT) for kind in (SPOT, FALLBACK)),
+        ("provider", {"type": "gcp", "region": "europe-west4", "project_id": "mine"}),
+        ("docker.run_options.4", "--env=SELFLOOP_STORAGE=gs://bucket/selfloop"),
+        (f"{HEAD}.node_config", {"machineType": "n2-standard-8"}),
+        (f"{SPOT}.node_config", node),
+        (f"{FALLBACK}.node_config", {"machineType": "g2-standard-8"}),
     )
+    assert faults(tree, tmp_path, capsys) == []
+    tree["available_node_types"]["gpu_on_demand"]["node_config"] = node
     assert faults(tree, tmp_path, capsys) == [
-        "available_node_types: no type of worker has a GPU; give one resources: {GPU: 1}"
+        f"{kind}: spot without fallback; add an on-demand type with g2-standard-8 and the same "
+        "resources"
+        for kind in (SPOT, FALLBACK)
     ]
 
 

@@ -18,7 +18,7 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.instance_manager_pb2 import Instance
 
-from ray_selfloop.distributed.clouds.aws import GPU_INSTANCE, GPUS, INSTANCE
+from ray_selfloop.distributed.clouds.aws import GPU_INSTANCE, machine
 
 TRIAL = {"CPU": 0.0, "GPU": 0.25, "slot": 1.0}  # of a small classifier
 HEAD, SPOT, FALLBACK = "head", "gpu_spot", "gpu_on_demand"
@@ -139,18 +139,17 @@ def test_what_is_known_of_machines_is_what_ec2_says() -> None:
     with mock_aws():
         pages = boto3.client("ec2", FILLED["region"]).get_paginator("describe_instance_types")
         machines = [one for page in pages.paginate() for one in page["InstanceTypes"]]
-    assert all(INSTANCE.fullmatch(machine["InstanceType"]) for machine in machines)
     counts = {
-        machine["InstanceType"]: sum(gpu["Count"] for gpu in machine["GpuInfo"]["Gpus"])
-        for machine in machines
-        if "GpuInfo" in machine
+        one["InstanceType"]: sum(gpu["Count"] for gpu in one["GpuInfo"]["Gpus"])
+        for one in machines
+        if "GpuInfo" in one
     }
     assert counts.keys() == {
         m["InstanceType"] for m in machines if GPU_INSTANCE.match(m["InstanceType"])
     }
-    for count, names in GPUS.items():
-        known = {name: has for name, has in counts.items() if names.fullmatch(name)}
-        assert set(known.values()) == {count}
+    known = {name: machine({"InstanceType": name}).gpus for name in counts}
+    assert {name: has for name, has in known.items() if has not in (None, counts[name])} == {}
+    assert set(known.values()) == {None, 1, 2, 4, 8}
 
 
 class Shell:

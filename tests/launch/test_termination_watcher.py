@@ -14,7 +14,7 @@ from ray._private.node import Node as RayNode
 from ray.cluster_utils import Cluster
 
 from ray_selfloop import errors
-from ray_selfloop.distributed.clouds import aws_spot
+from ray_selfloop.distributed.clouds import aws_spot, watch
 
 LIMIT = 60  # s, far above what any wait here takes
 
@@ -58,9 +58,9 @@ def cluster() -> Iterator[Cluster]:
 
 def started(cluster: Cluster, instance: str, monkeypatch: pytest.MonkeyPatch) -> RayNode:
     """A node as autoscaler v2 starts it for a cloud instance; it has the resource ``instance``."""
-    monkeypatch.setenv(aws_spot.INSTANCE, instance)
+    monkeypatch.setenv(watch.INSTANCE, instance)
     node = cluster.add_node(num_cpus=1, resources={instance: 1})
-    monkeypatch.delenv(aws_spot.INSTANCE)
+    monkeypatch.delenv(watch.INSTANCE)
     return node
 
 
@@ -69,7 +69,7 @@ def watching(cluster: Cluster, service: Service, instance: str) -> subprocess.Po
     command = [sys.executable, "-m", "ray_selfloop.distributed.clouds.aws_spot", cluster.address]
     return subprocess.Popen(
         [*command, "--service", service.url, "--every", "0.2"],
-        env={**os.environ, aws_spot.INSTANCE: instance},
+        env={**os.environ, watch.INSTANCE: instance},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -133,7 +133,7 @@ def test_a_notice_drains_the_node_and_what_dies_with_it_counts_as_preempted(
     assert process.returncode == errors.DONE
     assert said.count("HTTP Error 500") == 1
     assert said.splitlines()[-1].endswith("s and is drained")
-    draining = aws_spot.GcsClient(address=cluster.address).get_draining_nodes()
+    draining = watch.GcsClient(address=cluster.address).get_draining_nodes()
     assert draining == {node.node_id: service.ends * 1000}
     assert set(ray.get([where.remote() for _ in range(8)])) == {cluster.head_node.node_id}
     assert ray.wait([work], timeout=0)[1] == [work]  # what runs there goes on

@@ -136,7 +136,7 @@ def test_figure_8_draws_every_number_of_the_table_with_its_interval(hard, inks):
     assert len(figure.axes) == 9
     for axes in figure.axes:
         measure, kind = axes.get_title(loc="left").split(": ")
-        key = {words: stem for stem, words, _ in ablations.MEASURES}[measure]
+        key = {one.heading: one.name for one in ablations.MEASURES}[measure]
         key += "/" + {words: name for name, words in ablations.KINDS.items()}[kind]
         assert len(axes.lines) == len(axes.collections) == len(NETWORKS)
         for name, line, bars in zip(NETWORKS, axes.lines, axes.collections, strict=True):
@@ -162,12 +162,12 @@ def test_no_interval_hides_another_network(hard, inks):
 
 def test_the_ablation_table_shows_first_last_and_change_of_every_column(hard, hard_html):
     text = _text(hard_html)
-    for name, metric in ((n, m) for n in NETWORKS for m, *_ in ablations.MEASURES):
+    for name, metric in ((n, m) for n in NETWORKS for m in ablations.MEASURES):
         for kind in KINDS:
             for n in (0, 2):
-                row = _mean(hard, name, f"{metric}/{kind}", n)
+                row = _mean(hard, name, f"{metric.name}/{kind}", n)
                 assert f"{numbers.number(row.value)} {numbers.interval(row.low, row.high)}" in text
-            row = _mean(hard, name, f"{metric}_change/{kind}", 2)
+            row = _mean(hard, name, f"{metric.name}_change/{kind}", 2)
             shown = f"{numbers.signed(row.value)} {numbers.small_interval(row.low, row.high)}"
             assert shown in text
     (first, *_) = ablations.rows(Table(hard.results), hard.scenarios[0])

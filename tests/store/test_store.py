@@ -361,3 +361,18 @@ def test_a_record_that_leads_out_of_its_attempt_is_not_believed(
     path.write_text(json.dumps({**values, "seal": digest(values)}))
     with pytest.raises(CorruptRecord, match=STAGE.key):
         store.find(STAGE.key)
+
+
+def test_a_folder_tells_what_was_begun_in_one_look_at_each_kind(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.begun(["kept", "claims"]) == set()
+    with store.attempt(STAGE.key) as folder:
+        assert store.begun(["kept"]) == {STAGE.key}
+        store.publish(STAGE, folder, {}, 0.0)
+    assert store.begun(["kept", "claims"]) == {STAGE.key}
+    assert store.begun(["claims"]) == set()
+
+
+def test_a_folder_that_cannot_be_listed_tells_nothing_of_what_was_begun(tmp_path: Path) -> None:
+    (tmp_path / "stages").write_text("no folder")
+    assert Store(tmp_path).begun(["kept"]) is None

@@ -170,7 +170,7 @@ def test_verbs_that_need_results_refuse_an_empty_storage(tmp_path: Path, verb: s
         ("validate", "valid: sweep quickstart, 2 scenarios"),
         ("plan", "sweep quickstart: 2 scenarios, 64 stages"),
         ("status", "dataset                             0 of 2 published"),
-        ("--help", "`python -m ray_selfloop VERB [CONFIG] [a.b=value ...]`"),
+        ("--help", "Usage: python -m ray_selfloop VERB [CONFIG] [a.b=value ...]"),
     ],
 )
 def test_good_input_is_answered_and_nothing_is_written(

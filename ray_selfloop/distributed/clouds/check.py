@@ -1,7 +1,8 @@
 """A cluster file before it costs money: placeholders, Ray's own checks, this project's rules.
 
-Everything is answered on this machine, at once; nothing is asked of AWS. What this project wants of
-a cluster stands in `cluster_rules.py`, what AWS takes in `aws_rules.py`.
+Everything is answered on this machine, at once; no cloud is asked. What this project wants of a
+cluster stands in `rules.py`, what is a cloud's own in the cloud's file. A new cloud is a file with
+its object, and its name in ``CLOUDS``.
 """
 
 import contextlib
@@ -17,10 +18,14 @@ from typing import Any
 import yaml
 
 from ray_selfloop.config import plain
-from ray_selfloop.distributed.clouds.file import Cluster, NodeType, Tree, at, leaves, storage_of
+from ray_selfloop.distributed.clouds.aws import AWS
+from ray_selfloop.distributed.clouds.base import Tree
+from ray_selfloop.distributed.clouds.file import Cluster, NodeType, at, leaves, storage_of
+from ray_selfloop.distributed.clouds.gcp import GCP
 from ray_selfloop.distributed.clouds.rules import RULES
 from ray_selfloop.errors import ConfigError
 
+CLOUDS = {cloud.type: cloud for cloud in (AWS, GCP)}
 PLACEHOLDER = "FILL-IN"
 LARGEST = 2**63 - 1  # of integers, in either direction: `memory` is in bytes
 LONGEST = 10_000  # characters of one text: the rules read every one by patterns
@@ -67,15 +72,15 @@ def check(tree: Tree, path: str) -> Iterator[str]:
     if faults:
         count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
         raise ConfigError("\n  ".join([f"{path}: {count}", *faults]))
-    cluster = Cluster.of(tree)
     provider = tree["provider"]
+    cluster = Cluster.of(tree, CLOUDS[provider["type"]])
     yield (
-        f"valid: cluster {tree['cluster_name']}, AWS {provider['region']}, Ray {version('ray')}, "
-        f"at most {tree['max_workers']} workers, idle ones end after "
+        f"valid: cluster {tree['cluster_name']}, {cluster.cloud.title} {provider['region']}, Ray "
+        f"{version('ray')}, at most {tree['max_workers']} workers, idle ones end after "
         f"{tree.get('idle_timeout_minutes', 5):g} minutes"
     )
     yield from _table(cluster)
-    yield "not checked: prices, quotas, and whether profiles, AMI, images and bucket exist"
+    yield f"not checked: {cluster.cloud.unchecked}"
     yield from _next_commands(tree, path)
 
 
@@ -86,8 +91,8 @@ def _faults(tree: Tree) -> Iterator[str]:
     of_ray = list(_ray_faults(tree))
     yield from of_ray
     if not of_ray:
-        cluster = Cluster.of(tree)
-        for rule in RULES:
+        cluster = Cluster.of(tree, CLOUDS[tree["provider"]["type"]])
+        for rule in (*RULES, cluster.cloud.faults):
             yield from (fault for fault in rule(cluster) if PLACEHOLDER not in fault)  # said above
 
 
@@ -100,8 +105,9 @@ def _placeholders(tree: Tree) -> list[str]:
 
 def _ray_faults(tree: Tree) -> Iterator[str]:
     """What `ray up` would refuse, and what it would fill in with defaults of its own."""
-    if at(tree, "provider", "type") != "aws":
-        yield f"provider.type: {at(tree, 'provider', 'type')!r}; only aws is known here"
+    named = at(tree, "provider", "type")
+    if not isinstance(named, str) or named not in CLOUDS:
+        yield f"provider.type: {named!r}; known here: {', '.join(CLOUDS)}"
         return
     faults = [
         *_schema_faults(tree),
@@ -145,12 +151,12 @@ def _row(kind: NodeType, is_head: bool) -> tuple[str, ...]:
     resources = ", ".join(f"{name} {amount}" for name, amount in kind.resources.items())
     return (
         kind.name,
-        kind.instance,
-        "spot" if kind.spot else "on-demand",
+        kind.machine.name,
+        "spot" if kind.machine.spot else "on-demand",
         "" if is_head else str(kind.priority),
         "1" if is_head else f"0..{kind.entry.get('max_workers', '')}",
         resources,
-        " + ".join(f"{disk.get('VolumeSize')} GB" for disk in kind.disks),
+        kind.machine.disks,
     )
 
 

@@ -1,6 +1,6 @@
 """A parsed cluster file as its rules see it: node types, their images, and what a shell reads.
 
-Knows where things stand in the file, not what is right.
+Knows where things stand in the file, not what is right, and of a cloud what its object says.
 """
 
 import re
@@ -8,24 +8,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Tree = Mapping[str, Any]
+from ray_selfloop.distributed.clouds.base import Cloud, Machine, Tree
 
 STORAGE_OPTION = "--env=SELFLOOP_STORAGE="
-XLARGE = re.compile(r"\.(\d*)xlarge$")
-ROOTS = ("/dev/sda1", "/dev/xvda")  # the system's disk: Ubuntu's AMIs, Amazon Linux's
 READ_BY_A_SHELL = re.compile(r"_commands\[|run_options\[")
-COMMENT = re.compile(r"""('[^']*'|"(?:\\.|[^"\\])*")|(?<![^\s;&|()])#[^\n]*""")
-"""Quoted text, which is kept, or a comment."""
-ONE_COMMAND = re.compile(r"[;|()\n]|(?<![<>])&(?!>)")
-"""What parts a line into single commands; `2>&1` and `&>` do not."""
 
 
 @dataclass(frozen=True)
 class NodeType:
     """One entry of `available_node_types`.
 
-    place: its path in the file, for messages. node: its `node_config`, AWS's own keys.
-    resources: what it has, by Ray's names (CPU, GPU, slot).
+    place: its path in the file, for messages. node: its `node_config`, the cloud's own keys.
+    resources: what it has, by Ray's names (CPU, GPU, slot). machine: what the cloud gives.
     """
 
     name: str
@@ -33,16 +27,7 @@ class NodeType:
     entry: Tree
     node: Tree
     resources: Mapping[str, int]
-
-    @property
-    def instance(self) -> str:
-        """AWS's name of the machine, such as g6.2xlarge; empty where none is given."""
-        return str(self.node.get("InstanceType") or "")
-
-    @property
-    def spot(self) -> bool:
-        """Whether AWS may take the node back."""
-        return at(self.node, "InstanceMarketOptions", "MarketType") == "spot"
+    machine: Machine
 
     @property
     def priority(self) -> int:
@@ -50,28 +35,9 @@ class NodeType:
         return int(self.entry.get("priority", 0))
 
     @property
-    def cores(self) -> int | None:
-        """vCPUs by AWS's naming of sizes: 4 for each `x` of an xlarge; None for other sizes."""
-        size = XLARGE.search(self.instance)
-        return 4 * int(size[1] or 1) if size else None
-
-    @property
     def gpus(self) -> int:
         """How many it says it has."""
         return self.resources.get("GPU", 0)
-
-    @property
-    def disks(self) -> list[Tree]:
-        """The EBS settings of its disks."""
-        given = (at(mapping, "Ebs") for mapping in _list(self.node, "BlockDeviceMappings"))
-        return [disk for disk in given if isinstance(disk, Mapping)]
-
-    @property
-    def root_gb(self) -> int:
-        """Size of the system's disk; 0 where the file leaves it to the AMI."""
-        disks = _list(self.node, "BlockDeviceMappings")
-        sizes = [at(d, "Ebs", "VolumeSize") for d in disks if at(d, "DeviceName") in ROOTS]
-        return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
 @dataclass(frozen=True)
@@ -79,17 +45,17 @@ class Cluster:
     """A parsed cluster file whose schema Ray has accepted."""
 
     tree: Tree
+    cloud: Cloud
     head: NodeType
     workers: tuple[NodeType, ...]
 
     @classmethod
-    def of(cls, tree: Tree) -> "Cluster":
+    def of(cls, tree: Tree, cloud: Cloud) -> "Cluster":
         """The view of a tree that has a head type."""
-        types = {
-            name: _node_type(name, entry) for name, entry in tree["available_node_types"].items()
-        }
+        entries = tree["available_node_types"].items()
+        types = {name: _node_type(name, entry, cloud) for name, entry in entries}
         head = types.pop(tree["head_node_type"])
-        return cls(tree, head, tuple(types.values()))
+        return cls(tree, cloud, head, tuple(types.values()))
 
     @property
     def types(self) -> tuple[NodeType, ...]:
@@ -98,12 +64,8 @@ class Cluster:
 
     @property
     def shell(self) -> list[tuple[str, str]]:
-        """Place and text, without comments, of all commands and of Docker's options."""
-        return [
-            (place, COMMENT.sub(r"\1", text).replace("\\\n", " "))
-            for place, text in leaves(self.tree)
-            if READ_BY_A_SHELL.search(place)
-        ]
+        """Place and text of all commands and of Docker's options."""
+        return [one for one in leaves(self.tree) if READ_BY_A_SHELL.search(one[0])]
 
     def start(self, kind: str) -> list[tuple[str, str]]:
         """Place and text of the start commands of `head` or `worker`."""
@@ -116,24 +78,18 @@ class Cluster:
         given = [*docker, *(one for options in own for one in options)]
         return {place: text for place, text in given if place.endswith("image")}
 
-    def image_of(self, kind: NodeType) -> tuple[str, str]:
-        """Place and name of the image that a node of a type runs; empty where there is none."""
+    def image_of(self, worker: NodeType) -> tuple[str, str]:
+        """Place and name of the image that a worker runs; empty where there is none."""
         images = self.images()
-        role = "head_image" if kind is self.head else "worker_image"
-        places = (f"{kind.place}.docker.worker_image", f"docker.{role}", "docker.image")
+        places = (f"{worker.place}.docker.worker_image", "docker.worker_image", "docker.image")
         return next(
             ((place, images[place]) for place in places if place in images), (places[2], "")
         )
 
 
-def single_commands(text: str) -> list[str]:
-    """The commands of a line, without what joins them."""
-    return ONE_COMMAND.split(text)
-
-
 def storage_of(tree: Tree) -> str | None:
     """The storage that the containers are told of, by the name SELFLOOP_STORAGE."""
-    options = (str(option) for option in _list(tree, "docker", "run_options"))
+    options = (str(option) for option in listed(tree, "docker", "run_options"))
     marked = [option for option in options if option.startswith(STORAGE_OPTION)]
     return marked[0].removeprefix(STORAGE_OPTION) if marked else None
 
@@ -159,11 +115,12 @@ def at(tree: Any, *path: str) -> Any:
     return tree
 
 
-def _list(tree: Any, *path: str) -> list[Any]:
+def listed(tree: Any, *path: str) -> list[Any]:
+    """The list at a path, an empty one where the file has something else there."""
     found = at(tree, *path)
     return found if isinstance(found, list) else []
 
 
-def _node_type(name: str, entry: Tree) -> NodeType:
-    place = f"available_node_types.{name}"
-    return NodeType(name, place, entry, entry["node_config"], entry["resources"])
+def _node_type(name: str, entry: Tree, cloud: Cloud) -> NodeType:
+    place, node = f"available_node_types.{name}", entry["node_config"]
+    return NodeType(name, place, entry, node, entry["resources"], cloud.machine(node))

@@ -6,7 +6,6 @@ holds. No data, no results; no credentials but one written in `tracking.uri`. Wh
 refused here, before ray loads.
 """
 
-import argparse
 import os
 import posixpath
 import re
@@ -15,7 +14,6 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from ray_selfloop.config import load, plain
@@ -70,42 +68,11 @@ class Job:
         return sorted(int(match[1]) for match in found if match)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; usage: {USAGE}")
-
-
-def options(words: Sequence[str]) -> tuple[Options, list[str]]:
-    """The flags of a command line, and the words that name the sweep; raises ConfigError."""
-    parser = _Parser(
-        prog="python -m ray_selfloop submit",
-        usage=f"{USAGE}\n\nRun a sweep as a job of the cluster whose dashboard {ADDRESS} names "
-        f"({LOCAL}, as through an ssh tunnel, without it).",
-        epilog="Ends with the job's exit code: 0 done, 1 some stages failed, 2 bad input, 75 "
-        "died or lost (the same command may go on), 130 stopped. Ctrl-C ends following, not the "
-        "job.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--retries",
-        type=_count,
-        default=3,
-        help="submit again so often where the job's process or its machine died (default: 3)",
-    )
-    parser.add_argument("--no-wait", action="store_true", help="submit and leave: no retries")
-    parser.add_argument(
-        "--follow", action="store_true", help="follow the sweep's job where one runs already"
-    )
-    flags, rest = parser.parse_known_args(words)
-    if flags.no_wait and flags.follow:
+def options(retries: int = 3, no_wait: bool = False, follow: bool = False) -> Options:
+    """The flags of a command line; raises ConfigError where they exclude each other."""
+    if no_wait and follow:
         raise ConfigError(f"--no-wait and --follow exclude each other; usage: {USAGE}")
-    return Options(address(), flags.retries, not flags.no_wait, flags.follow), rest
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more (found {text})")
-    return int(text)
+    return Options(address(), retries, not no_wait, follow)
 
 
 def address() -> str:

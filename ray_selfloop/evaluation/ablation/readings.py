@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.fairness import ratio
 from ray_selfloop.evaluation.predictions import KINDS, NOISES, Floats, Outcome, TestSet
 from ray_selfloop.evaluation.readings import Plan, Reading
@@ -99,7 +100,7 @@ def reliance_readings(
             removed(kind, outcomes, plan.test, settings, where).ablated_accuracy for kind in NOISES
         )
         value = relative_foreground_sensitivity(on, beside)
-        yield Reading("relative_foreground_sensitivity", value, floored=False)
+        yield Reading(metrics.RELATIVE_FOREGROUND_SENSITIVITY.name, value, floored=False)
 
 
 def _of_kind(kind: str, found: Removed, plan: Plan) -> Iterator[Reading]:
@@ -108,13 +109,15 @@ def _of_kind(kind: str, found: Removed, plan: Plan) -> Iterator[Reading]:
     drop = clean - gone
     relative = np.where(above > 0, ratio(drop, above), np.nan)
     rows = float(found.defined[0, 0].sum())
-    yield Reading(f"ablation_accuracy/{kind}", gone, floored=False, rows=rows)
-    yield Reading(f"ablation_drop/{kind}", drop, floored=False)
-    yield Reading(f"ablation_drop_relative/{kind}", relative, floored=False)
+    key = f"{metrics.ABLATION_DROP.name}/{kind}"
+    yield Reading(f"{metrics.ABLATION_ACCURACY.name}/{kind}", gone, floored=False, rows=rows)
+    yield Reading(key, drop, floored=False)
+    yield Reading(f"{metrics.ABLATION_DROP_RELATIVE.name}/{kind}", relative, floored=False)
     if (plan.base == np.arange(len(plan.base))).all():
         return  # nothing is later than generation 0
     level = relative[:, plan.base] * (clean - clean[:, plan.base])
     rest = drop - drop[:, plan.base] - level
     for part, values in (("level", level), ("distribution", rest)):
         known = np.where(plan.base >= 0, values, np.nan)
-        yield Reading(f"ablation_drop_change_{part}/{kind}", known, changes=False, floored=False)
+        of_part = metrics.with_suffix(key, f"change_{part}")
+        yield Reading(of_part, known, changes=False, floored=False)

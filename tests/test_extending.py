@@ -1,0 +1,195 @@
+"""The examples of docs/extending.md for a metric, an arm and a claim, run as they stand.
+
+Each is what a person adds to the one file that `added` names.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path += [str(Path(__file__).parent / room) for room in ("evaluation", "claims", "report")]
+import synthetic_sweep
+import worlds
+from arm_worlds import World
+
+from ray_selfloop import arms, loop
+from ray_selfloop.claims import cases, statements, verdicts
+from ray_selfloop.config import arms as all_arms
+from ray_selfloop.config import load
+from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.evaluation import frechet, generator_rows, metrics
+from ray_selfloop.evaluation.metrics import About, in_key
+from ray_selfloop.graph import Graph
+from ray_selfloop.report import definitions, figures, style, terminal
+from ray_selfloop.report.series import Table
+
+METRIC = '''
+@metric(
+    "spread",
+    "fraction",
+    ideal=0.0,
+    range=(0.0, 1.0),
+    definition="standard deviation of the subgroups' TPR",
+    title="Spread",
+    shown=Shown.FIGURES | Shown.TERMINAL,
+    reads=Reads.RATES,
+)
+def spread(rates: Floats) -> Floats:
+    """``(..., G) -> (...)``."""
+    return rates.std(axis=-1)
+'''
+GENERATOR_METRIC = '''
+@metric(
+    "mean_shift",
+    "distance",
+    ideal=0.0,
+    range=(0.0, inf),
+    definition="distance between the means of generated and original images",
+    shown=Shown.QUALITY,
+    reads=Reads.FEATURES,
+)
+def mean_shift(real: RealFeatures, drawn: Floats, neighbours: int) -> float:
+    """Of one feature set; ``drawn (n, d)``."""
+    return float(np.linalg.norm(real.moments.mean - drawn.mean(axis=0)))
+'''
+ARM = """
+GENTLE = Arm(
+    "gentle",
+    "the treatment with a filter that drops a tenth",
+    sets={"filter": {"drop": 0.1}},
+)
+"""
+CLAIM = """
+def _ours() -> Iterator[Statement]:
+    yield Statement(
+        "ours-worst", "ours", "Three generations cost the worst subgroup accuracy",
+        "worst_subgroup", DOWN, "any", networks="mean", estimand=LAST_MINUS_FIRST,
+    )  # fmt: skip
+"""
+FEW = Evaluation(resamples=40, permutations=40)
+
+
+def added(example: str, file: ModuleType, **more: Any) -> dict[str, Any]:
+    """The names that an example defines, run among those of the file that it belongs to."""
+    names = dict(vars(file)) | more
+    exec(example, names)
+    return names
+
+
+@pytest.fixture
+def registry() -> Iterator[dict[str, metrics.Metric]]:
+    """The registry, as it was after each test."""
+    before = dict(metrics.METRICS)
+    yield metrics.METRICS
+    metrics.METRICS.clear()
+    metrics.METRICS.update(before)
+    for cached in (metrics.base, metrics.describe):
+        cached.cache_clear()
+
+
+def test_a_metric_is_one_function_and_everything_else_follows(registry):
+    rng = np.random.default_rng(0)
+    test = worlds.crossed(rng)
+    outcomes = worlds.outcomes(rng, test, chains=2)
+    before = worlds.rows(outcomes, test, FEW)
+    spread = added(METRIC, metrics)["spread"]
+
+    after = worlds.rows(outcomes, test, FEW)
+    new = after["metric"].map(metrics.base) == spread.name
+    assert after[~new].reset_index(drop=True).equals(before)
+    here = set(after["metric"][new])
+    assert {"spread", "spread_pooled", "spread_per_class", "spread_change", "spread_floor"} <= here
+    row = worlds.pick(after, "spread", generation=0)
+    assert 0 <= row["low"] <= row["value"] <= row["high"] < 1
+
+    assert definitions.of("spread_pooled").meaning == spread.definition
+    assert any(line.startswith("| `spread` (Spread) | fraction |") for line in metrics.page())
+    view = synthetic_sweep.view()
+    scenario, table = view.scenarios[0], Table(view.results)
+    drawn = figures.overall(table, scenario, style.inks(scenario.classifiers))
+    assert [axes.get_title(loc="left") for axes in drawn.axes][-1] == "Spread"
+    assert terminal.metrics(table, scenario)[-1] == ("spread", "Spread")
+
+
+def test_a_generator_metric_is_one_function_too(registry):
+    rng = np.random.default_rng(0)
+    train, held_out, drawn = (rng.normal(size=(60, 3)) for _ in range(3))
+    added(GENERATOR_METRIC, metrics, np=np, RealFeatures=frechet.RealFeatures)
+    real = generator_rows.real_features(train, held_out, FEW)
+    reference = generator_rows.Reference({"pixels8": real}, None, ("a",), ())
+    labels = np.zeros(60, np.int64)
+    generated = generator_rows.Generated({"pixels8": drawn}, labels, None, None)
+    of = {"generated": generated}
+    rows = generator_rows.generator_rows("s", 0, 1, of, reference, FEW).set_index("metric")
+    expected = np.linalg.norm(train.mean(axis=0) - drawn.mean(axis=0))
+    assert rows.loc["mean_shift", "value"] == pytest.approx(float(expected))
+    assert in_key(About.GENERATORS) == {"metrics": {"mean_shift": 1}}
+    assert in_key(About.CLASSIFIERS) == {}
+
+
+def measured(*words: str) -> dict[str, str]:
+    """Kind of stage -> key, of the measurements of the quickstart's first scenario."""
+    sweep, (scenario, *_) = load.load(None, words)
+    graph = Graph()
+    for chain in loop.chains(scenario):
+        loop.add_chain(chain, "files", graph)
+    data = graph.of_kind("dataset")[0].stage
+    loop.add_fairness(scenario, {}, data, graph)
+    found = loop.measurements(data, {}, {})
+    loop.add_dynamics(sweep, [(scenario, found)], graph)
+    loop.add_claims(sweep, [(scenario, found)], graph)
+    return {node.stage.kind: node.stage.key for node in graph}
+
+
+def changed(before: dict[str, str]) -> set[str]:
+    after = measured()
+    return {kind for kind, key in before.items() if after[kind] != key}
+
+
+def test_a_metric_that_comes_changes_or_goes_gives_its_stages_another_key(registry):
+    assert in_key(*About) == {}  # what was published before metrics entered keys keeps its name
+    before, of_classifiers = measured(), {"fairness", "dynamics", "claims"}
+    md, fid = registry["md"], registry["fid"]
+    registry["md"] = dataclasses.replace(md, version=2)
+    assert in_key(About.CLASSIFIERS) == {"metrics": {"md": 2}}
+    assert changed(before) == of_classifiers
+    registry["md"] = md
+    added(METRIC, metrics)
+    assert changed(before) == of_classifiers
+    del registry["spread"], registry["fid"]
+    assert in_key(About.GENERATORS) == {"metrics": {"fid": 0}}
+    assert changed(before) == {"generator_metrics"}
+    registry["fid"] = fid
+    assert changed(before) == set()
+
+
+def test_an_arm_is_one_object(monkeypatch):
+    arm = added(ARM, all_arms)["GENTLE"]
+    monkeypatch.setitem(all_arms.ARMS, arm.name, arm)
+    (scenario,) = load.load(None, ["axes={}"])[1]
+    of = scenario.sweep.loop.model_copy(update={"arm": arm.name})  # its name joins `ArmName`
+    sweep = scenario.sweep.model_copy(update={"loop": of})
+    assert arms.adapted(sweep).filter.drop == 0.1
+    graph = Graph()
+    for chain in loop.chains(scenario.model_copy(update={"sweep": sweep})):
+        loop.add_chain(chain, "files", graph)
+    kept = graph.of_kind("kept")
+    assert len(kept) == sweep.loop.generations
+    assert {node.stage.config["drop"] for node in kept} == {0.1}
+
+
+def test_a_claim_is_one_statement(monkeypatch):
+    ours = tuple(added(CLAIM, statements)["_ours"]())
+    monkeypatch.setattr(cases, "STATEMENTS", (*statements.STATEMENTS, *ours))
+    world = World(0, level=1.0)
+    steps = {"treatment": (0.0, 0.0, -0.8), "no_synthetic": 0.0}
+    found = verdicts.claims(world.arms(steps, chains=4), FEW).summary()["claims"]
+    (verdict,) = [claim for claim in found if claim["id"] == "ours-worst"]
+    assert verdict["section"] == "ours"
+    assert verdict["verdict"] == "supported"
