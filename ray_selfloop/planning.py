@@ -205,11 +205,13 @@ def _check_weights(settings: Sweep) -> None:
         from ray_selfloop.generators.diffusion.base import check
 
         check(settings.generator)
-    from ray_selfloop.classifiers import weights
+    from ray_selfloop.classifiers import known, weights
 
     for name in settings.classifiers:
+        known.check(name, settings.training_for(name).image_size)
         weights.check(name, settings.training_for(name).pretrained)
     if settings.dataset.subgroups_from == "probe":
+        known.check(settings.evaluation.probe.network, settings.evaluation.probe.image_size)
         weights.check(settings.evaluation.probe.network, settings.evaluation.probe.pretrained)
     if settings.evaluation.inception is not None:
         from ray_selfloop.evaluation import inception

@@ -27,6 +27,16 @@ def network(name: str) -> Network:
     return _of_timm(name)
 
 
+def check(name: str, image_size: int | None) -> None:
+    """Raise ConfigError for an unknown network, and where images cannot be enlarged to that."""
+    row = network(name)
+    if row.fixed and image_size not in (None, row.smallest):
+        raise ConfigError(
+            f"training.image_size: {image_size}, but {name} sees images at {row.smallest} pixels "
+            f"alone; set training_of.{name}.image_size=null"
+        )
+
+
 @functools.cache
 def _of_timm(name: str) -> Network:
     settings = timm_settings(name)

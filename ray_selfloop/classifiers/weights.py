@@ -38,13 +38,12 @@ def source(name: str, pretrained: bool | str) -> str:
 
 
 def check(name: str, pretrained: bool | str) -> None:
-    """Raise where ``name``, or the weights that it is to start from, cannot be had here.
+    """Raise where the weights that ``name`` is to start from cannot be had; downloads nothing.
 
-    Downloads nothing. ConfigError for a network that is not known, and where none are published;
-    DataError for a local file that is not there, no state dict or not what its name says, for a
-    damaged cached file, and where weights are neither cached nor to be downloaded from here.
+    ConfigError where none are published; DataError for a local file that is not there, no state
+    dict or not what its name says, for a damaged cached file, and where weights are neither cached
+    nor to be downloaded from here.
     """
-    known.network(name)
     identity = source(name, pretrained)
     if isinstance(pretrained, str):
         read_state_dict(Path(pretrained))

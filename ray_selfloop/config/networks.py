@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 TIMM = "timm/"
 OF_TIMM = re.compile(r"timm/\w[\w.-]*", re.ASCII)
@@ -128,5 +128,10 @@ def _of_timm(name: str) -> str:
 if TYPE_CHECKING:
     Name = str
 else:
-    Name = Literal[tuple(NETWORKS)] | Annotated[str, AfterValidator(_of_timm)]
+    _Timm = Annotated[
+        str,
+        AfterValidator(_of_timm),
+        WithJsonSchema({"type": "string", "pattern": f"^{OF_TIMM.pattern}$"}),
+    ]
+    Name = Literal[tuple(NETWORKS)] | _Timm
     """The name of a network, in a sweep file; whether timm knows it is asked by `plan`."""

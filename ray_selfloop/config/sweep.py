@@ -132,7 +132,8 @@ class Sweep(Settings):
     classifiers: tuple[Name, ...] = Field(
         default=TRAINED,
         min_length=1,
-        description="Networks trained in every generation.",
+        description="Networks trained in every generation; `timm/NAME` is any network of timm that "
+        "takes square RGB images.",
     )
     training: Training = Field(default_factory=Training)
     training_of: dict[Name, dict[str, Any]] = Field(

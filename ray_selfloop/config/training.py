@@ -51,7 +51,8 @@ class Training(Settings):
         ge=16,
         le=1024,
         description="Side in pixels that images are enlarged to on the device; null: their own, or "
-        "the network's smallest working size (AlexNet and DeiT-S 64, LeNet 28, others 32). "
+        "the network's smallest working size (AlexNet and DeiT-S 64, LeNet 28, others 32; one of "
+        "timm whose size is fixed sees them at that alone). "
         "ImageNet weights know objects at 224: fine-tuned at 32 they transfer less, at 224 a step "
         "costs about 49 times as much. Never below the images' own side.",
     )

@@ -121,6 +121,15 @@ def test_what_cannot_be_a_classifier_is_refused_in_one_line(name: str, message: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_size_that_a_network_of_one_size_cannot_have_is_refused(micro: list[str]) -> None:
+    words = [*micro, "classifiers=[lenet, timm/test_vit]", "training.image_size=64"]
+    with pytest.raises(ConfigError, match=r"64, but timm/test_vit sees images at 160 pixels alone"):
+        prepare(words)
+    prepare([*words, "training_of.timm/test_vit.image_size=null"])
+    prepare([*words, "training_of.timm/test_vit.image_size=160"])
+    known.check("timm/test_resnet", 64)
+
+
 def test_plan_refuses_an_unknown_name_and_validate_needs_no_timm(micro: list[str]) -> None:
     words = ["classifiers=[lenet, timm/resnet19]"]
     load(None, words)
