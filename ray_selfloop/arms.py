@@ -8,7 +8,7 @@ in `loop` by the predicates of this module. Knows nothing of stages.
 from typing import Any
 
 from ray_selfloop.config.filter import Filter
-from ray_selfloop.config.generator import DuplicateReal, HeldOutReal
+from ray_selfloop.config.generators.control import DuplicateReal, HeldOutReal
 from ray_selfloop.config.loop import Queue
 from ray_selfloop.config.sweep import Scenario, Sweep
 

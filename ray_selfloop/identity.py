@@ -4,7 +4,6 @@ Settings that say where something is found (a folder, a checkpoint, a base) coun
 key, and travel as hints. Knows nothing of chains and of what a stage does.
 """
 
-import math
 import os
 from typing import Any
 
@@ -12,7 +11,7 @@ from ray_selfloop.classifiers import weights
 from ray_selfloop.config.dataset import NOT_IN_KEY, PLACES
 from ray_selfloop.config.evaluation import JUDGING
 from ray_selfloop.config.filter import Filter
-from ray_selfloop.config.generator import Generator, StableDiffusion
+from ray_selfloop.config.generators.base import GeneratorSettings
 from ray_selfloop.config.sweep import Sweep
 
 DATA = "data"  # where original data lie unless the sweep says otherwise
@@ -21,7 +20,6 @@ OF_CLAIMS = (
     "primary", "most_primary", "gap_margin", "accuracy_margin", "share_margin", "distance_margin",
     "power",
 )  # fmt: skip
-STREAMED = 64  # least pictures of one row of a stream that a diffusion model draws
 
 
 def located_data(sweep: Sweep) -> dict[str, Any]:
@@ -74,38 +72,35 @@ def default_volume(sweep: Sweep) -> str:
     return "D0" if sweep.loop.regime == "replace" else f"D0/{sweep.queue.capacity}"
 
 
-def generator_identity(settings: Generator, without: frozenset[str]) -> dict[str, Any]:
-    """The settings of a generator that a result depends on: a base counts by its content.
+def generator_identity(
+    settings: GeneratorSettings, without: frozenset[str], generation: int
+) -> dict[str, Any]:
+    """The settings of a generator that a result depends on: files count by their content.
 
-    without: fields of a diffusion model that this result does not depend on.
+    without: fields that this result does not depend on. generation: the one that it is of.
     """
-    if not isinstance(settings, StableDiffusion):
-        return settings.model_dump(mode="json")
-    from ray_selfloop.generators.diffusion.base import identity  # loads torch
-
     found = settings.model_dump(mode="json", exclude={*without, *settings.PLACES})
-    return {**found, "content": identity(settings)}
+    if not settings.traits.content:
+        return found
+    from ray_selfloop.generators.base import loaded  # what it loads may load torch
+
+    return {**found, "content": loaded(settings.traits.content)(settings, generation)}
 
 
 def hints_of(sweep: Sweep) -> dict[str, Any]:
-    """Where a generator's base lies for a worker in another folder, and how to read pictures."""
+    """Where a generator's files lie for a worker in another folder, and how to read pictures."""
     hints: dict[str, Any] = {}
     if sweep.resources.decoding_threads > 1:
         hints["decoders"] = sweep.resources.decoding_threads
-    if isinstance(sweep.generator, StableDiffusion):
-        places = sweep.generator.model_dump(mode="json", include=set(sweep.generator.PLACES))
-        base = sweep.generator.base
-        where = os.path.abspath(base) if os.path.isdir(base) else base
-        hints["generator"] = {**places, "base": where}
+    places = sweep.generator.places()
+    if places:
+        hints["generator"] = places
     return hints
 
 
 def sample_batch(sweep: Sweep) -> int:
-    """Samples of one row of the stream: of a diffusion model whole batches of its own."""
-    if not isinstance(sweep.generator, StableDiffusion):
-        return sweep.compute.sample_batch
-    own = sweep.generator.sample_batch
-    return own * math.ceil(STREAMED / own)
+    """Samples of one row of the stream."""
+    return sweep.generator.at_once or sweep.compute.sample_batch
 
 
 def measured_with(sweep: Sweep) -> dict[str, Any]:

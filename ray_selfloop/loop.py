@@ -10,7 +10,6 @@ from typing import Any
 
 from ray_selfloop import arms, identity, queue, seeding, told
 from ray_selfloop.classifiers import weights
-from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
 from ray_selfloop.graph import Graph, Place, Stage
 
@@ -24,7 +23,6 @@ AUGMENTATION = {
 }
 PROBED = ("cifar20_100", "breeds")  # subgroups of generated images come from a probe
 MASKED = ("hard_imagenet",)  # classifiers are tested on pictures without their objects too
-TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
 SUBGROUPS = {
     "colorized_digits": 3, "colorized_mnist": 3, "cifar20_100": 5, "breeds": 4, "hard_imagenet": 0
 }  # fmt: skip
@@ -217,8 +215,7 @@ class _Latents:
 
     def __init__(self, chain: Chain, graph: Graph) -> None:
         self.chain, self.graph = chain, graph
-        settings = chain.sweep.generator
-        self.wanted = isinstance(settings, StableDiffusion) and settings.cache_latents
+        self.wanted = chain.sweep.generator.caches
 
     def of(self, inputs: Named) -> Named:
         """``latents.dataset``, ``latents.<g>`` for those sets among ``inputs``."""
@@ -229,13 +226,14 @@ class _Latents:
 
     def _stage(self, name: str, of: Stage) -> Stage:
         sweep, kept = self.chain.sweep, name.removeprefix("kept.")
-        generator = identity.generator_identity(sweep.generator, frozenset())
-        what = ("name", "content", "resolution", "flips")
+        n = int(kept) if kept.isdigit() else 0
+        generator = identity.generator_identity(sweep.generator, frozenset(), n)
+        what = {"content", *sweep.generator.CACHED} & generator.keys()
         config = {
-            "generator": {name: generator[name] for name in what},
+            "generator": {name: generator[name] for name in sorted(what)},
             "threads": sweep.compute.threads,
         }
-        place = self.chain.place(int(kept) if kept.isdigit() else 0)
+        place = self.chain.place(n)
         inputs = {name.partition(".")[0]: of}
         return self.graph.add("latents", config, inputs, place, identity.hints_of(sweep))
 
@@ -250,14 +248,14 @@ def _generator(
 ) -> Stage | None:
     """Of generation ``n``; ``sets``: the dataset and the kept sets so far."""
     settings = chain.sweep.generator
-    if settings.name not in TRAINED:
+    if not settings.traits.trained:
         return None
     training_set, inputs = _training_set(chain, n - 1, *sets)
     inputs |= latents.of(inputs)
-    if previous and getattr(settings, "start", "") == "previous":
+    if previous and settings.continues:
         inputs["previous"] = previous
     config = {
-        "generator": identity.generator_identity(settings, StableDiffusion.SAMPLING),
+        "generator": identity.generator_identity(settings, settings.SAMPLING, n),
         "training_set": training_set,
         "seed": chain.seed("generator", n),
         "threads": chain.sweep.compute.threads,
@@ -269,11 +267,13 @@ def _samples(chain: Chain, n: int, data: Stage, inputs: Named, graph: Graph) -> 
     sweep = chain.sweep
     filters = sweep.filter
     clip = filters.clip.model_dump()
-    real = sweep.generator.name == "held_out_real"
+    generator = sweep.generator
     skewed = {"skewed": True} if sweep.loop.arm == "real_skewed" else {}
     config = {
-        "generator": identity.generator_identity(sweep.generator, StableDiffusion.TRAINING),
-        "reserve": {"generation": n, "seed": chain.seed("reserve")} if real else None,
+        "generator": identity.generator_identity(generator, generator.TRAINING, n),
+        "reserve": {"generation": n, "seed": chain.seed("reserve")}
+        if generator.traits.by_turn
+        else None,
         "volume": sweep.queue.volume or identity.default_volume(sweep),
         "count": sweep.queue.count,
         "drop": 0.0 if filters.score == "none" else filters.drop,
@@ -402,9 +402,10 @@ def _judges(chain: Chain, data: Stage, graph: Graph) -> Named:
 def _metrics(chain: Chain, n: int, inputs: Named, kept: list[Stage], graph: Graph) -> None:
     parts = queue.parts(chain.sweep.loop.regime, n, chain.sweep.queue.capacity)
     queued = {f"kept.{g}": kept[g - 1] for g in parts.kept}
+    generator = chain.sweep.generator
     config = {
         "evaluation": identity.measured_with(chain.sweep),
-        "generator": identity.generator_identity(chain.sweep.generator, StableDiffusion.TRAINING),
+        "generator": identity.generator_identity(generator, generator.TRAINING, n),
         "generation": n,
         "seed": chain.seed("metrics", n),
         "threads": chain.sweep.compute.threads,
@@ -506,8 +507,8 @@ def described(scenario: Scenario) -> dict[str, Any]:
 def _as_in_the_paper(sweep: Sweep) -> bool:
     """Whether the loop is the paper's: another one is no evidence on what it says of its own."""
     generator, plain = sweep.generator, sweep.queue.tilt is None
-    trained = generator.name in TRAINED and getattr(generator, "budget", 1) == 1
-    return sweep.loop.regime == "stack" and plain and trained
+    own = generator.traits.paper and generator.fully_trained
+    return sweep.loop.regime == "stack" and plain and own
 
 
 def _starts_alike(sweep: Sweep, network: str) -> bool:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ray_selfloop import identity, loop
+from ray_selfloop import loop
 from ray_selfloop.config import load
+from ray_selfloop.config.generators.diffusion import STREAMED
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.graph import Graph
 
@@ -109,7 +110,7 @@ def test_a_row_of_the_stream_is_whole_batches_of_the_sampler() -> None:
     _, (scenario,) = load.load(TINY[0], [*TINY[1:], "generator.sample_memory=8"])
     own = scenario.sweep.generator.sample_batch  # type: ignore[union-attr]
     for node in found.of_kind("samples"):
-        assert node.stage.config["batch"] >= identity.STREAMED
+        assert node.stage.config["batch"] >= STREAMED
         assert node.stage.config["batch"] % own == 0
 
 

@@ -18,6 +18,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ray_selfloop.config.generators import known
 from ray_selfloop.config.plain import LARGEST, MOST_CHARACTERS, parsed, plain, read, shown
 from ray_selfloop.config.sweep import (
     NAME,
@@ -36,7 +37,7 @@ MOST_TRIALS = 100_000  # of all scenarios together
 MOST_MESSAGE = 1_500  # characters
 DEFAULT_TAGS = {
     "dataset": ("name", "colorized_digits"),
-    "generator": ("name", "conditional_gan"),
+    "generator": ("name", known.DEFAULT),
     "filter.clip": ("kind", "domain"),
 }
 GROUP = "must be a group of settings (keys and values)"

@@ -78,6 +78,11 @@ def original_and_reserve(settings: Dataset, contents: Contents | None = None) ->
     return KINDS[settings.name].original_and_reserve(settings, contents or Contents())
 
 
+def class_names(settings: Dataset, contents: Contents) -> tuple[str, ...]:
+    """The dataset's class names; it is cut for them, as the dataset stage will."""
+    return KINDS[settings.name].prepare(settings, contents).splits.train.class_names
+
+
 def dataset(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
     """Cut, colour where that is asked for, and write the dataset's four parts.
 

@@ -39,9 +39,10 @@ from ray_selfloop.images import tables
 from ray_selfloop.images.imageset import Ids, Images, ImageSet, ImageSource, join
 from ray_selfloop.images.pictures import selected
 from ray_selfloop.images.split import apportion, stratified_cut
-from ray_selfloop.stages import diffusion, subgroups
+from ray_selfloop.stages import subgroups
 from ray_selfloop.stages.ablated import ablated_name
 from ray_selfloop.stages.inputs import Inputs, save_array
+from ray_selfloop.stages.lessons import settings_of
 from ray_selfloop.stages.samples import Drawn, cut_settings, open_sampler, read_samples
 from ray_selfloop.stages.training import load_classifier, prediction_batch, torch_device
 
@@ -270,13 +271,13 @@ def _before_filter(
 ) -> tuple[ImageSource, Ids]:
     """``evaluation.samples`` fresh samples in the class shares of the original data.
 
-    A control generator has no more images than its samples stage drew: those are taken. A diffusion
-    model's are too dear to be drawn for this alone: as many of those that went into the filter.
+    A control generator has no more images than its samples stage drew: those are taken. Where
+    drawing is too dear to be done for this alone: as many of those that went into the filter.
     """
     if "generator" not in inputs:
         drawn = read_samples(inputs)
         return drawn.images, drawn.labels
-    if stage.config["generator"]["name"] == diffusion.NAME:
+    if settings_of(stage).traits.dear:
         drawn = read_samples(inputs)
         size = min(settings.samples, len(drawn.labels))
         draw = seeding.rng(stage.config["seed"], "evaluation")

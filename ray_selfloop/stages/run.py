@@ -16,7 +16,6 @@ from ray_selfloop.graph import Graph, Stage
 from ray_selfloop.stages import (
     claims,
     data,
-    diffusion,
     measures,
     samples,
     search,
@@ -32,7 +31,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "dataset": data.dataset,
     "probe": subgroups.probe,
     "scorer": training.scorer,
-    "latents": diffusion.latents,
+    "latents": training.latents,
     "generator": training.generator,
     "samples": samples.samples,
     "kept": samples.kept,

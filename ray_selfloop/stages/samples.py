@@ -18,19 +18,17 @@ from pydantic import TypeAdapter
 from ray_selfloop import queue, seeding
 from ray_selfloop.classifiers import zoo
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
-from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.loop import Queue
 from ray_selfloop.errors import StageError
 from ray_selfloop.filtering import clip, cut, tilt, uncertainty
 from ray_selfloop.generators import control
-from ray_selfloop.generators.base import TrainingImages
-from ray_selfloop.generators.gan import conditional_gan
+from ray_selfloop.generators.base import TrainingImages, worker
 from ray_selfloop.graph import Stage
 from ray_selfloop.images import tables
 from ray_selfloop.images.imageset import Ids, ImageSource
 from ray_selfloop.images.pictures import EncodedParts, Pictures, View, encode, seen
-from ray_selfloop.stages import diffusion
 from ray_selfloop.stages.inputs import Inputs, save_array, save_images
+from ray_selfloop.stages.lessons import scene_of, settings_of
 from ray_selfloop.stages.subgroups import reader, within_class_shares
 from ray_selfloop.stages.training import clip_view, load_classifier, pretrained, torch_device
 
@@ -73,30 +71,13 @@ def plan_of(stage: Stage, inputs: Inputs) -> Plan:
 
 def open_sampler(stage: Stage, inputs: Inputs, device: str) -> Any:
     """What draws images: ``sample(ids, labels, seed) -> uint8 (b, C, H, W)``."""
-    if stage.config["generator"]["name"] == diffusion.NAME:
-        return diffusion.open_sampler(stage, inputs, torch_device(device))
-    settings: Generator = TypeAdapter(Generator).validate_python(stage.config["generator"])
-    train = inputs.split("train")
-    if isinstance(settings, ConditionalGan):
-        _, channels, height, width = train.images.shape
-        return conditional_gan.sampler(
-            inputs.weights("generator"),
-            len(train.class_names),
-            (channels, height, width),
-            settings,
-            torch_device(device),
-        )
-    if settings.name == "duplicate_real":
-        return control.duplicate_real(TrainingImages(train.images, train.labels))
-    reserve, turn = inputs.split("reserve"), stage.config["reserve"]
     if stage.config.get("skewed"):
         return _skewed(stage, inputs, _read_shares(inputs, device))
-    return control.held_out_real(
-        TrainingImages(reserve.images, reserve.labels),
-        plan_of(stage, inputs).labels,
-        turn["generation"],
-        turn["seed"],
-    )
+    settings = settings_of(stage)
+    by_turn = stage.config.get("reserve")
+    labels = plan_of(stage, inputs).labels if by_turn else np.empty(0, np.int64)
+    scene = scene_of(stage, inputs, torch_device(device), labels)
+    return worker(settings).sampler(scene, settings)
 
 
 def _skewed(stage: Stage, inputs: Inputs, read: list[NDArray[np.float64]]) -> control.SkewedReal:

@@ -13,19 +13,18 @@ from ray_selfloop import queue
 from ray_selfloop.classifiers import together, train, zoo
 from ray_selfloop.config.evaluation import Ablation
 from ray_selfloop.config.filter import DomainClip
-from ray_selfloop.config.generator import ConditionalGan
 from ray_selfloop.config.loop import Loop, Queue
 from ray_selfloop.config.training import Training
 from ray_selfloop.evaluation.ablation import pixels
 from ray_selfloop.filtering import clip
-from ray_selfloop.generators.base import TrainingImages
-from ray_selfloop.generators.gan import conditional_gan
+from ray_selfloop.generators.base import worker
+from ray_selfloop.generators.diffusion.workers import ALONE, World
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.images.pictures import View, seen, view_of
-from ray_selfloop.stages import diffusion
 from ray_selfloop.stages.ablated import COMPATS, AblatedPictures, ablated_name
 from ray_selfloop.stages.inputs import Inputs, finite, save_array, save_json, save_weights
+from ray_selfloop.stages.lessons import HELD_OUT, OF_SET, lesson_of, settings_of
 from ray_selfloop.stages.mixing import training_set
 
 PREDICTION_BATCH = 256
@@ -70,24 +69,37 @@ def clip_view(settings: Mapping[str, Any] | None, view: View | None) -> View | N
     return View(side, max(side, round(view.frame * side / view.side)), view.fit)
 
 
-def generator(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
-    """One generation's generator; its stopping rule looks at held-out real images alone."""
-    if stage.config["generator"]["name"] == diffusion.NAME:
-        return diffusion.fine_tune(stage, inputs, folder, device)
-    images, labels, mixed = training_set(stage, inputs)
-    held_out = inputs.split("held_out")
-    trained = conditional_gan.train(
-        TrainingImages(images, labels),
-        TrainingImages(held_out.images, held_out.labels),
-        len(held_out.class_names),
-        ConditionalGan.model_validate(stage.config["generator"]),
-        stage.config["seed"],
-        torch_device(device),
-        inputs.weights("previous") if "previous" in inputs else None,
-    )
-    save_weights(folder, trained.weights)
-    save_json(folder, "history", _finite_history(trained.history))
-    return {"outcome": trained.outcome, "training_set": mixed}
+def generator(
+    stage: Stage, inputs: Inputs, folder: Path, device: str, world: World = ALONE
+) -> Mapping[str, Any]:
+    """One generation's generator, by one of ``world``'s workers; the first one writes it.
+
+    Its stopping rule looks at held-out real images alone.
+    """
+    settings = settings_of(stage)
+    kind = worker(settings)
+    assert kind.train is not None, "the loop trains what can be trained"
+    lesson, mixed = lesson_of(stage, inputs, torch_device(device), world)
+    trained = kind.train(lesson, settings)
+    if world.rank == 0:
+        save_weights(folder, trained.weights, kind.file)
+        save_json(folder, "history", _finite_history(trained.history))
+    return {"outcome": trained.outcome, "training_set": mixed, **trained.facts}
+
+
+def latents(stage: Stage, inputs: Inputs, folder: Path, device: str) -> Mapping[str, Any]:
+    """What a generator reads of each image of a set; of the dataset's also the held-out ones."""
+    settings = settings_of(stage)
+    cache = worker(settings).cache
+    assert cache is not None, "its settings say that it caches"
+    sets = {OF_SET: "images"}
+    if "dataset" in inputs:
+        sets = {OF_SET: "train_images", HELD_OUT: "held_out_images"}
+    (name,) = inputs.keys
+    for part, column in sets.items():
+        (folder / part).mkdir()
+        cache(inputs.images(name, column), folder / part, torch_device(device), settings)
+    return {}
 
 
 class Lesson(NamedTuple):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from sklearn.neighbors import KNeighborsClassifier
 
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import StageError
 from ray_selfloop.generators.base import TrainingImages

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.datasets import colours
 from ray_selfloop.generators.base import TrainingImages
 from ray_selfloop.generators.gan import stopping
