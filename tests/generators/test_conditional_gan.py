@@ -15,7 +15,7 @@ from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import StageError
 from ray_selfloop.generators.base import TrainingImages
 from ray_selfloop.generators.gan.conditional_gan import TrainedGan, sampler, train
-from ray_selfloop.generators.gan.stopping import CRITERION
+from ray_selfloop.generators.stopping import CRITERION
 from ray_selfloop.images.imageset import Ids, Images, ImageSet, Splits
 from ray_selfloop.images.split import apportion
 

@@ -20,7 +20,7 @@ from ray_selfloop.errors import StageError
 from ray_selfloop.generators.base import Generator, Lesson, Scene, Trained, TrainingImages
 from ray_selfloop.generators.gan.augment import augmented
 from ray_selfloop.generators.gan.networks import DiscriminatorNet, GeneratorNet
-from ray_selfloop.generators.gan.stopping import CRITERION, Look, Stopping, features, look
+from ray_selfloop.generators.stopping import CRITERION, Look, Stopping, features, look
 from ray_selfloop.images.imageset import Ids, Images
 from ray_selfloop.images.split import apportion
 
