@@ -8,13 +8,15 @@ from pydantic import Field, TypeAdapter
 from ray_selfloop.config.generators.base import GeneratorSettings
 from ray_selfloop.config.generators.control import DuplicateReal, HeldOutReal
 from ray_selfloop.config.generators.diffusion import StableDiffusion
+from ray_selfloop.config.generators.folder import FolderOfImages
 from ray_selfloop.config.generators.gan import ConditionalGan
 
 Generator = Annotated[
     ConditionalGan  # the first that draws what a dataset consists of is the one for it
     | StableDiffusion
     | DuplicateReal
-    | HeldOutReal,
+    | HeldOutReal
+    | FolderOfImages,
     Field(discriminator="name"),
 ]
 KINDS: Mapping[str, type[GeneratorSettings]] = {
