@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from ray_selfloop.config.generators.base import GeneratorSettings
 from ray_selfloop.config.generators.control import DuplicateReal, HeldOutReal
+from ray_selfloop.config.generators.ddpm import Ddpm
 from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.config.generators.folder import FolderOfImages
 from ray_selfloop.config.generators.gan import ConditionalGan
@@ -16,7 +17,8 @@ Generator = Annotated[
     | StableDiffusion
     | DuplicateReal
     | HeldOutReal
-    | FolderOfImages,
+    | FolderOfImages
+    | Ddpm,
     Field(discriminator="name"),
 ]
 KINDS: Mapping[str, type[GeneratorSettings]] = {
