@@ -20,7 +20,7 @@ REMEDY = r"; (?:write|set) (?P<word>[\w.]+=(?:\[[^\]]*\]|[^\s,;]+))"
 MOST_REMEDIES = 3
 KINDS = {
     "dataset": ["colorized_digits", "colorized_mnist", "cifar20_100", "hard_imagenet", "breeds"],
-    "generator": ["conditional_gan", "stable_diffusion", "duplicate_real", "held_out_real"],
+    "generator": ["conditional_gan", "stable_diffusion", "duplicate_real", "held_out_real", "ddpm"],
 }
 SCORES = ["none", "clip", "uncertainty", "combined"]
 
