@@ -139,4 +139,5 @@ KIND = Kind(
     settings=settings,
     places=places,
     threaded=False,
+    of_data=True,
 )
