@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from ray_selfloop.config.generators.base import GeneratorSettings
 from ray_selfloop.config.generators.control import DuplicateReal, HeldOutReal
@@ -31,11 +31,9 @@ DEFAULT = next(iter(KINDS))
 
 def of(described: Mapping[str, Any]) -> GeneratorSettings:
     """Settings from what a key and its places hold of them; what else stands there is left out."""
-    known = KINDS[described["name"]].model_fields
-    found: GeneratorSettings = TypeAdapter(Generator).validate_python(
-        {name: value for name, value in described.items() if name in known}
-    )
-    return found
+    kind = KINDS[described["name"]]
+    own = {name: value for name, value in described.items() if name in kind.model_fields}
+    return kind.model_validate(own)
 
 
 def fitting(images: str) -> str:
