@@ -41,7 +41,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.generators.diffusion.latents import Cached, write_latents
 from ray_selfloop.generators.diffusion.stable_diffusion import Examples, Pictures, train
 from ray_selfloop.generators.diffusion.workers import ALONE

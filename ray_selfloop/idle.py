@@ -17,7 +17,7 @@ from ray_selfloop.config.plain import shown
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.graph import Graph
 from ray_selfloop.stages import fairness
-from ray_selfloop.stages.chain import TRAINED, chains, volume
+from ray_selfloop.stages.chain import chains, volume
 
 COUNTED = "one result is counted as several cases"
 
@@ -84,8 +84,8 @@ def _acting(sweep: Sweep) -> Sweep:
     queue = sweep.queue.model_copy(update={"volume": volume(sweep)}).read
     if filters.score == "none" or filters.drop == 0:  # as many are kept as are drawn
         queue = queue.model_copy(update={"count": "after_filtering"})
-    if sweep.loop.generations < 2 and sweep.generator.name in TRAINED:
-        generator = generator.model_copy(update={"start": "scratch"})  # no other is before it
+    if sweep.loop.generations < 2:
+        generator = generator.fresh  # no other is before it
     probe = {"probe": sweep.evaluation.probe.read}
     trained = {name: sweep.training_for(name).read.model_dump() for name in sweep.classifiers}
     parts = {

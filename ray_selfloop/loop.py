@@ -92,7 +92,7 @@ class Loop:
         return drawn
 
     def latents(self, sets: Inputs) -> Inputs:
-        """The latents of a diffusion model's training pictures, one stage for each set."""
+        """What the generator reads of each training image, where it lies ready; a stage a set."""
         if not latents.KIND.needed(self.chain):
             return {}
         found: Inputs = {}

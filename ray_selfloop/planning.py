@@ -25,8 +25,8 @@ from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
+from ray_selfloop.generators.base import Demand, loaded
 from ray_selfloop.graph import Graph, Place, Stage
-from ray_selfloop.images.imageset import Ids
 from ray_selfloop.stages import dataset
 from ray_selfloop.stages.chain import chains
 from ray_selfloop.stages.kinds import VERSIONS
@@ -186,11 +186,9 @@ def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:
     """
     settings = arms.adapted(scenario.sweep)
     _check_weights(settings)  # before many pictures are read
-    control = settings.generator.name == "held_out_real"
-    if control or settings.dataset.reserve > 0:
-        original, reserve = dataset.original_and_reserve(settings.dataset, contents)
-        if control:
-            _check_reserve(settings, original, reserve)
+    _check_generator(settings, contents)
+    if settings.dataset.reserve > 0:
+        dataset.original_and_reserve(settings.dataset, contents)
     source = dataset.source(settings.dataset, contents)
     for chain in chains(scenario):
         loop.add_chain(chain, source, graph)
@@ -201,10 +199,6 @@ def _check_weights(settings: Sweep) -> None:
     for score in settings.filter.scores:
         if score.checked:
             resolve_name(HERE + score.checked)(getattr(settings.filter, score.settings))
-    if settings.generator.name == "stable_diffusion":
-        from ray_selfloop.generators.diffusion.base import check
-
-        check(settings.generator)
     from ray_selfloop.classifiers import known, weights
 
     for name in settings.classifiers:
@@ -219,15 +213,24 @@ def _check_weights(settings: Sweep) -> None:
         inception.check(settings.evaluation.inception)
 
 
-def _check_reserve(settings: Sweep, original: Ids, reserve: Ids) -> None:
-    """Raise ConfigError where the reserve is too small for every generation's draws."""
-    from ray_selfloop.generators.control import check_reserve
+def _check_generator(settings: Sweep, contents: Contents) -> None:
+    """Raise ConfigError or DataError where the generator cannot give what the sweep will ask."""
+    if not settings.generator.traits.check:
+        return
 
-    classes = int(original.max()) + 1
-    total = queue.volume(settings.queue, settings.loop.regime, len(original))
-    share = drop_share(settings.filter)
-    draws = queue.class_draws(settings.queue, total, original, classes, share, settings.filter.cut)
-    check_reserve(np.bincount(reserve, minlength=classes), draws, settings.loop.generations)
+    def demand() -> Demand:
+        original, reserve = dataset.original_and_reserve(settings.dataset, contents)
+        classes = int(original.max()) + 1
+        total = queue.volume(settings.queue, settings.loop.regime, len(original))
+        share, how = drop_share(settings.filter), settings.filter.cut
+        return Demand(
+            draws=queue.class_draws(settings.queue, total, original, classes, share, how),
+            reserve=np.bincount(reserve, minlength=classes),
+            generations=settings.loop.generations,
+            class_names=lambda: dataset.class_names(settings.dataset, contents),
+        )
+
+    loaded(settings.generator.traits.check)(settings.generator, demand)
 
 
 def tracking_uri(sweep: Sweep, root: str | Path) -> str:

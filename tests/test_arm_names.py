@@ -5,7 +5,7 @@ from typing import get_args
 from test_metric_names import FILES, strings
 
 from ray_selfloop.config.arms import ARMS, ArmName
-from ray_selfloop.config.generator import DuplicateReal, HeldOutReal
+from ray_selfloop.config.generators.control import DuplicateReal, HeldOutReal
 
 HOME = "config/arms.py"
 OF_GENERATORS = {DuplicateReal().name, HeldOutReal().name}  # that bear their arms' names

@@ -6,10 +6,10 @@ import pytest
 
 from ray_selfloop import loop
 from ray_selfloop.config import load
+from ray_selfloop.config.generators.diffusion import STREAMED
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.graph import Graph
 from ray_selfloop.stages.chain import chains
-from ray_selfloop.stages.samples import STREAMED
 
 TINY = ("hard_imagenet", "loop.loop_seeds=[0]", "axes={}", "training.pretrained=false")
 

@@ -692,7 +692,7 @@ def test_no_file_of_the_store_is_unpickled(form, mark: Path, tmp_path: Path) -> 
         lambda: inputs.weights("it"),
         lambda: read_encoded(folder, "a"),
         lambda: RowFile(folder / "a.npy"),
-        lambda: lora.load(folder),
+        lambda: inputs.weights("it", lora.FILE),
         lambda: tables.read(folder / "rows.parquet"),
         lambda: EncodedParts([folder / "rows.parquet"], "image")[0],
         lambda: opened(inputs.encoded("it", "b")[0], "it"),

@@ -12,7 +12,7 @@ import pytest
 from ray_selfloop.config.datasets.cifar import Cifar
 from ray_selfloop.config.datasets.coloured import ColorizedMnist
 from ray_selfloop.config.filter import Filter
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.filtering.cut import draws_needed
 from ray_selfloop.images.split import apportion, cut_rows

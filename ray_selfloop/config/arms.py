@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ray_selfloop.config.base import Settings
-from ray_selfloop.config.generator import DuplicateReal, HeldOutReal
+from ray_selfloop.config.generators.control import DuplicateReal, HeldOutReal
 
 AXIS = "loop.arm"  # the setting, and the axis of a sweep
 ArmName = Literal[

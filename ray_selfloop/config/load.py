@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ray_selfloop.config.datasets.known import DEFAULT
 from ray_selfloop.config.explain import GROUP, MOST_FAULTS, Fault, faults, message
+from ray_selfloop.config.generators import known
 from ray_selfloop.config.networks import parts
 from ray_selfloop.config.places import File, Key, Places, key_of
 from ray_selfloop.config.plain import LARGEST, MOST_CHARACTERS, parsed, plain, read, shown
@@ -36,7 +37,7 @@ QUICKSTART = "quickstart"
 MOST_TRIALS = 100_000  # of all scenarios together
 DEFAULT_TAGS = {
     "dataset": ("name", DEFAULT().name),
-    "generator": ("name", "conditional_gan"),
+    "generator": ("name", known.DEFAULT),
     "filter.clip": ("kind", "domain"),
 }
 TRUE_OR_A_TEXT = ("yes", "no", "on", "off", "y", "n", "t", "f", "1", "0", "null", "none")

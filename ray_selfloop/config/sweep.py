@@ -13,7 +13,9 @@ from ray_selfloop.config.base import Settings
 from ray_selfloop.config.datasets.known import DEFAULT, Dataset
 from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, Judge, Probe
 from ray_selfloop.config.filter import Expert, Filter
-from ray_selfloop.config.generator import ConditionalGan, Generator
+from ray_selfloop.config.generators import known
+from ray_selfloop.config.generators.gan import ConditionalGan
+from ray_selfloop.config.generators.known import Generator
 from ray_selfloop.config.loop import Loop, Queue
 from ray_selfloop.config.networks import EXPERT, TRAINED, Name
 from ray_selfloop.config.tracking import Tracking
@@ -287,7 +289,7 @@ class Sweep(Settings):
     @model_validator(mode="after")
     def _arm_has_a_treatment(self) -> Self:
         arm, name = self.loop.arm, self.generator.name
-        if arm != TREATMENT.name and name in ("duplicate_real", "held_out_real"):
+        if arm != TREATMENT.name and self.generator.traits.real:
             raise ValueError(
                 f"loop.arm: {arm} is a control of a treatment with a generator, and "
                 f"generator.name is {name}, itself a control; write "
@@ -298,15 +300,20 @@ class Sweep(Settings):
     @property
     def _fitting_generator(self) -> str:
         """The generator that draws the dataset's images."""
-        return "stable_diffusion" if self.dataset.traits.pictures else "conditional_gan"
+        return known.fitting(self._images)
+
+    @property
+    def _images(self) -> str:
+        """What the dataset consists of, as generators name what they draw."""
+        return "pictures" if self.dataset.traits.pictures else "arrays"
 
     @model_validator(mode="after")
     def _generator_draws_such_images(self) -> Self:
         name, wanted = self.generator.name, self._fitting_generator
-        if name in ("stable_diffusion", "conditional_gan") and name != wanted:
+        if self.generator.traits.draws not in ("either", self._images):
             raise ValueError(
                 f"generator.name: {name} does not draw the images of dataset {self.dataset.name}; "
-                f"write generator.name={wanted}, or a control (duplicate_real, held_out_real)"
+                f"write generator.name={wanted}, or a control ({', '.join(known.controls())})"
             )
         return self
 

@@ -22,7 +22,7 @@ from ray_selfloop.distributed.worker_errors import Notes
 from ray_selfloop.errors import MachineLost, WorkerLost, last_line
 from ray_selfloop.generators.diffusion.workers import World
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages import diffusion, generator
+from ray_selfloop.stages import generator, lessons
 from ray_selfloop.stages.run import limited
 from ray_selfloop.store.records import Store
 
@@ -86,7 +86,7 @@ def _fine_tune(stage: Stage, store: Store, attempt: str, notes: Notes) -> None:
     folder = store.workplace(stage.key, attempt)
     work = generator.KIND.work(stage, store, device, folder)
     with limited(work.settings.threads):
-        summary = diffusion.fine_tune(work, world)
+        summary = lessons.run(work, world)
     if world.rank == 0:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         files = {path.name: store.contribute(stage.key, attempt, path) for path in paths}

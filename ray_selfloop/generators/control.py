@@ -4,12 +4,15 @@
 perfect generator. Neither trains, neither sees a subgroup.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_selfloop import seeding
+from ray_selfloop.config.generators import control as config
 from ray_selfloop.errors import ConfigError
-from ray_selfloop.generators.base import TrainingImages
+from ray_selfloop.generators.base import Demand, Generator, Scene, TrainingImages
 from ray_selfloop.images.imageset import Ids, ImageSource
 from ray_selfloop.images.pictures import selected
 from ray_selfloop.images.split import apportion
@@ -135,13 +138,20 @@ def check_reserve(reserve: Ids, drawn: Ids, generations: int) -> None:
     )
 
 
-def duplicate_real(data: TrainingImages) -> DuplicateReal:
-    """The ``duplicate_real`` control over the original training images."""
-    return DuplicateReal(data)
+def check(settings: config.HeldOutReal, demand: Callable[[], Demand]) -> None:
+    """Raise ConfigError where the reserve is too small for every generation's draws."""
+    asked = demand()
+    check_reserve(asked.reserve, asked.draws, asked.generations)
 
 
-def held_out_real(
-    reserve: TrainingImages, plan: Ids, generation: int, chain_seed: int
-) -> HeldOutReal:
-    """The ``held_out_real`` control for one generation; arguments as in ``HeldOutReal``."""
-    return HeldOutReal(reserve, plan, generation, chain_seed)
+def _duplicate(scene: Scene, settings: config.DuplicateReal) -> DuplicateReal:
+    return DuplicateReal(scene.original)
+
+
+def _held_out(scene: Scene, settings: config.HeldOutReal) -> HeldOutReal:
+    turn = scene.turn
+    assert turn is not None, "it draws by turn"
+    return HeldOutReal(scene.reserve, turn.labels, turn.generation, turn.seed)
+
+
+DUPLICATE, HELD_OUT = Generator(sampler=_duplicate), Generator(sampler=_held_out)

@@ -12,12 +12,9 @@ from typing import Any, NamedTuple
 
 from ray_selfloop import arms, queue, seeding
 from ray_selfloop.config.arms import Arm
-from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.config.training import Training
 from ray_selfloop.graph import Place
-
-TRAINED = ("conditional_gan", "stable_diffusion")  # generators that are trained
 
 
 class Who(NamedTuple):
@@ -112,12 +109,8 @@ class Chain:
         found: dict[str, Any] = {}
         if self.sweep.resources.decoding_threads > 1:
             found["decoders"] = self.sweep.resources.decoding_threads
-        if isinstance(self.sweep.generator, StableDiffusion):
-            generator = self.sweep.generator
-            where = generator.model_dump(mode="json", include=set(generator.PLACES))
-            base = os.path.abspath(generator.base) if os.path.isdir(generator.base) else None
-            found["generator"] = {**where, "base": base or generator.base}
-        return found
+        generator = self.sweep.generator.places()
+        return {**found, "generator": generator} if generator else found
 
     def under(self, arm: Arm) -> "Chain":
         """The chain that another arm has in the place of this one."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.evaluation.metrics import About, in_key
-from ray_selfloop.stages.chain import TRAINED
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import save_json
 from ray_selfloop.stages.kind import Held, Kind, Summary, Work
@@ -70,8 +69,8 @@ def described(scenario: Scenario) -> Described:
 def _as_in_the_paper(sweep: Sweep) -> bool:
     """Whether the loop is the paper's: another one is no evidence on what it says of its own."""
     generator, plain = sweep.generator, sweep.queue.tilt is None
-    trained = generator.name in TRAINED and getattr(generator, "budget", 1) == 1
-    return sweep.loop.regime == "stack" and plain and trained
+    own = generator.traits.paper and generator.fully_trained
+    return sweep.loop.regime == "stack" and plain and own
 
 
 def _starts_alike(sweep: Sweep, network: str) -> bool:

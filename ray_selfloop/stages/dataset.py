@@ -75,6 +75,11 @@ def original_and_reserve(settings: Dataset, contents: Contents | None = None) ->
     return kind_of(settings).original_and_reserve(settings, contents or Contents())
 
 
+def class_names(settings: Dataset, contents: Contents) -> tuple[str, ...]:
+    """The dataset's class names; it is cut for them, as the dataset stage will."""
+    return kind_of(settings).prepare(settings, contents).splits.train.class_names
+
+
 def run(work: Work[Settings]) -> Summary:
     """Cut, colour where that is asked for, and write the dataset's four parts.
 

@@ -1,70 +1,55 @@
 """What draws samples, and what scores them.
 
-Decides which sampler a generator's settings mean; what a batch is, and what is published, stands in
+Decides what a generator is given to draw from; what a batch is, and what is published, stands in
 `samples`.
 """
 
-from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from ray_selfloop.config.generator import ConditionalGan, Generator
 from ray_selfloop.config.scores import HERE, SCORES
 from ray_selfloop.filtering.scores.base import Given, Opened
 from ray_selfloop.generators import control
-from ray_selfloop.generators.base import TrainingImages
-from ray_selfloop.generators.gan import conditional_gan
+from ray_selfloop.generators.base import Sampler, Scene, TrainingImages, Turn, worker
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.images.pictures import Pictures, encode
-from ray_selfloop.stages import classifier, diffusion, samples
-from ray_selfloop.stages.generator import DIFFUSION
-from ray_selfloop.stages.inputs import Inputs
-from ray_selfloop.stages.kind import Places, Summary, Work
+from ray_selfloop.stages import classifier, generator_metrics, samples
+from ray_selfloop.stages.generator import settings_of
+from ray_selfloop.stages.kind import Summary, Work
 from ray_selfloop.stages.samples import Batch, Scores, Settings, picture_view
 from ray_selfloop.stages.subgroups import within_class_shares
 
 
-def trained_sampler(
-    generator: Mapping[str, Any], places: Places, inputs: Inputs, device: torch.device
-) -> Any:
-    """What draws from a trained generator: ``sample(ids, labels, seed) -> uint8 (b, C, H, W)``."""
-    if generator["name"] == DIFFUSION:
-        return diffusion.open_sampler(generator, places, inputs, device)
-    train = inputs.split("train")
-    _, channels, height, width = train.images.shape
-    return conditional_gan.sampler(
-        inputs.weights("generator"),
-        len(train.class_names),
-        (channels, height, width),
-        ConditionalGan.model_validate(generator),
-        device,
+def sampler_of(
+    work: Work[Settings] | Work[generator_metrics.Settings], turn: Turn | None = None
+) -> Sampler:
+    """What draws the images of a stage's generator."""
+    generator = settings_of(work.settings.generator, work.places)
+    kind, inputs = worker(generator), work.inputs
+    original, reserve = inputs.split("train"), inputs.split("reserve")
+    scene = Scene(
+        original=TrainingImages(original.images, original.labels),
+        reserve=TrainingImages(reserve.images, reserve.labels),
+        class_names=original.class_names,
+        view=picture_view(inputs),
+        device=work.torch_device,
+        weights=inputs.weights("generator", kind.file) if "generator" in inputs else None,
+        turn=turn,
+        content=work.settings.generator.get("content"),
     )
+    return kind.sampler(scene, generator)
 
 
-def _sampler(work: Work[Settings]) -> Any:
-    """What draws a stage's images: a trained generator, or a control that draws real ones."""
-    held, inputs = work.settings, work.inputs
-    if "generator" in inputs:
-        return trained_sampler(held.generator, work.places, inputs, work.torch_device)
-    settings: Generator = TypeAdapter(Generator).validate_python(held.generator)
-    if settings.name == "duplicate_real":
-        train = inputs.split("train")
-        return control.duplicate_real(TrainingImages(train.images, train.labels))
-    if held.skewed:
+def _sampler(work: Work[Settings]) -> Sampler:
+    """What draws a samples stage's images."""
+    if work.settings.skewed:
         return _skewed(work, _read_shares(work))
-    assert held.reserve is not None, "real images come from the reserve"
-    reserve = inputs.split("reserve")
-    return control.held_out_real(
-        TrainingImages(reserve.images, reserve.labels),
-        samples.plan(work).labels,
-        held.reserve.generation,
-        held.reserve.seed,
-    )
+    of = work.settings.reserve
+    turn = Turn(of.generation, of.seed, samples.plan(work).labels) if of else None
+    return sampler_of(work, turn)
 
 
 def skew(work: Work[Settings]) -> Summary:

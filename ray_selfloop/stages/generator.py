@@ -1,17 +1,21 @@
-"""One generation's generator; its stopping rule looks at held-out real images alone."""
+"""One generation's generator; its stopping rule looks at held-out real images alone.
 
+What a key holds of a generator's settings stands here for all stages; which generator it is, is
+asked nowhere: its settings' traits tell.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
-from ray_selfloop.config.generator import ConditionalGan, Generator, StableDiffusion
+from ray_selfloop.config.generators import known
+from ray_selfloop.config.generators.base import GeneratorSettings
+from ray_selfloop.generators.base import loaded
 from ray_selfloop.stages import kind, training_set
-from ray_selfloop.stages.chain import TRAINED, Chain, Who
-from ray_selfloop.stages.inputs import save_history, save_weights
-from ray_selfloop.stages.kind import Kind, Needs, Summary, Work
+from ray_selfloop.stages.chain import Chain, Who
+from ray_selfloop.stages.kind import Kind, Needs, Places
 from ray_selfloop.stages.training_set import TrainingSet
-
-DIFFUSION = "stable_diffusion"
 
 
 class Settings(kind.Settings):
@@ -22,23 +26,29 @@ class Settings(kind.Settings):
     seed: int = 0
 
 
-def identity(settings: Generator, without: frozenset[str]) -> dict[str, Any]:
-    """The settings of a generator that a result depends on: a base counts by its content.
+def identity(
+    settings: GeneratorSettings, without: frozenset[str], generation: int
+) -> dict[str, Any]:
+    """The settings of a generator that a result depends on: files count by their content.
 
-    without: fields of a diffusion model that this result does not depend on.
+    without: fields that this result does not depend on. generation: the one that it is of.
     """
-    if not isinstance(settings, StableDiffusion):
-        return settings.model_dump(mode="json")
-    from ray_selfloop.generators.diffusion.base import identity  # loads torch
-
     found = settings.model_dump(mode="json", exclude={*without, *settings.PLACES})
-    return {**found, "content": identity(settings)}
+    if not settings.traits.content:
+        return found
+    return {**found, "content": loaded(settings.traits.content)(settings, generation)}
+
+
+def settings_of(held: Mapping[str, Any], places: Places) -> GeneratorSettings:
+    """The generator's settings, as a key holds them, with where its files lie on this cluster."""
+    return known.of({**held, **places.generator})
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """Generation ``n``'s generator learns what generation ``n - 1``'s classifiers learned."""
+    own = chain.sweep.generator
     return Settings(
-        generator=identity(chain.sweep.generator, StableDiffusion.SAMPLING),
+        generator=identity(own, own.SAMPLING, n),
         training_set=training_set.after(chain, n - 1),
         seed=chain.seed("generator", n),
     )
@@ -46,12 +56,12 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
 
 def needed(chain: Chain) -> bool:
     """Whether there is something to train: control generators draw real images."""
-    return chain.sweep.generator.name in TRAINED
+    return chain.sweep.generator.traits.trained
 
 
 def goes_on(chain: Chain) -> bool:
     """Whether a generator starts from the last generation's."""
-    return getattr(chain.sweep.generator, "start", "") == "previous"
+    return chain.sweep.generator.continues
 
 
 def workers(held: Settings) -> int:
@@ -59,36 +69,11 @@ def workers(held: Settings) -> int:
     return int(held.generator.get("workers", 1))
 
 
-def run(work: Work[Settings]) -> Summary:
-    """Train it, and publish its weights and how the training went."""
-    if work.settings.generator["name"] == DIFFUSION:
-        from ray_selfloop.stages import diffusion
-
-        return diffusion.fine_tune(work)
-    from ray_selfloop.generators.base import TrainingImages
-    from ray_selfloop.generators.gan import conditional_gan
-
-    images, labels, mixed = training_set.read(work.settings.training_set, work.inputs)
-    held_out = work.inputs.split("held_out")
-    trained = conditional_gan.train(
-        TrainingImages(images, labels),
-        TrainingImages(held_out.images, held_out.labels),
-        len(held_out.class_names),
-        ConditionalGan.model_validate(work.settings.generator),
-        work.settings.seed,
-        work.torch_device,
-        work.inputs.weights("previous") if "previous" in work.inputs else None,
-    )
-    save_weights(work.folder, trained.weights)
-    save_history(work.folder, trained.history)
-    return {"outcome": trained.outcome, "training_set": mixed}
-
-
 KIND = Kind(
     "generator",
     version=2,
     holds=Settings,
-    run="ray_selfloop.stages.generator:run",
+    run="ray_selfloop.stages.lessons:run",
     needs=Needs(how="workers", gpu="gpus_per_generator", workers=workers),
     settings=settings,
     needed=needed,

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages import generator, reference
 from ray_selfloop.stages.chain import Chain, Who
@@ -20,9 +19,10 @@ class Settings(Evaluated):
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """Generation ``n``'s."""
+    own = chain.sweep.generator
     return Settings(
         evaluation=measured_with(chain.sweep),
-        generator=generator.identity(chain.sweep.generator, StableDiffusion.TRAINING),
+        generator=generator.identity(own, own.TRAINING, n),
         generation=n,
         seed=chain.seed("metrics", n),
         **in_key(About.GENERATORS),

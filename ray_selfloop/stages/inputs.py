@@ -17,6 +17,7 @@ from ray_selfloop.images.imageset import Ids, ImageSet, ImageSource
 from ray_selfloop.images.pictures import EncodedFile, Pictures, View, read_encoded, write_encoded
 from ray_selfloop.store.records import Record, Store
 
+WEIGHTS = "weights.safetensors"
 SPLITS = ("train", "held_out", "test", "reserve")
 COLUMNS = ("images", "labels", "subgroups", "units")
 
@@ -68,11 +69,11 @@ class Inputs:
         """Threads that decode pictures; how many changes no result."""
         return int(self.stage.hints.get("decoders", 1))
 
-    def weights(self, name: str) -> dict[str, Any]:
+    def weights(self, name: str, file: str = WEIGHTS) -> dict[str, Any]:
         """Published weights: name -> CPU tensor."""
         from safetensors.torch import load_file
 
-        return dict(load_file(self.store.path(self.record(name), "weights.safetensors")))
+        return dict(load_file(self.store.path(self.record(name), file)))
 
     def split(self, part: str, name: str = "dataset") -> ImageSet:
         """One part of the dataset: train, held_out, test or reserve."""
@@ -104,12 +105,12 @@ def save_images(folder: Path, name: str, source: ImageSource, rows: Ids) -> None
         save_array(folder, name, source[rows])
 
 
-def save_weights(folder: Path, weights: Mapping[str, Any]) -> None:
-    """Write ``weights.safetensors``."""
+def save_weights(folder: Path, weights: Mapping[str, Any], file: str = WEIGHTS) -> None:
+    """Write weights; other programs want to be told that they are torch's."""
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, folder / "weights.safetensors")
+    save_file(contiguous, folder / file, metadata={"format": "pt"})
 
 
 def save_json(folder: Path, name: str, value: Any) -> None:

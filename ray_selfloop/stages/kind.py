@@ -68,7 +68,7 @@ class Places(BaseModel):
     """Where things lie on this cluster, and what only speed depends on: never in a key.
 
     decoders: threads that decode pictures. pretrained: the weights that a network starts from.
-    inception: Inception's. generator: a diffusion model's base. Of a dataset also its folders.
+    inception: Inception's. generator: where its files lie. Of a dataset also its folders.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -23,8 +23,8 @@ from ray_selfloop.images.pictures import selected
 from ray_selfloop.images.split import apportion, stratified_cut
 from ray_selfloop.stages import classifier, kept, subgroups
 from ray_selfloop.stages.classifier import prediction_batch
-from ray_selfloop.stages.drawing import trained_sampler
-from ray_selfloop.stages.generator import DIFFUSION
+from ray_selfloop.stages.drawing import sampler_of
+from ray_selfloop.stages.generator import settings_of
 from ray_selfloop.stages.generator_metrics import Settings
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.judge import Judge, measured, of_dataset, of_judge
@@ -153,14 +153,15 @@ def _accuracy_score(
 def _before_filter(work: Work[Settings], original: ImageSet) -> tuple[ImageSource, Ids]:
     """``evaluation.samples`` fresh samples in the class shares of the original data.
 
-    A control generator has no more images than its samples stage drew: those are taken. A diffusion
-    model's are too dear to be drawn for this alone: as many of those that went into the filter.
+    A control generator has no more images than its samples stage drew: those are taken. Where
+    drawing is too dear to be done for this alone: as many of those that went into the filter.
     """
     inputs, most = work.inputs, work.settings.how.samples
     if "generator" not in inputs:
         drawn = read_samples(inputs)
         return drawn.images, drawn.labels
-    if work.settings.generator["name"] == DIFFUSION:
+    generator = settings_of(work.settings.generator, work.places)
+    if generator.traits.dear:
         drawn = read_samples(inputs)
         size = min(most, len(drawn.labels))
         draw = seeding.rng(work.settings.seed, "evaluation")
@@ -168,7 +169,7 @@ def _before_filter(work: Work[Settings], original: ImageSet) -> tuple[ImageSourc
         return selected(drawn.images, rows), drawn.labels[rows]  # in memory, for any order
     shares = np.bincount(original.labels, minlength=len(original.class_names))
     labels = np.repeat(np.arange(len(shares)), apportion(most, shares.astype(np.float64)))
-    sampler = trained_sampler(work.settings.generator, work.places, inputs, work.torch_device)
+    sampler = sampler_of(work)
     seed = seeding.derive(work.settings.seed, "evaluation")
     rows = np.arange(len(labels))
     parts = []

@@ -19,7 +19,6 @@ from pydantic import Field, TypeAdapter
 from ray_selfloop import queue
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config.filter import Clip, Filter, Uncertainty
-from ray_selfloop.config.generator import StableDiffusion
 from ray_selfloop.config.loop import Queue
 from ray_selfloop.config.scores import SCORES
 from ray_selfloop.errors import StageError
@@ -32,19 +31,18 @@ from ray_selfloop.stages.chain import Chain, Who, located
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Work
 
-STREAMED = 64  # least pictures of one row of a stream that a diffusion model draws
 Scores = dict[str, NDArray[Any]]
 
 
 class Turn(Held):
-    """Which images of the reserve: no two generations of a chain draw the same."""
+    """Which generation draws, and by which seed of its chain: no two draw the same."""
 
     generation: int
     seed: int
 
 
 class Settings(kind.Settings):
-    """generator: those of its settings that drawing depends on. reserve: of real images.
+    """generator: those of its settings that drawing depends on. reserve: of one that draws by turn.
 
     volume, count: S. drop, cut: how much is drawn for S to be left. batch: samples drawn at once.
     clip, uncertainty: settings of scores; None where the filter does not read them. scores: of
@@ -79,15 +77,15 @@ class Settings(kind.Settings):
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     """Generation ``n``'s."""
-    sweep, filters = chain.sweep, chain.sweep.filter
-    real = sweep.generator.name == "held_out_real"
+    sweep, filters, own = chain.sweep, chain.sweep.filter, chain.sweep.generator
+    turn = Turn(generation=n, seed=chain.seed("reserve")) if own.traits.by_turn else None
     versions = {s.name: s.version for s in filters.scores if s.version > 1 or not s.settings}
     seldom: dict[str, Any] = {"scores": versions} if versions else {}
     if chain.arm.shares_of:
         seldom["skewed"] = True
     return Settings(
-        generator=generator.identity(sweep.generator, StableDiffusion.TRAINING),
-        reserve=Turn(generation=n, seed=chain.seed("reserve")) if real else None,
+        generator=generator.identity(own, own.TRAINING, n),
+        reserve=turn,
         volume=chain.volume,
         count=sweep.queue.count,
         drop=drop_share(filters),
@@ -96,7 +94,7 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
         uncertainty=filters.uncertainty if filters.reads("uncertainty") else None,
         expert=chain.expert[0].network if filters.uses_expert else None,
         seed=chain.seed("samples", n),
-        batch=_batch(chain),
+        batch=own.at_once or sweep.compute.sample_batch,
         **seldom,
     )
 
@@ -108,14 +106,6 @@ def clip_identity(settings: Filter) -> dict[str, Any]:
     if os.path.isfile(checkpoint):
         identity["pretrained"] = weights.source("", checkpoint)
     return identity
-
-
-def _batch(chain: Chain) -> int:
-    """Samples of one row of the stream: of a diffusion model whole batches of its own."""
-    if not isinstance(chain.sweep.generator, StableDiffusion):
-        return chain.sweep.compute.sample_batch
-    own = chain.sweep.generator.sample_batch
-    return own * -(-STREAMED // own)
 
 
 def places(chain: Chain, who: Who) -> Mapping[str, Any]:

@@ -89,10 +89,11 @@ def images_of_rows(inputs: Inputs, chosen: TrainingRows) -> ImageSource:
     """The images of a training set, as one source; D0 alone as it lies there."""
     if not chosen.mixed["generated"] and len(chosen.parts) == 1:
         return inputs.split("train").images
-    return join([(_images(inputs, name), rows) for name, rows in chosen.parts])
+    return join([(images_of(inputs, name), rows) for name, rows in chosen.parts])
 
 
-def _images(inputs: Inputs, name: str) -> ImageSource:
+def images_of(inputs: Inputs, name: str) -> ImageSource:
+    """The images of one part of a training set."""
     return inputs.images(name, "train_images" if name == "dataset" else "images")
 
 

@@ -21,7 +21,7 @@ REMEDY = r"; (?:write|set) (?P<word>[\w.]+=(?:\[[^\]]*\]|[^\s,;]+))"
 MOST_REMEDIES = 3
 KINDS = {
     "dataset": list(known.KINDS),
-    "generator": ["conditional_gan", "stable_diffusion", "duplicate_real", "held_out_real"],
+    "generator": ["conditional_gan", "stable_diffusion", "duplicate_real", "held_out_real", "ddpm"],
 }
 SCORES = ["none", "clip", "uncertainty", "combined"]
 

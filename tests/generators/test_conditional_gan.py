@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from sklearn.neighbors import KNeighborsClassifier
 
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import StageError
 from ray_selfloop.generators.base import TrainingImages
 from ray_selfloop.generators.gan.conditional_gan import TrainedGan, sampler, train
-from ray_selfloop.generators.gan.stopping import CRITERION
+from ray_selfloop.generators.stopping import CRITERION
 from ray_selfloop.images.imageset import Ids, Images, ImageSet, Splits
 from ray_selfloop.images.split import apportion
 

@@ -5,7 +5,7 @@ import pytest
 
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.generators.base import TrainingImages
-from ray_selfloop.generators.control import check_reserve, duplicate_real, held_out_real
+from ray_selfloop.generators.control import DuplicateReal, HeldOutReal, check_reserve
 
 
 def _numbered(per_class: list[int]) -> TrainingImages:
@@ -27,7 +27,7 @@ PLAN = np.array([0, 1, 1, 0, 1])
 def test_duplicates_are_original_images_of_the_asked_class() -> None:
     data = _numbered([5, 20, 7])
     labels = np.arange(90) % 3
-    drawn = duplicate_real(data).sample(np.arange(90), labels, 1)
+    drawn = DuplicateReal(data).sample(np.arange(90), labels, 1)
     rows = _rows(drawn)
     np.testing.assert_array_equal(data.labels[rows], labels)
     np.testing.assert_array_equal(data.images[rows], drawn)
@@ -35,7 +35,7 @@ def test_duplicates_are_original_images_of_the_asked_class() -> None:
 
 
 def test_a_duplicate_depends_on_its_id_and_the_seed_alone() -> None:
-    control = duplicate_real(_numbered([30, 30]))
+    control = DuplicateReal(_numbered([30, 30]))
     ids, labels = np.arange(40), np.arange(40) % 2
     whole = control.sample(ids, labels, 5)
     back = control.sample(ids[::-1], labels[::-1], 5)[::-1]
@@ -47,7 +47,7 @@ def test_no_held_out_image_comes_twice_in_a_chain() -> None:
     reserve = _numbered([6, 9])
     rows: list[int] = []
     for generation in (1, 2, 3):
-        control = held_out_real(reserve, PLAN, generation, chain_seed=4)
+        control = HeldOutReal(reserve, PLAN, generation, chain_seed=4)
         drawn = _rows(control.sample(np.arange(5), PLAN, seed=generation))
         np.testing.assert_array_equal(reserve.labels[drawn], PLAN)
         rows += drawn
@@ -55,7 +55,7 @@ def test_no_held_out_image_comes_twice_in_a_chain() -> None:
 
 
 def test_held_out_images_do_not_depend_on_how_the_ids_are_batched() -> None:
-    control = held_out_real(_numbered([6, 9]), PLAN, 2, chain_seed=4)
+    control = HeldOutReal(_numbered([6, 9]), PLAN, 2, chain_seed=4)
     whole = _rows(control.sample(np.arange(5), PLAN, 0))
     single = [_rows(control.sample(np.array([i]), PLAN[i : i + 1], 9))[0] for i in range(5)]
     assert whole == single
@@ -64,7 +64,7 @@ def test_held_out_images_do_not_depend_on_how_the_ids_are_batched() -> None:
 def test_another_chain_takes_the_reserve_in_another_order() -> None:
     reserve = _numbered([60, 90])
     first, other = (
-        _rows(held_out_real(reserve, PLAN, 1, chain_seed=s).sample(np.arange(5), PLAN, 0))
+        _rows(HeldOutReal(reserve, PLAN, 1, chain_seed=s).sample(np.arange(5), PLAN, 0))
         for s in (0, 1)
     )
     assert first != other
@@ -72,7 +72,7 @@ def test_another_chain_takes_the_reserve_in_another_order() -> None:
 
 def test_too_small_a_reserve_names_what_is_feasible() -> None:
     with pytest.raises(ConfigError, match=r"Largest feasible: 3 generations of 5 draws, or .* 3 "):
-        held_out_real(_numbered([7, 9]), PLAN, 4, chain_seed=0)
+        HeldOutReal(_numbered([7, 9]), PLAN, 4, chain_seed=0)
 
 
 def test_a_class_that_the_reserve_lacks_allows_no_generation() -> None:

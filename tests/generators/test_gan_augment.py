@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.generators.gan.augment import augmented
 
 WORDS = get_args(ConditionalGan.model_fields["augment"].annotation)

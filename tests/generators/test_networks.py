@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.generators.gan.networks import DiscriminatorNet, GeneratorNet, doublings
 

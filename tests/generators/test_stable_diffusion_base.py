@@ -12,7 +12,7 @@ import tiny_base
 import torch
 from safetensors.torch import load_file
 
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.errors import DataError
 from ray_selfloop.generators.diffusion.base import check, identity, open_base
 

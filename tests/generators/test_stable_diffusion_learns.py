@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.generators.diffusion import sampler, stable_diffusion
 from ray_selfloop.generators.diffusion.base import Base
 from ray_selfloop.generators.diffusion.latents import Cached, write_latents

@@ -17,6 +17,7 @@ from ray_selfloop.generators.diffusion import lora
 from ray_selfloop.generators.diffusion.base import open_base
 from ray_selfloop.generators.diffusion.sampler import DiffusionSampler, sampler
 from ray_selfloop.images.imageset import Ids, Images
+from ray_selfloop.stages.inputs import save_weights
 
 CPU = torch.device("cpu")
 NAMES = ("wolf spider", "beaver", "barn")
@@ -144,7 +145,7 @@ def drawn(pipeline: StableDiffusionPipeline, ids: Ids, labels: Ids, seed: int) -
 def test_a_stock_pipeline_loads_the_published_file_and_draws_our_images(
     base: Path, weights: lora.Weights, tmp_path: Path
 ) -> None:
-    lora.save(tmp_path, weights)
+    save_weights(tmp_path, weights, lora.FILE)
     pipeline = stock(base)
     before = drawn(pipeline, IDS, LABELS, 7)
     pipeline.load_lora_weights(tmp_path)
@@ -164,9 +165,9 @@ def test_the_published_file_is_what_diffusers_itself_would_write(
     lora.assign(unet, weights)
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     StableDiffusionPipeline.save_lora_weights(tmp_path / "theirs", unet_lora_layers=layers)
-    lora.save(tmp_path, weights)
+    save_weights(tmp_path, weights, lora.FILE)
     theirs = load_file(tmp_path / "theirs" / lora.FILE)
-    ours = lora.load(tmp_path)
+    ours = load_file(tmp_path / lora.FILE)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

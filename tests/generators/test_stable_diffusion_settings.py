@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from ray_selfloop.config.generator import Generator, StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
+from ray_selfloop.config.generators.known import Generator
 
 
 def test_the_name_selects_it() -> None:

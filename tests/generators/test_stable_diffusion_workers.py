@@ -8,6 +8,7 @@ import tiny_base
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
 
 from ray_selfloop.generators.diffusion import checkpoint, lora
 from ray_selfloop.generators.diffusion.latents import Cached, write_latents
@@ -41,7 +42,7 @@ def process(rank: int, folder: Path) -> None:
     for name in ("first", "again"):  # the second starts from the checkpoint that process 0 has
         trained = fine_tune(folder, 6, World(rank, 2))
         (folder / name / str(rank)).mkdir(parents=True)
-        lora.save(folder / name / str(rank), trained.weights)
+        save_file(trained.weights, folder / name / str(rank) / lora.FILE)
         np.save(folder / name / f"{rank}.npy", losses(trained))
     dist.destroy_process_group()
 
@@ -63,7 +64,7 @@ def test_two_processes_train_what_one_does(folder: Path) -> None:
     alone = fine_tune(folder, 6, ALONE)
     assert len(losses(alone)) == 3
     for rank in ("0", "1"):
-        shared = lora.load(folder / "first" / rank)
+        shared = load_file(folder / "first" / rank / lora.FILE)
         np.testing.assert_allclose(
             np.load(folder / "first" / f"{rank}.npy"), losses(alone), atol=1e-5, rtol=0
         )
@@ -76,8 +77,8 @@ def test_both_processes_end_with_the_same_bits_also_from_the_first_ones_checkpoi
 ) -> None:
     assert (folder / "checkpoints-2-0" / checkpoint.FILE).is_file()
     assert not (folder / "checkpoints-2-1").exists()
-    expected = lora.load(folder / "first" / "0")
+    expected = load_file(folder / "first" / "0" / lora.FILE)
     for name in ("first", "again"):
         for rank in ("0", "1"):
-            found = lora.load(folder / name / rank)
+            found = load_file(folder / name / rank / lora.FILE)
             assert all(torch.equal(found[key], expected[key]) for key in expected)

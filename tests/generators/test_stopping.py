@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.datasets import colours
+from ray_selfloop.generators import stopping
 from ray_selfloop.generators.base import TrainingImages
-from ray_selfloop.generators.gan import stopping
 from ray_selfloop.generators.gan.conditional_gan import _Looks
-from ray_selfloop.generators.gan.stopping import Stopping, look
+from ray_selfloop.generators.stopping import Stopping, look
 from ray_selfloop.images.features import OF_PIXELS, pixels8
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ray_selfloop import published
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.errors import DataError
 
 MOST_BLOCKS = 10  # of a VAE, each of which but one halves the side
@@ -43,7 +43,7 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def identity(settings: StableDiffusion) -> dict[str, str]:
+def identity(settings: StableDiffusion, generation: int = 0) -> dict[str, str]:
     """What the base's content is, for keys: of a folder a digest, of a hub id the revision.
 
     Raises DataError where a folder is not complete.
@@ -60,7 +60,7 @@ def identity(settings: StableDiffusion) -> dict[str, str]:
     return {"content": digest.hexdigest()}
 
 
-def check(settings: StableDiffusion) -> None:
+def check(settings: StableDiffusion, demand: object = None) -> None:
     """Raise DataError, naming the first thing that a folder lacks and the command that fetches it.
 
     A hub id must lie in the hub's cache, whole and undamaged, or the hub answer for it.

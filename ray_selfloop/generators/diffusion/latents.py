@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.errors import StageError
 from ray_selfloop.generators.diffusion.base import open_base
 from ray_selfloop.generators.diffusion.row_file import RowFile, RowWriter

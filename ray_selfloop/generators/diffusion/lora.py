@@ -5,20 +5,18 @@ pipeline loads them without knowing the settings. Knows nothing of training or o
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ray_selfloop import seeding
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.errors import StageError
 
-FILE = "pytorch_lora_weights.safetensors"
+FILE = "pytorch_lora_weights.safetensors"  # the name that a stock pipeline looks for
 Weights = dict[str, Tensor]
 _NAMES = {
     ".lora_A.default.weight": ".lora.down.weight",
@@ -95,14 +93,3 @@ def assign(unet: nn.Module, weights: Mapping[str, Tensor]) -> None:
         )
     for name, parameter in own.items():
         parameter.copy_(weights[name])
-
-
-def save(folder: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write the file that a stock pipeline's ``load_lora_weights(folder)`` reads."""
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_file(contiguous, folder / FILE, metadata={"format": "pt"})
-
-
-def load(folder: Path) -> Weights:
-    """What `save` wrote; CPU tensors."""
-    return dict(load_file(folder / FILE))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ray_selfloop import seeding
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.generators.diffusion import lora
 from ray_selfloop.generators.diffusion.base import DTYPES, Base, open_base, placed
 from ray_selfloop.generators.diffusion.lora import Weights

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ray_selfloop.config.generator import StableDiffusion
+from ray_selfloop.config.generators.diffusion import StableDiffusion
 from ray_selfloop.generators.diffusion import checkpoint, lora
 from ray_selfloop.generators.diffusion.base import DTYPES, Base, identity, open_base, placed
 from ray_selfloop.generators.diffusion.lora import Weights

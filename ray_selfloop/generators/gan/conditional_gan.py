@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_selfloop import seeding
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.errors import StageError
-from ray_selfloop.generators.base import TrainingImages
+from ray_selfloop.generators.base import Generator, Lesson, Scene, Trained, TrainingImages
 from ray_selfloop.generators.gan.augment import augmented
 from ray_selfloop.generators.gan.networks import DiscriminatorNet, GeneratorNet
-from ray_selfloop.generators.gan.stopping import CRITERION, Look, Stopping, features, look
+from ray_selfloop.generators.stopping import CRITERION, Look, Stopping, features, look
 from ray_selfloop.images.imageset import Ids, Images
 from ray_selfloop.images.split import apportion
 
@@ -296,3 +296,26 @@ def sampler(
     except RuntimeError as error:
         raise StageError(f"these weights belong to another generator: {error}") from error
     return GanSampler(net.to(device).eval(), settings.latent_size, device)
+
+
+def _train(lesson: Lesson, settings: ConditionalGan) -> Trained:
+    found = train(
+        lesson.data,
+        lesson.held_out,
+        len(lesson.class_names),
+        settings,
+        lesson.seed,
+        lesson.device,
+        lesson.previous,
+    )
+    return Trained(found.weights, found.history, found.outcome)
+
+
+def _sampler(scene: Scene, settings: ConditionalGan) -> GanSampler:
+    assert scene.weights is not None, "it is trained"
+    _, channels, height, width = scene.original.images.shape
+    shape = (channels, height, width)
+    return sampler(scene.weights, len(scene.class_names), shape, settings, scene.device)
+
+
+GENERATOR = Generator(sampler=_sampler, train=_train)

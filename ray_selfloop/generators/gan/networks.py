@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ray_selfloop.config.generator import ConditionalGan
+from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.errors import ConfigError
 
 LARGEST_BASE = 8  # pixels; halving ends at or below this
