@@ -60,6 +60,7 @@ BASES: Mapping[str, Tree] = {
             "generator": {"name": "duplicate_real"},
         },
     ),
+    "images": merged(SMALLEST, {"generator": {"name": "folder", "root": "images"}}),
     "duplicate_real": merged(SMALLEST, {"generator": {"name": "duplicate_real"}}),
     "held_out_real": merged(SMALLEST, {"generator": {"name": "held_out_real"}}),
     "open_clip": merged(SMALLEST, {"filter": {"clip": {"kind": "open_clip"}}}),

@@ -1,11 +1,13 @@
 """Axes: every setting either acts in its scenario or is refused, and scenarios are told apart."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from PIL import Image
 from schema_cases import BASES, FIELDS, GROUPS, ROOT, Field, members, merged, text
 
 from ray_selfloop import declaration, loop, measurements
@@ -78,6 +80,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 }
 """Two values, where the schema tells too little of what is valid."""
 ONE_VALUE = {"filter.review", "generator.targets"}  # nothing to choose
+OWN_TEST = {"generator.generation"}  # in tests/generators/test_folder.py: it needs images
 TAGS = {"dataset.name", "generator.name", "filter.clip.kind"}  # of several bases; tried in one
 PLACES = ("root", "masks", "hierarchy", "pretrained", "inception")
 
@@ -88,7 +91,7 @@ def fields() -> Iterator[Field]:
         other = field.dotted in TAGS and field.base != (
             "open_clip" if "clip" in field.dotted else "digits"
         )
-        if field.dotted not in ONE_VALUE and not other:
+        if field.dotted not in ONE_VALUE | OWN_TEST and not other:
             yield field
 
 
@@ -110,6 +113,12 @@ def two_values(field: Field, folder: Path) -> tuple[Any, ...]:
     known = VALUES.get(field.dotted) or VALUES.get(f"{field.base}:{field.dotted}")
     if known:
         return known
+    if field.dotted == "generator.root":
+        for name, generation, number in itertools.product("ab", (1, 2), range(10)):
+            images = folder / name / f"gen_{generation}" / str(number)
+            images.mkdir(parents=True)
+            Image.new("RGB", (8, 8), (generation, number, ord(name))).save(images / "a.png")
+        return str(folder / "a"), str(folder / "b")
     if field.path[-1] in PLACES:
         for name in "ab":
             (folder / name).write_text(name)

@@ -15,11 +15,13 @@ from ray_selfloop.errors import ConfigError
 from ray_selfloop.planning import storage, tracking_uri
 
 TEXTS = {
+    "dataset.mask_column",
     "evaluation.judge.classifier",
     "evaluation.probe.network",
     "filter.clip.model",
     "filter.clip.prompt",
     "filter.expert.classifier",
+    "generator.generation",
     "generator.prompt",
     "generator.revision",
     "tracking.uri",
@@ -67,7 +69,7 @@ def found(tree: Any, path: tuple[str, ...], folder: Path) -> Any:
 def test_every_text_is_typed_as_a_path_or_known_to_be_none() -> None:
     typed = set(paths(Sweep))
     assert {field.dotted.replace("_of.lenet", "") for field in PATHS} == typed
-    assert len(typed) == 8
+    assert len(typed) == 10
 
 
 @pytest.mark.parametrize("field", PATHS, ids=lambda field: f"{field.base}:{field.dotted}")
