@@ -103,12 +103,13 @@ class Loop:
 
     def trials(self, n: int) -> dict[Who, Stage]:
         """Every classifier and seed, trained on what there is after generation ``n``."""
-        return {who: self.trial(n, who) for who in self.chain.trials}
+        training_set = self.trained_on(n)
+        return {who: self.trial(n, who, training_set) for who in self.chain.trials}
 
-    def trial(self, n: int, who: Who) -> Stage:
+    def trial(self, n: int, who: Who, training_set: Inputs) -> Stage:
         """One classifier, tested on the test images."""
         found = self.where_needed("search", search.KIND, Who(who.network))
-        stage = self.add(classifier.KIND, n, {**self.trained_on(n), **found}, who)
+        stage = self.add(classifier.KIND, n, {**training_set, **found}, who)
         self.graph.nodes[stage.key].awaited |= self.chain.reads(n, who)
         return stage
 
@@ -120,7 +121,8 @@ class Loop:
 
     def judges(self) -> Inputs:
         """The trials of generation 0 that label every generation's samples."""
-        return {f"judge.{who.seed}": self.trial(0, who) for who in self.chain.judges}
+        data = {"dataset": self.data}
+        return {f"judge.{who.seed}": self.trial(0, who, data) for who in self.chain.judges}
 
     def references(self, judges: Inputs) -> Inputs:
         """The real side of the generator's metrics: of the data, and as the judge sees them."""

@@ -83,8 +83,11 @@ class Chain:
 
     def reads(self, n: int, who: Who) -> bool:
         """Whether this chain's filter or its judge reads the weights of a trial."""
-        asked = self.generates and self.sweep.filter.uses_expert
-        return (asked and who in self.expert) or (n == 0 and who in self.judges)
+        return who in self._filtering or (n == 0 and who in self.judges)
+
+    @cached_property
+    def _filtering(self) -> tuple[Who, ...]:
+        return self.expert if self.generates and self.sweep.filter.uses_expert else ()
 
     def queued(self, n: int) -> tuple[int, ...]:
         """The generations whose kept sets generation ``n``'s classifiers are trained on."""
