@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_selfloop.config.datasets.known import KINDS
 from ray_selfloop.stages.kinds import ALL
 
 PINS = Path(__file__).with_name("stage_sources.txt")
@@ -150,10 +151,14 @@ class Sources:
 
 
 def kinds() -> Mapping[str, tuple[int, str, str]]:
-    """Kind -> its version, and the module and name of its function."""
+    """Kind -> its version, and the module and name of its function; so of each dataset's reader,
+    which its settings name."""
+    run = {kind.name: (kind.version, kind.run) for kind in ALL}
+    version = run["dataset"][0]
+    readers = {f"dataset/{name}": (version, k.traits.reader) for name, k in KINDS.items()}
     return {
-        kind.name: (kind.version, *kind.run.removeprefix("ray_selfloop.").split(":"))
-        for kind in ALL
+        name: (version, *of.removeprefix("ray_selfloop.").split(":"))
+        for name, (version, of) in {**run, **readers}.items()
     }
 
 
