@@ -18,7 +18,7 @@ import synthetic_sweep
 import worlds
 from arm_worlds import World
 
-from ray_selfloop import arms, loop
+from ray_selfloop import arms, loop, measurements
 from ray_selfloop.claims import cases, statements, verdicts
 from ray_selfloop.config import arms as all_arms
 from ray_selfloop.config import load
@@ -28,6 +28,7 @@ from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.graph import Graph
 from ray_selfloop.report import definitions, figures, style, terminal
 from ray_selfloop.report.series import Table
+from ray_selfloop.stages.chain import chains
 
 METRIC = '''
 @metric(
@@ -137,13 +138,13 @@ def measured(*words: str) -> dict[str, str]:
     """Kind of stage -> key, of the measurements of the quickstart's first scenario."""
     sweep, (scenario, *_) = load.load(None, words)
     graph = Graph()
-    for chain in loop.chains(scenario):
+    for chain in chains(scenario):
         loop.add_chain(chain, "files", graph)
     data = graph.of_kind("dataset")[0].stage
-    loop.add_fairness(scenario, {}, data, graph)
-    found = loop.measurements(data, {}, {})
-    loop.add_dynamics(sweep, [(scenario, found)], graph)
-    loop.add_claims(sweep, [(scenario, found)], graph)
+    measurements.add_fairness(scenario, {}, data, graph)
+    found = measurements.published(data, {}, {})
+    measurements.add_equation6(sweep, [(scenario, found)], graph)
+    measurements.add_claims(sweep, [(scenario, found)], graph)
     return {node.stage.kind: node.stage.key for node in graph}
 
 
@@ -177,7 +178,7 @@ def test_an_arm_is_one_object(monkeypatch):
     sweep = scenario.sweep.model_copy(update={"loop": of})
     assert arms.adapted(sweep).filter.drop == 0.1
     graph = Graph()
-    for chain in loop.chains(scenario.model_copy(update={"sweep": sweep})):
+    for chain in chains(scenario.model_copy(update={"sweep": sweep})):
         loop.add_chain(chain, "files", graph)
     kept = graph.of_kind("kept")
     assert len(kept) == sweep.loop.generations
