@@ -25,6 +25,11 @@ PINS = Path(__file__).with_name("stage_sources.txt")
 PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
 NO_RESULT = ("config", "errors", "graph", "store", "loop")
 REGISTRIES = ("evaluation.metrics",)  # reached by what they hold, not by name: they count whole
+TRAITS = {
+    ("datasets.base", "kind_of"): "config/datasets",
+    ("generators.base", "worker"): "config/generators",
+}
+"""What loads an object that settings name, and where these stand: all of them count."""
 REMEDY = (
     "what decides {kind} has changed: raise the version (and pin its numbers, see "
     "test_stage_versions.py) or, where no result moves, renew the pin, in both cases by: "
@@ -98,10 +103,15 @@ class Module:
                 yield self.name, node.id
             elif isinstance(node, ast.Name) and self.imports.get(node.id, ("", ""))[1]:
                 yield self.imports[node.id]
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                lazy = re.fullmatch(rf"{self.package.name}\.([\w.]+):(\w+)", node.value)
-                if lazy:
-                    yield lazy[1], lazy[2]
+        yield from self.lazy(nodes)
+
+    def lazy(self, nodes: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+        """(module, name) of everything that a string among these definitions names."""
+        for node in (inner for each in nodes for inner in ast.walk(each)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found = re.fullmatch(rf"{self.package.name}\.([\w.]+):(\w+)", node.value)
+                if found:
+                    yield found[1], found[2]
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -139,9 +149,17 @@ class Sources:
                 continue
             found[at] = of.definitions.get(at[1], [])
             ahead += of.names(found[at])
+            if at in TRAITS:
+                ahead += self.workers(TRAITS[at])
             if at[0] in REGISTRIES:
                 ahead += [(at[0], other) for other in of.definitions]
         return found
+
+    def workers(self, room: str) -> list[tuple[str, str]]:
+        """What the settings of a room name."""
+        files = (self.package / room).glob("*.py")
+        modules = [self.module(f"{room}/{file.stem}".replace("/", ".")) for file in files]
+        return [at for module in modules for at in module.lazy(module.tree.body)]
 
     def digest(self, module: str, name: str) -> str:
         """Of all that decides what a function gives: 20 hex digits."""
@@ -187,6 +205,9 @@ def test_what_decides_a_kind_is_reached_by_name_and_nothing_else_is() -> None:
     assert {("evaluation.fairness", "meo"), ("evaluation.readings", "all_readings")} <= fairness
     assert ("evaluation.fairness", "meo") not in drawn
     assert ("evaluation.frechet", "kernel_distance") not in fairness
+    assert ("generators.gan.conditional_gan", "sampler") in drawn
+    assert ("generators.ddpm", "GENERATOR") in drawn
+    assert ("datasets.breeds", "KIND") in Sources().reached(*at["dataset"][1:])
     assert not [m for m, _ in fairness | drawn if m.partition(".")[0] in ("report", "distributed")]
 
 
