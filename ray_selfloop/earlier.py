@@ -15,11 +15,11 @@ import pandas as pd
 
 from ray_selfloop.graph import digest
 from ray_selfloop.planning import Plan
-from ray_selfloop.stages import fairness
+from ray_selfloop.stages import classifier, fairness, generator_metrics
 from ray_selfloop.stages.evaluated import judged_with
 
 ABOUT = "selfloop.covers"  # in the table's attributes, which pandas keeps in the file
-MEASURED = ("classifier", "generator_metrics")  # kinds whose results the rows are
+MEASURED = (classifier.KIND.name, generator_metrics.KIND.name)  # kinds whose results the rows are
 SHORT = 12  # hex digits of a key
 Covers = Mapping[str, Sequence[str]]
 

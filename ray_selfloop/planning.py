@@ -126,7 +126,7 @@ class Plan:
 
     def dataset(self, scenario: str) -> Stage:
         """The dataset stage of a scenario."""
-        return self.graph.placed("dataset", scenario)[0][1].stage
+        return self.graph.placed(dataset.KIND.name, scenario)[0][1].stage
 
 
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:

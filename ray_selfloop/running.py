@@ -20,6 +20,7 @@ from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, tracking_uri
 from ray_selfloop.progress import Progress
 from ray_selfloop.report import terminal
+from ray_selfloop.stages import classifier, generator_metrics
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store import failures, leases
@@ -108,11 +109,11 @@ class Run:
         """Fairness of each scenario's published trials, then dynamics and claims over all."""
         plan, measured = self.plan, []
         for scenario in plan.scenarios:
-            trials = plan.published("classifier", scenario.name)
+            trials = plan.published(classifier.KIND.name, scenario.name)
             if trials:
                 data = plan.dataset(scenario.name)
                 measurements.add_fairness(scenario, trials, data, plan.graph)
-                metrics = plan.published("generator_metrics", scenario.name)
+                metrics = plan.published(generator_metrics.KIND.name, scenario.name)
                 measured.append((scenario, measurements.published(data, trials, metrics)))
         if measured:
             measurements.add_equation6(plan.sweep, measured, plan.graph, self.declared_before)
@@ -129,7 +130,7 @@ class Run:
         """Whether what is judged was declared before the data that it is judged on."""
         trials = (
             (place, self.plan.records[node.stage.key])
-            for node in self.plan.graph.of_kind("classifier")
+            for node in self.plan.graph.of_kind(classifier.KIND.name)
             for place in node.places
             if node.stage.key in self.plan.records
         )

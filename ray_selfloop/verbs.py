@@ -30,6 +30,7 @@ from ray_selfloop.errors import (
 )
 from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, arguments, prepare
+from ray_selfloop.stages import claims, classifier, generator, kinds
 from ray_selfloop.stages.kind import threads_of
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import failures
@@ -130,7 +131,7 @@ def plan(words: Sequence[str]) -> None:
     from ray_selfloop.distributed import placement  # after validation: loads torch
     from ray_selfloop.running import Run
 
-    trials = (node.stage for node in found.graph.of_kind("classifier"))
+    trials = (node.stage for node in found.graph.of_kind(classifier.KIND.name))
     said, costs, run = placement.sentences(trials, found.sweep.resources), _costs(found), Run(found)
     run.find_measurements()
     print(*said, *_declared(run), *_detectable(found, run.declaration, costs), sep="\n")
@@ -215,7 +216,7 @@ def _declared(run: "Run") -> Iterator[str]:
 
 def _has_begun(found: Plan) -> bool:
     """Whether a classifier of generation 1 or later is published."""
-    trials = (found.published("classifier", scenario.name) for scenario in found.scenarios)
+    trials = (found.published(classifier.KIND.name, scenario.name) for scenario in found.scenarios)
     return any(place.generation for places in trials for place in places)
 
 
@@ -263,7 +264,7 @@ def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
     """Measured between chains and seeds of a group; empty where no claims are published."""
     from ray_selfloop.claims.noise import Scatter
 
-    keys = [node.stage.key for node in found.graph.of_kind("claims")]
+    keys = [node.stage.key for node in found.graph.of_kind(claims.KIND.name)]
     rows: list[dict[str, Any]] = [
         {name: float("nan") if value is None else value for name, value in row.items()}
         for key in keys
@@ -282,7 +283,7 @@ def _costs(found: Plan) -> "Costs":
     spent: dict[str, float] = defaultdict(float)
     chains, seeds = set(), set()
     for node in found.graph:
-        trained = node.stage.kind in ("generator", "classifier")
+        trained = node.stage.kind in (generator.KIND.name, classifier.KIND.name)
         spent[_part(node)] += (each[line_of(node)] or 0.0) / 3600 if known else float(trained)
         chains |= {place.loop_seed for place in node.places}
         seeds |= {place.seed for place in node.places if place.seed >= 0}
@@ -293,9 +294,9 @@ def _costs(found: Plan) -> "Costs":
 def _part(node: Node) -> str:
     """Which part of the costs a stage belongs to."""
     several = len({place.loop_seed for place in node.places}) > 1
-    if several or node.stage.kind in ("dataset", "probe", "search"):
+    if several or kinds.of(node.stage).of_data:
         return "fixed"
-    return "trials" if node.stage.kind == "classifier" else "chain"
+    return "trials" if node.stage.kind == classifier.KIND.name else "chain"
 
 
 def _accuracy(found: Plan, scenarios: Sequence[Scenario]) -> float | None:
@@ -303,7 +304,7 @@ def _accuracy(found: Plan, scenarios: Sequence[Scenario]) -> float | None:
     records = [
         found.records[stage.key].summary
         for scenario in scenarios
-        for place, stage in found.published("classifier", scenario.name).items()
+        for place, stage in found.published(classifier.KIND.name, scenario.name).items()
         if place.generation == 0
     ]
     known = [r["accuracy"] for r in records if "accuracy" in r and not r["collapsed"]]

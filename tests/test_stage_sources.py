@@ -18,9 +18,11 @@ from pathlib import Path
 
 import pytest
 
+from ray_selfloop.stages.kinds import ALL
+
 PINS = Path(__file__).with_name("stage_sources.txt")
 PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
-NO_RESULT = ("config", "errors", "graph", "store", "identity", "loop")
+NO_RESULT = ("config", "errors", "graph", "store", "loop")
 REGISTRIES = ("evaluation.metrics",)  # reached by what they hold, not by name: they count whole
 REMEDY = (
     "what decides {kind} has changed: raise the version (and pin its numbers, see "
@@ -149,12 +151,9 @@ class Sources:
 
 def kinds() -> Mapping[str, tuple[int, str, str]]:
     """Kind -> its version, and the module and name of its function."""
-    from ray_selfloop.graph import VERSIONS
-    from ray_selfloop.stages.run import FUNCTIONS
-
     return {
-        kind: (VERSIONS[kind], of.__module__.partition(".")[2], of.__name__)
-        for kind, of in FUNCTIONS.items()
+        kind.name: (kind.version, *kind.run.removeprefix("ray_selfloop.").split(":"))
+        for kind in ALL
     }
 
 

@@ -1,7 +1,7 @@
 """A stage whose result moves must have its version raised: pinned numbers of each kind.
 
 A failure here means: either the change was not meant to change results, and it does; or it was, and
-`graph.VERSIONS` has to say so. Then raise the version and pin the new numbers beside it.
+its `Kind` has to say so. Then raise the version and pin the new numbers beside it.
 
 What is trained is pinned by a few numbers, within what other processors make of it. What measures
 is computed from predictions that stand here, and pinned by every number that it publishes.

@@ -1,7 +1,8 @@
 """The one Tune experiment of a sweep: trials go in as their data are ready, results come out.
 
 Decides nothing about what runs next: the driver puts trials on the board, never more than there
-are free slots. What a trial computes is in `stages.py`; its result is the store's record.
+are free slots. What a trial computes stands in `stages/classifier.py`; its result is the store's
+record.
 """
 
 import os

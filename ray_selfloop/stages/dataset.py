@@ -134,4 +134,5 @@ KIND = Kind(
     settings=settings,
     places=places,
     threaded=False,
+    of_data=True,
 )

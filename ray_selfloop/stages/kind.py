@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -119,7 +119,7 @@ Gpu = Literal["", "gpus_per_generator", "gpus_per_trial"]
 How = Literal["task", "trial", "stream", "search", "workers"]
 
 
-class Training(BaseModel):
+class Training(NamedTuple):
     """What a stage trains, or reads with, on a GPU.
 
     side: pixels that images are enlarged to; None: their own. pictures: whether they are read from
@@ -170,7 +170,7 @@ class Kind(Generic[S]):
     holds: the model of what its key holds. settings: those of a chain's generation, and of one
     network where each has its own (by_network). threaded: whether the threads are in the key.
     run: ``module:function`` of a `Work`, loaded by a worker alone.
-    needed: whether a chain has such a stage at all.
+    needed: whether a chain has such a stage at all. of_data: whether all chains have the same.
     places: what it is told beside its key, and other stages of the chain are not.
     """
 
@@ -181,6 +181,7 @@ class Kind(Generic[S]):
     needs: Needs = Needs()
     settings: Callable[[Chain, int, Who], S] | None = None
     threaded: bool = True
+    of_data: bool = False
     by_network: bool = False
     needed: Callable[[Chain], bool] = _always
     places: Callable[[Chain, Who], Mapping[str, Any]] = field(default=_nowhere)

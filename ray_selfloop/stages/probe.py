@@ -144,4 +144,5 @@ KIND = Kind(
     settings=settings,
     needed=needed,
     places=places,
+    of_data=True,
 )

@@ -236,4 +236,5 @@ KIND = Kind(
     needed=needed,
     places=classifier.places,
     by_network=True,
+    of_data=True,
 )
