@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_selfloop.config.scores import HERE, SCORES
 from ray_selfloop.stages.kinds import ALL
 
 PINS = Path(__file__).with_name("stage_sources.txt")
@@ -150,10 +151,12 @@ class Sources:
 
 
 def kinds() -> Mapping[str, tuple[int, str, str]]:
-    """Kind -> its version, and the module and name of its function."""
+    """Kind, or score -> its version, and the module and name of its function."""
+    found = {kind.name: (kind.version, kind.run) for kind in ALL}
+    found |= {f"score/{s.name}": (s.version, HERE + s.opened) for s in SCORES.values()}
     return {
-        kind.name: (kind.version, *kind.run.removeprefix("ray_selfloop.").split(":"))
-        for kind in ALL
+        name: (version, *run.removeprefix("ray_selfloop.").split(":"))
+        for name, (version, run) in found.items()
     }
 
 
@@ -178,6 +181,8 @@ def test_a_kind_whose_source_has_changed_has_another_version_or_its_pin_renewed(
 
 def test_what_decides_a_kind_is_reached_by_name_and_nothing_else_is() -> None:
     at = kinds()
+    scored = set(Sources().reached(*at["score/uncertainty"][1:]))
+    assert ("filtering.scores.uncertainty", "bald") in scored
     fairness, drawn = (set(Sources().reached(*at[k][1:])) for k in ("fairness", "samples"))
     assert {("evaluation.fairness", "meo"), ("evaluation.readings", "all_readings")} <= fairness
     assert ("evaluation.fairness", "meo") not in drawn
