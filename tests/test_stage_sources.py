@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from ray_selfloop.config.datasets.known import KINDS
+from ray_selfloop.config.scores import HERE, SCORES
 from ray_selfloop.stages.kinds import ALL
 
 PINS = Path(__file__).with_name("stage_sources.txt")
@@ -169,14 +170,14 @@ class Sources:
 
 
 def kinds() -> Mapping[str, tuple[int, str, str]]:
-    """Kind -> its version, and the module and name of its function; so of each dataset's reader,
-    which its settings name."""
-    run = {kind.name: (kind.version, kind.run) for kind in ALL}
-    version = run["dataset"][0]
-    readers = {f"dataset/{name}": (version, k.traits.reader) for name, k in KINDS.items()}
+    """Kind, dataset's reader or score -> its version, and the module and name of its function."""
+    found = {kind.name: (kind.version, kind.run) for kind in ALL}
+    version = found["dataset"][0]
+    found |= {f"dataset/{name}": (version, k.traits.reader) for name, k in KINDS.items()}
+    found |= {f"score/{s.name}": (s.version, HERE + s.opened) for s in SCORES.values()}
     return {
-        name: (version, *of.removeprefix("ray_selfloop.").split(":"))
-        for name, (version, of) in {**run, **readers}.items()
+        name: (version, *run.removeprefix("ray_selfloop.").split(":"))
+        for name, (version, run) in found.items()
     }
 
 
@@ -201,6 +202,8 @@ def test_a_kind_whose_source_has_changed_has_another_version_or_its_pin_renewed(
 
 def test_what_decides_a_kind_is_reached_by_name_and_nothing_else_is() -> None:
     at = kinds()
+    scored = set(Sources().reached(*at["score/uncertainty"][1:]))
+    assert ("filtering.scores.uncertainty", "bald") in scored
     fairness, drawn = (set(Sources().reached(*at[k][1:])) for k in ("fairness", "samples"))
     assert {("evaluation.fairness", "meo"), ("evaluation.readings", "all_readings")} <= fairness
     assert ("evaluation.fairness", "meo") not in drawn

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 TIMM = "timm/"
 OF_TIMM = re.compile(r"timm/\w[\w.-]*", re.ASCII)
@@ -131,6 +131,7 @@ else:
     _Timm = Annotated[
         str,
         AfterValidator(_of_timm),
+        Field(title=f"{TIMM}NAME"),
         WithJsonSchema({"type": "string", "pattern": f"^{OF_TIMM.pattern}$"}),
     ]
     Name = Literal[tuple(NETWORKS)] | _Timm

@@ -94,7 +94,8 @@ def _type(annotation: Any) -> str:
             " or null" if NULL in inner else ""
         )
     if origin is typing.Annotated:
-        return _type(inner[0]) + _bracketed(_bounds(inner[1:]))
+        titles = [mark.title for mark in inner[1:] if isinstance(mark, FieldInfo) and mark.title]
+        return titles[0] if titles else _type(inner[0]) + _bracketed(_bounds(inner[1:]))
     if origin in (tuple, list):
         return _list(inner)
     if origin is dict:
