@@ -1,7 +1,7 @@
 """Settings of a small diffusion model; every value here is part of a stage's key.
 
-The defaults fit 8x8 colorized digits (about 1,300 images) within 3 to 4 core-minutes. For 28x28
-scans and 32x32 photographs set width 64 or more, max_steps in the ten thousands, and give it a GPU.
+The defaults fit 8x8 colorized digits (about 1,300 images) within 4 core-minutes. Larger images want
+more width, layers and steps, and a GPU; how much 28x28 and 32x32 need was not measured.
 """
 
 import math
