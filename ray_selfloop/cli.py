@@ -22,6 +22,7 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 some stages failed; 2 the input cannot be run; 75 something outside the "
     "sweep went wrong, and the same command may go on; 130 interrupted."
 )
+HOW = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True}
 WORDS = "[CONFIG] [a.b=value ...]"
 
 
@@ -50,7 +51,7 @@ def _say_version(context: click.Context, option: click.Parameter, asked: bool) -
     epilog=f"A verb's own help: VERB --help. {EXIT_CODES}",
     subcommand_metavar=f"VERB {WORDS}",
     options_metavar="",
-    context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": True},
+    context_settings=HOW,
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version,
@@ -73,7 +74,7 @@ def _verb(name: str, example: str, words: str = WORDS) -> Callable[..., click.Co
             name,
             epilog=f"Example: ray-selfloop {name} {example}",
             options_metavar="[FLAGS]" if name in ("submit", "settings") else "",
-            context_settings={"ignore_unknown_options": True},
+            context_settings=HOW,
         )(given(work))
 
     return made
