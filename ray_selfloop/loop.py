@@ -92,7 +92,7 @@ class Loop:
         return drawn
 
     def latents(self, sets: Inputs) -> Inputs:
-        """What the generator reads of each training image, where it lies ready; a stage a set."""
+        """What the generator reads of each training image, computed before: a stage a set."""
         if not latents.KIND.needed(self.chain):
             return {}
         found: Inputs = {}
