@@ -80,7 +80,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 }
 """Two values, where the schema tells too little of what is valid."""
 ONE_VALUE = {"filter.review", "generator.targets"}  # nothing to choose
-OWN_TEST = {"generator.generation"}  # in tests/generators/test_folder.py: it needs images
+OWN_TEST = {"generator.generation"}  # in tests/generators/test_generator_folder.py: it needs images
 TAGS = {"dataset.name", "generator.name", "filter.clip.kind"}  # of several bases; tried in one
 PLACES = ("root", "masks", "hierarchy", "pretrained", "inception")
 

@@ -245,13 +245,13 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         (
             "dataset.name=colorized_mnst",
             "dataset.name: must be one of 'colorized_digits', 'colorized_mnist', 'cifar20_100', "
-            "'hard_imagenet', 'breeds' "
+            "'hard_imagenet', 'breeds', 'folder' "
             "(found 'colorized_mnst'); did you mean colorized_mnist?",
         ),
         (
             "dataset.name=3",
             "dataset.name: must be one of 'colorized_digits', 'colorized_mnist', 'cifar20_100', "
-            "'hard_imagenet', 'breeds' ",
+            "'hard_imagenet', 'breeds', 'folder' ",
         ),
         (
             "classifiers=[lenett]",

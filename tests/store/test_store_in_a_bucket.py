@@ -199,7 +199,7 @@ def test_nothing_is_left_of_a_failed_attempt(node: NODES, tmp_path: Path) -> Non
 
 WRITER = """
 import random, sys
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 from test_store import STAGE
 store = Store(sys.argv[1])
 with store.attempt(STAGE.key) as folder:
@@ -320,7 +320,7 @@ def damage(path: Path) -> None:
 
 READER = """
 import sys
-from ray_selfloop.store import Store
+from ray_selfloop.store.records import Store
 from test_store import STAGE
 store = Store(sys.argv[1])
 print(store.path(store.get(STAGE.key), "a.txt").read_text())
