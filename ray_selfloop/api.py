@@ -38,7 +38,7 @@ Named = str | os.PathLike[str] | None
 
 
 def results(sweep: Named = None, *words: str) -> pd.DataFrame:
-    """Every number of a sweep, one a row; docs/results.md says what the columns mean."""
+    """Every number of a sweep, one a row; docs/running.md says what the columns mean."""
     return _table(sweep, words, RESULTS)
 
 

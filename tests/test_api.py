@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from extending_page import example
 
 from ray_selfloop import api
 from ray_selfloop.__main__ import main
@@ -32,11 +32,11 @@ def test_the_example_runs_as_it_stands(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    example = re.search(r"\n\n((?:    .*\n|\n)+)", str(api.__doc__))
-    assert example
+    text = example("python")
+    assert textwrap.indent(text, "    ") in str(api.__doc__)
     (tmp_path / "selfloop-results").symlink_to(folder.parent)
     monkeypatch.chdir(tmp_path)
-    exec(textwrap.dedent(example[1]), {})
+    exec(text, {})
     said = capsys.readouterr().out
     assert "initialization=unbiased" in said
     assert "verdict" in said

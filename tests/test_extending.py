@@ -1,9 +1,10 @@
-"""The examples of docs/extending.md for a metric, an arm and a claim, run as they stand.
+"""The examples of docs/extending.md of what is an object in one file.
 
-Each is what a person adds to the one file that `added` names.
+Each example is run as it stands there; an object among the names of the file that it is added to.
 """
 
 import dataclasses
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,69 +18,32 @@ sys.path += [str(Path(__file__).parent / room) for room in ("evaluation", "claim
 import synthetic_sweep
 import worlds
 from arm_worlds import World
+from conftest import MICRO
+from extending_page import PAGE, example
 
 from ray_selfloop import arms, loop, measurements
 from ray_selfloop.claims import cases, statements, verdicts
 from ray_selfloop.config import arms as all_arms
 from ray_selfloop.config import load
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import frechet, generator_rows, metrics
+from ray_selfloop.distributed.clouds import gcp
+from ray_selfloop.evaluation import generator_rows, metrics
 from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.graph import Graph
+from ray_selfloop.planning import prepare
 from ray_selfloop.report import definitions, figures, style, terminal
 from ray_selfloop.report.series import Table
+from ray_selfloop.stages import kinds
 from ray_selfloop.stages.chain import chains
+from ray_selfloop.stages.run import execute
 
-METRIC = '''
-@metric(
-    "spread",
-    "fraction",
-    ideal=0.0,
-    range=(0.0, 1.0),
-    definition="standard deviation of the subgroups' TPR",
-    title="Spread",
-    shown=Shown.FIGURES | Shown.TERMINAL,
-    reads=Reads.RATES,
-)
-def spread(rates: Floats) -> Floats:
-    """``(..., G) -> (...)``."""
-    return rates.std(axis=-1)
-'''
-GENERATOR_METRIC = '''
-@metric(
-    "mean_shift",
-    "distance",
-    ideal=0.0,
-    range=(0.0, inf),
-    definition="distance between the means of generated and original images",
-    shown=Shown.QUALITY,
-    reads=Reads.FEATURES,
-)
-def mean_shift(real: RealFeatures, drawn: Floats, neighbours: int) -> float:
-    """Of one feature set; ``drawn (n, d)``."""
-    return float(np.linalg.norm(real.moments.mean - drawn.mean(axis=0)))
-'''
-ARM = """
-GENTLE = Arm(
-    "gentle",
-    "the treatment with a filter that drops a tenth",
-    sets={"filter": {"drop": 0.1}},
-)
-"""
-CLAIM = """
-def _ours() -> Iterator[Statement]:
-    yield Statement(
-        "ours-worst", "ours", "Three generations cost the worst subgroup accuracy",
-        "worst_subgroup", DOWN, "any", networks="mean", estimand=LAST_MINUS_FIRST,
-    )  # fmt: skip
-"""
 FEW = Evaluation(resamples=40, permutations=40)
 
 
-def added(example: str, file: ModuleType, **more: Any) -> dict[str, Any]:
+def added(text: str, file: ModuleType) -> dict[str, Any]:
     """The names that an example defines, run among those of the file that it belongs to."""
-    names = dict(vars(file)) | more
-    exec(example, names)
+    names = dict(vars(file))
+    exec(text, names)
     return names
 
 
@@ -99,7 +63,7 @@ def test_a_metric_is_one_function_and_everything_else_follows(registry):
     test = worlds.crossed(rng)
     outcomes = worlds.outcomes(rng, test, chains=2)
     before = worlds.rows(outcomes, test, FEW)
-    spread = added(METRIC, metrics)["spread"]
+    spread = added(example("metric.rates"), metrics)["spread"]
 
     after = worlds.rows(outcomes, test, FEW)
     new = after["metric"].map(metrics.base) == spread.name
@@ -121,7 +85,7 @@ def test_a_metric_is_one_function_and_everything_else_follows(registry):
 def test_a_generator_metric_is_one_function_too(registry):
     rng = np.random.default_rng(0)
     train, held_out, drawn = (rng.normal(size=(60, 3)) for _ in range(3))
-    added(GENERATOR_METRIC, metrics, np=np, RealFeatures=frechet.RealFeatures)
+    added(example("metric.features"), metrics)
     real = generator_rows.real_features(train, held_out, FEW)
     reference = generator_rows.Reference({"pixels8": real}, None, ("a",), ())
     labels = np.zeros(60, np.int64)
@@ -161,7 +125,7 @@ def test_a_metric_that_comes_changes_or_goes_gives_its_stages_another_key(regist
     assert in_key(About.CLASSIFIERS) == {"metrics": {"md": 2}}
     assert changed(before) == of_classifiers
     registry["md"] = md
-    added(METRIC, metrics)
+    added(example("metric.rates"), metrics)
     assert changed(before) == of_classifiers
     del registry["spread"], registry["fid"]
     assert in_key(About.GENERATORS) == {"metrics": {"fid": 0}}
@@ -171,7 +135,7 @@ def test_a_metric_that_comes_changes_or_goes_gives_its_stages_another_key(regist
 
 
 def test_an_arm_is_one_object(monkeypatch):
-    arm = added(ARM, all_arms)["GENTLE"]
+    arm = added(example("arm"), all_arms)["GENTLE"]
     monkeypatch.setitem(all_arms.ARMS, arm.name, arm)
     (scenario,) = load.load(None, ["axes={}"])[1]
     of = scenario.sweep.loop.model_copy(update={"arm": arm.name})  # its name joins `ArmName`
@@ -186,7 +150,7 @@ def test_an_arm_is_one_object(monkeypatch):
 
 
 def test_a_claim_is_one_statement(monkeypatch):
-    ours = tuple(added(CLAIM, statements)["_ours"]())
+    ours = tuple(added(example("claim"), statements)["_ours"]())
     monkeypatch.setattr(cases, "STATEMENTS", (*statements.STATEMENTS, *ours))
     world = World(0, level=1.0)
     steps = {"treatment": (0.0, 0.0, -0.8), "no_synthetic": 0.0}
@@ -194,3 +158,33 @@ def test_a_claim_is_one_statement(monkeypatch):
     (verdict,) = [claim for claim in found if claim["id"] == "ours-worst"]
     assert verdict["section"] == "ours"
     assert verdict["verdict"] == "supported"
+
+
+def test_a_kind_of_stage_is_one_file(monkeypatch, tmp_path):
+    file = ModuleType("ray_selfloop.stages.brightness")
+    monkeypatch.setitem(sys.modules, file.__name__, file)
+    exec(example("stage"), vars(file))
+    monkeypatch.setattr(kinds, "NAMED", {**kinds.NAMED, "brightness": file.KIND})
+    (line,) = re.findall(r"`(self\.add\(.*\))`\.", PAGE.read_text("utf-8"))
+
+    class Longer(loop.Loop):
+        def draw(self, n, scoring):
+            drawn = super().draw(n, scoring)
+            exec(line, {"brightness": file, "self": self, "n": n})
+            return drawn
+
+    monkeypatch.setattr(loop, "Loop", Longer)
+    own = [word for word in MICRO if not word.startswith("generator")]
+    few = ["generator.name=duplicate_real", "filter.score=none", "axes={}"]
+    plan = prepare([*own, *few, f"storage={tmp_path}"])
+    nodes = plan.graph.of_kind("brightness")
+    assert len(nodes) == plan.sweep.loop.generations
+    wanted = {"dataset", "samples", "kept", "brightness"}
+    records = [execute(node.stage, plan.store) for node in plan.graph if node.stage.kind in wanted]
+    found = [record for record in records if record.kind == "brightness"]
+    assert found[0].config == {"every": 1, "threads": 1}
+    assert 0 < found[0].summary["brightness"] < 255
+
+
+def test_the_example_of_a_cloud_is_the_shortest_that_there_is() -> None:
+    assert example("cloud") == Path(gcp.__file__).read_text(encoding="utf-8")

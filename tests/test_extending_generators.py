@@ -5,6 +5,7 @@ from types import ModuleType
 
 import numpy as np
 from conftest import MICRO
+from extending_page import example
 
 from ray_selfloop import loop
 from ray_selfloop.config.generators import known
@@ -15,64 +16,12 @@ from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.stages.samples import read_samples
 
-SETTINGS = '''
-"""Settings of a generator that draws the mean image of a class, and noise."""
-
-from typing import ClassVar, Literal
-
-from pydantic import Field
-
-from ray_selfloop.config.generators.base import GeneratorSettings, Traits
-
-
-class Mean(GeneratorSettings):
-    """The mean image of a class, and noise."""
-
-    name: Literal["mean"] = "mean"
-    noise: float = Field(default=20.0, ge=0, description="Its deviation, in gray levels.")
-    traits: ClassVar[Traits] = Traits(
-        worker="ray_selfloop.generators.mean:GENERATOR", draws="arrays"
-    )
-'''
-WORKER = '''
-"""The mean image of a class, and noise."""
-
-import numpy as np
-import torch
-
-from ray_selfloop import seeding
-from ray_selfloop.config.generators.mean import Mean
-from ray_selfloop.generators.base import Generator, Lesson, Scene, Trained
-from ray_selfloop.images.imageset import Ids, Images
-
-
-def train(lesson: Lesson, settings: Mean) -> Trained:
-    images, labels = np.asarray(lesson.data.images), lesson.data.labels
-    means = [images[labels == label].mean(axis=0) for label in range(len(lesson.class_names))]
-    return Trained({"means": torch.from_numpy(np.stack(means))}, [], "completed")
-
-
-class MeanSampler:
-    def __init__(self, scene: Scene, settings: Mean) -> None:
-        self.means, self.noise = scene.weights["means"].numpy(), settings.noise
-
-    def sample(self, ids: Ids, labels: Ids, seed: int) -> Images:
-        """Noise of image ``i`` is of the stream ``(seed, "noise", i)``, whoever draws it."""
-        shape = self.means.shape[1:]
-        noise = [seeding.rng(seed, "noise", int(i)).standard_normal(shape) for i in ids]
-        drawn = self.means[labels] + self.noise * np.stack(noise)
-        return drawn.round().clip(0, 255).astype(np.uint8)
-
-
-GENERATOR = Generator(train=train, sampler=MeanSampler)
-'''
-
 
 def test_a_generator_is_two_files_and_a_line(monkeypatch, tmp_path):
-    for room, text in (("config.generators", SETTINGS), ("generators", WORKER)):
+    for room, name in (("config.generators", "settings"), ("generators", "worker")):
         file = ModuleType(f"ray_selfloop.{room}.mean")
         monkeypatch.setitem(sys.modules, file.__name__, file)
-        exec(text, vars(file))
+        exec(example(f"generator.{name}"), vars(file))
     of = sys.modules["ray_selfloop.config.generators.mean"].Mean(noise=5.0)
     monkeypatch.setitem(known.KINDS, of.name, type(of))
     words = [word for word in MICRO if not word.startswith(("loop.gen", "generator"))]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MICRO
+from extending_page import example
 
 from ray_selfloop import loop
 from ray_selfloop.classifiers import zoo
@@ -24,51 +25,19 @@ from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import execute
 from ray_selfloop.stages.samples import read_samples
 
-NETWORK_ROW = """
-Network("mnasnet0_5", "mnasnet", Footprint(0.9, 25.1), smallest=32)
-"""
-NETWORK_BUILDER = """
-def _mnasnet_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
-    trunk = nn.Sequential(net.layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
-    return trunk, net.classifier[:-1]
 
-
-BUILDERS["mnasnet"] = Builder(_torchvision, _mnasnet_parts)
-"""
-SCORE_ROW = """
-Score("brightness", "brightness:opened", high=False)
-"""
-SCORE_FILE = '''
-"""Brightness: bright images are dropped first."""
-
-import numpy as np
-
-from ray_selfloop.filtering.scores.base import Floats, Given, Opened
-from ray_selfloop.images.imageset import Ids, ImageSource
-
-
-def opened(given: Given) -> Opened:
-    """The mean pixel, 0..255."""
-
-    def score(images: ImageSource, labels: Ids, ids: Ids) -> Floats:
-        return images[np.arange(len(images))].mean(axis=(1, 2, 3), dtype=np.float32)
-
-    return score
-'''
-
-
-def added(example: str, file: ModuleType) -> dict[str, Any]:
+def added(text: str, file: ModuleType) -> dict[str, Any]:
     """The names that an example defines, run among those of the file that it belongs to."""
     names = dict(vars(file))
-    exec(example, names)
+    exec(text, names)
     return names
 
 
 def test_a_network_is_a_row_and_a_builder(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = added(f"row = {NETWORK_ROW.strip()}", networks)["row"]
+    row = added("row = " + example("network.row"), networks)["row"]
     monkeypatch.setitem(networks.NETWORKS, row.name, row)
     monkeypatch.setattr(zoo, "BUILDERS", dict(zoo.BUILDERS))
-    added(NETWORK_BUILDER, zoo)
+    added(example("network.builder"), zoo)
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
     data = LabeledImages(images, np.arange(4) % 2)
     settings = Training(max_steps=1, batch_size=4)
@@ -81,10 +50,10 @@ def test_a_network_is_a_row_and_a_builder(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_filter_score_is_a_file_and_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    row = added(f"row = {SCORE_ROW.strip()}", scores)["row"]
+    row = added("row = " + example("score.row"), scores)["row"]
     monkeypatch.setitem(scores.SCORES, row.name, row)
     file = ModuleType("brightness")
-    exec(SCORE_FILE, vars(file))
+    exec(example("score.file"), vars(file))
     monkeypatch.setitem(sys.modules, scores.HERE + "brightness", file)
     words = [w for w in MICRO if not w.startswith(("loop.gen", "generator"))]
     words += ["loop.generations=1", "generator.name=duplicate_real", "filter.cut=global"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_selfloop.cli import VERBS
 from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.evaluation.rows import Rows, Where
@@ -15,9 +16,9 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = (README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
 PROGRAM = ("python", "-m", "ray_selfloop.sweep")
-VERBS = ("validate", "plan", "status", "results", "report", "sync-mlflow")
 SEVERAL = ("quickstart", "cifar20_100", "breeds", "hard_imagenet")
 """Sweeps that between them have every dataset's and generator's own keys."""
+NOT_THERE = ("stripes", "mean", "brightness", "seeds_together")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -34,7 +35,7 @@ def commands(page: Path) -> Iterator[list[str]]:
                 if start is None or not words[start + 2].startswith("ray_selfloop"):
                     continue
                 verb = words[start + 2] == "ray_selfloop"
-                assert not verb or words[start + 3] in (*VERBS, "submit"), line
+                assert not verb or words[start + 3] in VERBS, line
                 yield words[start + 3 + verb :]
 
 
@@ -84,19 +85,32 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(found), f"{page.name}: {target}"
 
 
+def test_the_readme_names_every_verb() -> None:
+    assert {*VERBS} <= {*re.findall(r"[\w-]+", README.read_text("utf-8"))}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    """But for what was deleted, and what a reader of docs/extending.md would write."""
+    for name in re.findall(r"`(?:python )?(\w+/[\w/]+\.(?:py|txt))`", page.read_text("utf-8")):
+        there = (ROOT / name).is_file() or (ROOT / "ray_selfloop" / name).is_file()
+        assert there or Path(name).stem in NOT_THERE, f"{page.name}: {name}"
+
+
 def test_the_tree_names_every_room_and_no_other() -> None:
     (tree,) = re.findall(
         r"^ray_selfloop/.*?\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.M
     )
-    first = [re.split(r"\s{2,}", line.strip())[0] for line in tree.splitlines()]
-    named = {word for column in first for word in column.split() if word.endswith("/")}
-    named |= set(re.findall(r"\w+\.py", tree))
+    first = [re.split(r"\s{2,}", line.strip())[0] for line in tree.splitlines() if line[2] != " "]
+    named = {word for column in first for word in column.split()}
     there = {
         f"{entry.name}/" if entry.is_dir() else entry.name
         for entry in (ROOT / "ray_selfloop").iterdir()
         if entry.name not in ("__init__.py", "__pycache__", "py.typed")
     }
     assert named == there
+    modules = {path.name for path in (ROOT / "ray_selfloop").rglob("*.py")}
+    assert set(re.findall(r"\w+\.py", tree)) <= modules
 
 
 def test_the_table_of_sweeps_names_every_shipped_one() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extending_page import example
 from PIL import Image
 
 from ray_selfloop.config import load
@@ -16,15 +17,6 @@ from ray_selfloop.planning import prepare
 from ray_selfloop.stages import claims
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.run import run_here
-
-EXAMPLE = """\
-dataset:
-  name: folder
-  root: faces              # pictures of any size, anywhere below it
-  table: faces/list.csv    # path,label,sex,age[,split]: a line for each
-  subgroups: [sex, age]    # every combination is a subgroup
-"""
-"""As it stands in docs/extending.md."""
 
 HEAD = "path,label,sex\n"
 
@@ -359,7 +351,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = pictures_in(home / "faces")
     text = (root / "list.csv").read_text().replace(",f,old", ",f,young")  # two combinations
     (root / "list.csv").write_text(text)
-    (home / "own.yaml").write_text(EXAMPLE)
+    (home / "own.yaml").write_text(example("folder"))
     return home
 
 
