@@ -8,15 +8,12 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ray_selfloop import command
 from ray_selfloop.errors import DONE, ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 some stages failed; 2 the input cannot be run; 75 something outside the "

@@ -22,8 +22,9 @@ def _rows() -> NDArray[np.float64]:
     From its file: importing the library takes longer than all else that looking at a sweep does.
     """
     package = find_spec("sklearn")
-    assert package and package.origin, "scikit-learn is a dependency"
-    return np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    assert package is not None, "scikit-learn is a dependency"
+    folder = Path(str(package.origin)).parent
+    return np.loadtxt(folder / "datasets/data/digits.csv.gz", delimiter=",")
 
 
 def scans() -> tuple[tuple[Images, Ids], tuple[Images, Ids]]:
