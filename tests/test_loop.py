@@ -1,7 +1,6 @@
 """The loop as stages: which depend on what, and what changes a key."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -432,7 +431,7 @@ def test_every_stage_draws_from_a_seed_of_its_own() -> None:
 def test_scenarios_draw_from_the_same_seeds() -> None:
     found = graph()
     for place in {place for node in found for place in node.places}:
-        other = replace(place, scenario="initialization=biased")
+        other = place._replace(scenario="initialization=biased")
         for node in (n for n in found if place in n.places):
             (twin,) = (t for t in found.of_kind(node.stage.kind) if other in t.places)
             assert twin.stage.config.get("seed") == node.stage.config.get("seed")
