@@ -33,6 +33,7 @@ from ray_selfloop.errors import ConfigError, StageError, StorageError
 from ray_selfloop.store import blobs
 
 RESULTS = "results.parquet"
+REMEDY = "run the sweep, or `ray-selfloop report` where an older version has run it"
 Named = str | os.PathLike[str] | None
 """A sweep's file, its shipped name, the folder of its results, or None for the quickstart."""
 
@@ -93,7 +94,7 @@ def run(sweep: Named = None, *words: str) -> pd.DataFrame:
         conclude(running, time.monotonic() - started)
         if running.progress.failed:
             raise StageError("; ".join(dict.fromkeys(running.progress.failed.values())))
-    return results(sweep, *words)
+    return _read(found.store.blobs, found.sweep.name, RESULTS)
 
 
 def _line(sweep: Named, words: tuple[str, ...]) -> list[str]:
@@ -110,12 +111,14 @@ def _table(sweep: Named, words: tuple[str, ...], name: str) -> pd.DataFrame:
         return pd.read_parquet(_own(sweep, words, name))
     found = load(_text(sweep), words)[0]
     storage = found.storage if blobs.remote(found.storage) else Path(found.storage).expanduser()
-    store = blobs.at(storage)
+    return _read(blobs.at(storage), found.name, name)
+
+
+def _read(store: blobs.Blobs, sweep: str, name: str) -> pd.DataFrame:
     with tempfile.TemporaryDirectory(prefix="selfloop-") as scratch:
         path = Path(scratch) / name
-        if not store.download(f"{found.name}/{name}", path):
-            where = store.place(f"{found.name}/{name}")
-            raise StorageError(f"{where} is not there; run the sweep first")
+        if not store.download(f"{sweep}/{name}", path):
+            raise StorageError(f"{store.place(f'{sweep}/{name}')} is not there; {REMEDY}")
         return pd.read_parquet(path)
 
 
@@ -129,7 +132,9 @@ def _own(folder: Named, words: tuple[str, ...], name: str) -> Path:
     if words:
         raise ConfigError(f"{words[0]!r}: the results in {path.parent} are as they were run")
     if not path.is_file():
-        raise StorageError(f"{path} is not there; give the folder with a sweep's results.parquet")
+        no_results = not path.with_name(RESULTS).is_file()
+        remedy = "give the folder with a sweep's results.parquet" if no_results else REMEDY
+        raise StorageError(f"{path} is not there; {remedy}")
     return path
 
 

@@ -143,13 +143,14 @@ def test_what_needs_subgroups_is_refused_where_there_are_none(word: str, message
         (
             ["generator.name=stable_diffusion"],
             "generator.name: stable_diffusion does not draw the images of dataset "
-            "colorized_digits; write generator.name=conditional_gan, or a control (duplicate_real, "
-            "held_out_real)",
+            "colorized_digits; write generator.name=conditional_gan, or one of duplicate_real, "
+            "held_out_real, folder",
         ),
         (
             ["dataset.name=hard_imagenet"],
             "generator.name: conditional_gan does not draw the images of dataset hard_imagenet; "
-            "write generator.name=stable_diffusion, or a control (duplicate_real, held_out_real)",
+            "write generator.name=stable_diffusion, or one of duplicate_real, held_out_real, "
+            "folder",
         ),
     ],
 )

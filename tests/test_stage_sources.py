@@ -173,6 +173,7 @@ def kinds() -> Mapping[str, tuple[int, str, str]]:
     """Kind, dataset's reader or score -> its version, and the module and name of its function."""
     found = {kind.name: (kind.version, kind.run) for kind in ALL}
     version = found["dataset"][0]
+    found["search/attempt"] = (found["search"][0], "ray_selfloop.stages.search:attempt")  # by Ray
     found |= {f"dataset/{name}": (version, k.traits.reader) for name, k in KINDS.items()}
     found |= {f"score/{s.name}": (s.version, HERE + s.opened) for s in SCORES.values()}
     return {

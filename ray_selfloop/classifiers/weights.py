@@ -7,12 +7,13 @@ built or trained.
 
 import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ray_selfloop import published
 from ray_selfloop.classifiers import known
-from ray_selfloop.config.networks import Hub, Torchvision
+from ray_selfloop.config.networks import TIMM, Hub, Torchvision
 from ray_selfloop.errors import ConfigError, DataError
 
 TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
@@ -22,10 +23,17 @@ NAMED_DIGEST = re.compile(r"-(?=[0-9a-f]*[a-f])([0-9a-f]{8})\.")  # a date has n
 def source(name: str, pretrained: bool | str) -> str:
     """What identifies the weights that training starts from: part of a result's key.
 
-    ``scratch``, ``torchvision/<tag>``, a hub's repository or ``sha256/<digest>`` of the local file.
-    Raises ConfigError where no published weights exist, DataError for a file that is not there or
-    is not the one that its name says.
+    ``scratch``, ``torchvision/<tag>``, a hub's repository or ``sha256/<digest>`` of the local file;
+    of ``timm/NAME`` also timm's version, which decides what that network is. Raises ConfigError
+    where no published weights exist, DataError for a file that is not there or is not the one that
+    its name says.
     """
+    found = _weights(name, pretrained)
+    return f"{found}, timm {version('timm')}" if name.startswith(TIMM) else found
+
+
+def _weights(name: str, pretrained: bool | str) -> str:
+    """The weights alone."""
     if pretrained is False:
         return "scratch"
     if isinstance(pretrained, str):
@@ -44,7 +52,7 @@ def check(name: str, pretrained: bool | str) -> None:
     dict or not what its name says, for a damaged cached file, and where weights are neither cached
     nor to be downloaded from here.
     """
-    identity = source(name, pretrained)
+    identity = _weights(name, pretrained)
     if isinstance(pretrained, str):
         read_state_dict(Path(pretrained))
     if pretrained is not True:

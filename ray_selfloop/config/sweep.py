@@ -313,7 +313,7 @@ class Sweep(Settings):
         if self.generator.traits.draws not in ("either", self._images):
             raise ValueError(
                 f"generator.name: {name} does not draw the images of dataset {self.dataset.name}; "
-                f"write generator.name={wanted}, or a control ({', '.join(known.controls())})"
+                f"write generator.name={wanted}, or one of {', '.join(known.for_any())}"
             )
         return self
 

@@ -32,6 +32,16 @@ def published(name: str, folder: Path, classes: int = 1000) -> Path:
     return path
 
 
+VERSION = timm.__version__
+
+
+def test_another_version_of_timm_is_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [weights.source(name, False) for name in ("timm/test_vit", "lenet", "deit_s")]
+    assert now == [f"scratch, timm {VERSION}", "scratch", "scratch"]
+    monkeypatch.setattr(weights, "version", lambda package: "9.9")
+    assert weights.source("timm/test_vit", False) == "scratch, timm 9.9"
+
+
 @pytest.mark.parametrize(("name", "side"), SMALL.items())
 def test_a_network_of_timm_is_trained_at_its_own_side_and_seen_through_its_own_colours(
     name: str, side: int
@@ -87,7 +97,7 @@ def test_published_weights_are_named_by_their_repository_and_taken_from_the_hubs
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.delenv("no_proxy", raising=False)
-    assert weights.source("timm/test_vit", True) == "timm/test_vit.r160_in1k"
+    assert weights.source("timm/test_vit", True) == f"timm/test_vit.r160_in1k, timm {VERSION}"
     with pytest.raises(DataError, match=r"the weights timm/test_vit.r160_in1k of timm/test_vit a"):
         weights.check("timm/test_vit", True)
     home = tmp_path / "models--timm--test_vit.r160_in1k"

@@ -41,6 +41,6 @@ def fitting(images: str) -> str:
     return next(name for name, kind in KINDS.items() if kind.traits.draws == images)
 
 
-def controls() -> tuple[str, ...]:
-    """The names of those that hand out real images."""
-    return tuple(name for name, kind in KINDS.items() if kind.traits.real)
+def for_any() -> tuple[str, ...]:
+    """The names of those that draw whatever images a dataset has."""
+    return tuple(name for name, kind in KINDS.items() if kind.traits.draws == "either")
