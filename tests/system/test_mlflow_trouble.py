@@ -142,15 +142,18 @@ def copied(words: list[str], to: Path, name: str, address: str) -> list[str]:
 
 
 def held(uri: str, name: str) -> dict[str, Any]:
-    """What MLflow holds of a sweep, without its name and its report (which tells seconds)."""
+    """What MLflow holds of a sweep, without its name and those of its files that tell its own:
+    the report (which tells seconds too) and the settings."""
     found = dump(uri, name)
     of_sweep = found[f"{name}/sweep"]
-    del of_sweep["tags"]["selfloop.artifact./report.html"]
-    of_sweep["artifacts"] = [file for file in of_sweep["artifacts"] if file[0] != "report.html"]
+    own = ("report.html", "config.yaml")
+    for name_of in own:
+        del of_sweep["tags"][f"selfloop.artifact./{name_of}"]
+    of_sweep["artifacts"] = [file for file in of_sweep["artifacts"] if file[0] not in own]
     return dict(json.loads(json.dumps(found).replace(name, "NAME")))
 
 
-def sync(words: list[str]) -> None:
+def synced(words: list[str]) -> None:
     assert __main__.main(["sync-mlflow", *words]) == 0
 
 
@@ -187,11 +190,11 @@ def test_trouble_costs_its_budget_and_no_result_and_sync_mlflow_mends_it(
     for name, proxy in proxies.items():
         proxy.done.set()
         proxy.behave(always("pass"))
-        sync(commands[name])
+        synced(commands[name])
         assert held(proxy.uri, f"micro-{name}") == expected
     before = server.content()
     for command in commands.values():
-        sync(command)
+        synced(command)
     assert server.content() == before
 
 
@@ -218,7 +221,7 @@ def test_training_beside_a_dead_server_takes_its_usual_time_and_tells_nobody_the
         print(f"server {what}: {ended.seconds:.1f} s, {stages:.1f} s of it in stages")
     assert dead.seconds < 1.5 * well.seconds + sync.PREPARE_SECONDS + BUDGET
     proxy.open()
-    sync(words_of_dead)
+    synced(words_of_dead)
     assert without_times(held(proxy.uri, name)) == without_times(expected)
 
 
@@ -261,5 +264,5 @@ def test_a_server_killed_in_a_batch_and_started_again_is_completed(
     )
     assert held(proxy.uri, name) == expected
     before = server.content()
-    sync(command)
+    synced(command)
     assert server.content() == before
