@@ -3,7 +3,8 @@
 ``stage_sources.txt`` holds, for every kind, its version and a digest of all that decides its
 result: the stage's function and every definition that it reaches by name, through imports.
 Comments, docstrings, annotations, layout and the file that a definition stands in cost nothing;
-settings, store and graph (`NO_RESULT`) are left out. Where no result moves, renew the pins by
+settings (but `OF_RESULT`), store and graph (`NO_RESULT`) are left out. Where no result moves, renew
+the pins by
 
     python tests/test_stage_sources.py
 """
@@ -25,6 +26,7 @@ from ray_selfloop.stages.kinds import ALL
 PINS = Path(__file__).with_name("stage_sources.txt")
 PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
 NO_RESULT = ("config", "errors", "graph", "store", "loop")
+OF_RESULT = ("config.networks", "config.generators.")  # settings that compute: sides, budgets
 REGISTRIES = ("evaluation.metrics",)  # reached by what they hold, not by name: they count whole
 TRAITS = {
     ("datasets.base", "kind_of"): "config/datasets",
@@ -50,7 +52,15 @@ def shape(node: object) -> str:
     return f"{type(node).__name__}({inside})"
 
 
+def counted(module: str) -> bool:
+    """Whether what stands in a module can decide a result."""
+    return module.startswith(OF_RESULT) or module.partition(".")[0] not in NO_RESULT
+
+
 def _docstring(node: object) -> bool:
+    """Whether it is words for people: a docstring, or a setting's description."""
+    if isinstance(node, ast.keyword):
+        return node.arg == "description"
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -142,7 +152,7 @@ class Sources:
         ahead = [(module, name)]
         while ahead:
             at = ahead.pop()
-            if at in found or at[0].partition(".")[0] in NO_RESULT:
+            if at in found or not counted(at[0]):
                 continue
             of = self.module(at[0])
             if at[1] in of.imports and at[1] not in of.definitions:  # passed on by another file
