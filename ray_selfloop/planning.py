@@ -130,17 +130,12 @@ class Plan:
 
 
 def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
-    configs = [word for word in words if not _is_override(word)]
-    unknown = [*(word for word in words if word.startswith("-")), *configs[1:]]
-    if unknown:
-        bare, usage = (
-            unknown[0].lstrip("-"),
-            "python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]",
-        )
-        dashes = f"write {bare}, without dashes" if "=" in bare else f"usage: {usage}"
-        raise ConfigError(f"{unknown[0]!r} is not understood; {dashes}")
-    return (configs[0] if configs else None), [word for word in words if _is_override(word)]
+    """``[CONFIG] [a.b=value ...]`` -> config, and all other words."""
+    others = list(words)
+    config = next((w for w in words if not w.startswith("-") and not _is_override(w)), None)
+    if config is not None:
+        others.remove(config)
+    return config, others
 
 
 def _is_override(word: str) -> bool:
