@@ -1,7 +1,8 @@
 """The command line: its verbs, their flags and their help; what is said of a word that is no verb.
 
-What a verb does stands in `verbs.py` and is loaded when it is run, so that help, `list` and
-`settings` are there at once. How commands end: `command.py`.
+What verbs do that look at a storage stands in `verbs.py`, which loads much; help, `list`,
+`settings` and `validate`, which look at settings alone, are there at once. How commands end:
+`command.py`.
 """
 
 import difflib
@@ -103,9 +104,24 @@ def _validate(words: Sequence[str]) -> None:
     All mistakes at once, each with its line. Data, weights and storage are not looked at: `plan`
     does. A cluster file (like cluster.yaml) is checked before it costs money.
     """
-    from ray_selfloop import verbs
+    from ray_selfloop.config import load
+    from ray_selfloop.config.words import arguments
+    from ray_selfloop.distributed.clouds import check
 
-    verbs.validate(words)
+    config, overrides = arguments(words)
+    cluster = check.read(config) if config else None
+    if config and cluster is not None:
+        if overrides:
+            raise ConfigError(f"{overrides[0]!r}: a cluster file takes no overrides; edit {config}")
+        print(*check.check(cluster, config), sep="\n")
+        return
+    sweep, scenarios = load.load(config, overrides)
+    print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
+    for scenario in scenarios:
+        print(f"  {scenario.name}")
+    if any(scenario.sweep.loop.generations == 0 for scenario in scenarios):
+        print("note: with loop.generations=0 nothing is generated: no loop, no effect of it")
+    print("not looked at: data, weights and storage; plan does")
 
 
 @_verb("plan", "my.yaml")

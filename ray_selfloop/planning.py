@@ -22,6 +22,7 @@ from ray_selfloop.config.plain import masked
 from ray_selfloop.config.scores import HERE
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
+from ray_selfloop.config.words import arguments
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
@@ -127,22 +128,6 @@ class Plan:
     def dataset(self, scenario: str) -> Stage:
         """The dataset stage of a scenario."""
         return self.graph.placed(dataset.KIND.name, scenario)[0][1].stage
-
-
-def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """``[CONFIG] [a.b=value ...]`` -> config, and all other words."""
-    others = list(words)
-    config = next((w for w in words if not w.startswith("-") and not _is_override(w)), None)
-    if config is not None:
-        others.remove(config)
-    return config, others
-
-
-def _is_override(word: str) -> bool:
-    """Whether a word sets a key; what it sets else may be the path of a file, `lr=0.1/own.yaml`."""
-    key, sign, _ = word.partition("=")
-    known = key.partition(".")[0] in Sweep.model_fields
-    return bool(sign) and (known or not ("/" in key or os.path.isfile(word)))
 
 
 def prepare(

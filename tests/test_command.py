@@ -18,7 +18,8 @@ from conftest import MICRO
 from ray_selfloop import __version__, cli, command, errors, sweep
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
-from ray_selfloop.planning import arguments, prepare
+from ray_selfloop.config.words import arguments
+from ray_selfloop.planning import prepare
 
 LIMIT = 120  # s
 SWEEP, VERBS = "ray_selfloop.sweep", "ray_selfloop"
@@ -470,14 +471,29 @@ def test_the_program_is_called_by_its_own_name(
     assert capsys.readouterr().err.endswith("; to run it: ray-selfloop run a.b=1\n")
 
 
-def test_help_and_settings_are_there_at_once() -> None:
-    program = """
-import sys
+LOADED = """
+import contextlib, io, sys
 from ray_selfloop.__main__ import main
-from ray_selfloop.config import load
-codes = [main(words.split(",")) for words in ("--help", "plan,--help", "list", "settings,loop")]
-heavy = {"torch", "ray", "mlflow", "sklearn", "scipy", "pandas", "numpy", "pyarrow"}
-print(codes, sorted(heavy & sys.modules.keys()))
+with contextlib.redirect_stdout(io.StringIO()):
+    codes = [main(words.split()) for words in {commands}]
+print(codes, sorted({heavy} & sys.modules.keys()))
 """
-    said = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=LIMIT)
-    assert said.splitlines()[-1] == "[0, 0, 0, 0] []"
+SLOW = {"torch", "ray", "mlflow", "sklearn", "pandas", "matplotlib", "scipy.stats", "open_clip"}
+
+
+@pytest.mark.parametrize(
+    ("commands", "heavy"),
+    [
+        (["--help", "plan --help", "list", "settings loop", "validate"], SLOW | {"numpy", "pyarrow", "rich"}),
+        (["plan storage=./none"], SLOW),
+    ],
+    ids=["settings alone", "plan"],
+)
+def test_what_computes_nothing_loads_nothing_that_is_slow(
+    commands: list[str], heavy: set[str], tmp_path: Path
+) -> None:
+    program = LOADED.format(commands=commands, heavy=heavy)
+    said = subprocess.check_output(
+        [sys.executable, "-c", program], text=True, timeout=LIMIT, cwd=tmp_path
+    )
+    assert said.splitlines()[-1] == f"{[0] * len(commands)} []"

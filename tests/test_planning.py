@@ -12,13 +12,13 @@ from other_user import as_other, needs_root
 from ray_selfloop import declaration
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
+from ray_selfloop.config.words import arguments
 from ray_selfloop.errors import ConfigError, DataError, StorageError
 from ray_selfloop.graph import Graph, Stage
 from ray_selfloop.planning import (
     JOB_MARK,
     TRACKING_MARK,
     Plan,
-    arguments,
     prepare,
     storage,
     tracking_uri,
