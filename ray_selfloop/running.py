@@ -19,17 +19,16 @@ from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, tracking_uri
 from ray_selfloop.progress import Progress
-from ray_selfloop.report import terminal
 from ray_selfloop.stages import classifier, generator_metrics
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store import failures, leases
 from ray_selfloop.store.blobs import Blobs
 from ray_selfloop.store.records import check_storage
-from ray_selfloop.tracking import sync
 
 if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler
+    from ray_selfloop.report import terminal
 
 REFRESH = 0.5  # s
 
@@ -143,6 +142,8 @@ class Run:
         if not self.progress.missing():
             return
         scheduler = self._scheduler or self._connect()
+        from ray_selfloop.report import terminal  # with all that draws: a plan shows no table
+
         self._declared(declaration.freeze)  # what cannot be run has written nothing
         with terminal.live(self.console) as show:
             shown = 0.0
@@ -161,6 +162,7 @@ class Run:
         """Ray is loaded here and not before."""
         from ray_selfloop.distributed.cluster import connect
         from ray_selfloop.distributed.driver import Scheduler
+        from ray_selfloop.tracking import sync
 
         cluster = connect(self.plan.sweep.resources, self._say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
@@ -173,8 +175,10 @@ class Run:
     def _say(self, sentence: str) -> None:
         self.console.print(sentence, style="yellow", highlight=False, markup=False)
 
-    def table(self) -> list[terminal.Progress]:
+    def table(self) -> "list[terminal.Progress]":
         """One line per kind of stage; trials are told apart by classifier."""
+        from ray_selfloop.report import terminal
+
         now = time.monotonic()
         lines: dict[str, list[Node]] = defaultdict(list)
         for node in self.plan.graph:
