@@ -68,6 +68,8 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
         from ray_selfloop.conclusion.conclude import conclude  # while Ray ran: loads torch
 
         conclude(run, time.monotonic() - started)
+        if used := run.used(started):
+            print(used)
         if run.progress.failed:
             return FAILED
         return TRY_AGAIN if run.plan.corrupt else DONE

@@ -254,10 +254,12 @@ class Scheduler:
         key = outcome.key
         begun = self.progress.running.pop(key)
         self._moved = True
-        self.progress.took[key] = time.monotonic() - begun
+        now = time.monotonic()
+        self.progress.took[key] = now - begun
         self._stalls.moved()
         if not outcome.error:
             self.progress.done.add(key)
+            self.progress.ended[key] = now
         elif not (outcome.lost and self._losses.again(key, outcome.place, losses.alive())):
             self._fail(outcome)
         self._leases.drop(key)
