@@ -172,6 +172,16 @@ class Run:
         self._scheduler = Scheduler(self.progress, root, cluster, name, self._say)
         return self._scheduler
 
+    def used(self, begun: float) -> str:
+        """How well the slots were used since ``begun`` (monotonic s); empty where none was."""
+        if self._scheduler is None:
+            return ""
+        from ray_selfloop.distributed.usage import usage
+
+        seconds = {key: record.seconds for key, record in self.plan.records.items()}
+        slots = self._scheduler.cluster.slots
+        return str(usage(self.progress, seconds, slots, begun, time.monotonic()) or "")
+
     def _say(self, sentence: str) -> None:
         self.console.print(sentence, style="yellow", highlight=False, markup=False)
 

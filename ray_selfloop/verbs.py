@@ -18,6 +18,7 @@ from ray_selfloop.config.arms import CONTROL
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.config.words import arguments
+from ray_selfloop.distributed import starting
 from ray_selfloop.distributed.jobs import job as jobs
 from ray_selfloop.errors import (
     DONE,
@@ -46,8 +47,10 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
     """Compute what is missing of a sweep, and conclude; the exit code. again: to go on with."""
     started = time.monotonic()
     plan = prepare(words)
-    from ray_selfloop.conclusion.conclude import conclude
-    from ray_selfloop.running import Run
+    missing = len(plan.graph) - len(plan.records)
+    said = starting.sentence(missing, plan.sweep.resources)
+    print(f"sweep {plan.sweep.name}: {said}", flush=True)
+    from ray_selfloop.running import Run  # after that line: loads scipy
 
     interrupted = _on_signals()
     with Run(plan) as run:
@@ -60,7 +63,11 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
+        from ray_selfloop.conclusion.conclude import conclude  # while Ray ran: loads torch
+
         conclude(run, time.monotonic() - started)
+        if used := run.used(started):
+            print(used)
         if run.progress.failed:
             return FAILED
         return TRY_AGAIN if run.plan.corrupt else DONE

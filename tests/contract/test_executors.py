@@ -1,9 +1,13 @@
 """One sweep, computed in this process and through Ray: the same records."""
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 import torch
@@ -13,7 +17,7 @@ from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes
 from ray_selfloop.distributed.cluster import SLOT, Cluster, joined
 from ray_selfloop.distributed.driver import Scheduler
-from ray_selfloop.distributed.losses import Outcome
+from ray_selfloop.distributed.losses import Outcome, outcome_of
 from ray_selfloop.distributed.stream import stream
 from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.graph import Graph
@@ -60,7 +64,7 @@ def contents(graph: Graph, store: Store) -> dict[str, object]:
 def test_ray_and_this_process_publish_the_same_bytes(
     micro: list[str], tmp_path: Path, two_cpus: Cluster
 ) -> None:
-    words = [*micro, "loop.generations=1", "generator.max_steps=10", "compute.sample_batch=64"]
+    words = [*micro, "loop.generations=1", "generator.max_steps=10", "compute.sample_batch=32"]
     here, there = prepare(words), prepare([*words, f"storage={tmp_path / 'ray'}"])
     run_here(here.graph, here.store)
     progress = scheduled(there, two_cpus)
@@ -168,6 +172,35 @@ def test_an_error_in_a_streams_worker_fails_it_at_once(micro: list[str], two_cpu
     assert record is not None
     assert "stream.py" in record.detail  # the worker's traceback
     assert progress.took[samples.stage.key] < WAIT
+
+
+def test_a_lost_process_of_a_stream_ends_the_attempt_and_is_a_loss(
+    micro: list[str], two_cpus: Cluster
+) -> None:
+    plan = prepare([*micro, "loop.generations=1", "filter.score=none", "compute.sample_batch=2"])
+    (samples,) = plan.graph.of_kind("samples")
+    for node in plan.graph:
+        if node.stage.key in _needed(plan.graph, samples.stage.key):
+            execute(node.stage, plan.store)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(stream, samples.stage, str(plan.store.root), 1, 0.0)
+        _kill_one("ray::MapBatches")
+        error = running.exception(WAIT)
+    assert outcome_of("key", error).lost, error
+    assert plan.store.find(samples.stage.key) is None
+    assert stream(samples.stage, str(plan.store.root), 1, 0.0).summary["count"] > 0
+
+
+def _kill_one(name: str) -> None:
+    """Kill the first process of this test's Ray that computes under a name."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it has ended
+                if name in " ".join(process.cmdline()):
+                    process.kill()
+                    return
+        time.sleep(0.01)
 
 
 def _later(stage: object) -> bool:
