@@ -8,7 +8,8 @@ Each measurement is a process of its own, with a storage of its own:
 
 sweep    `python -m ray_selfloop.sweep WORDS`, from its start to its end, with report and MLflow.
 serial   the same stages one after another in one process, without Ray and report, torch with all
-         cores (`compute.threads`); its start counts too. What is measured of trials is in both.
+         cores (`--threads`; on a busy machine several wait for each other); its start counts too.
+         What is measured of trials is in both.
 samples  seconds of a samples stage in the two, as its record says: the first, and the median of
          the others.
 busy     what the sweep itself says of its slots.
@@ -169,12 +170,11 @@ def _version(name: str) -> str:
     return version(name)
 
 
-def measured(words: list[str], trials: list[int]) -> Figures:
+def measured(words: list[str], trials: list[int], threads: int) -> Figures:
     """All measurements."""
-    cores = limits().whole_cores
     with tempfile.TemporaryDirectory(prefix="selfloop-overhead-") as folder:
         sweep = alone(swept, [*words, f"storage={folder}/sweep"])
-        in_turn = [*words, f"compute.threads={cores}", f"storage={folder}/serial"]
+        in_turn = [*words, f"compute.threads={threads}", f"storage={folder}/serial"]
         return {
             "machine": machine(),
             "words": words,
@@ -219,9 +219,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("words", nargs="*", help="of the sweep; none: the quickstart")
     parser.add_argument("--tiny", action="store_true", help="a sweep of seconds, not of minutes")
     parser.add_argument("--trials", nargs=2, type=int, default=[100, 1000], metavar=("FEW", "ALL"))
+    cores = limits().whole_cores
+    parser.add_argument("--threads", type=int, default=cores, help="of torch, in one process")
     parser.add_argument("--json", type=Path, help="file that is written")
     given = parser.parse_intermixed_args(arguments)
-    found = measured([*(TINY if given.tiny else ()), *given.words], given.trials)
+    found = measured([*(TINY if given.tiny else ()), *given.words], given.trials, given.threads)
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
     print(table(found))

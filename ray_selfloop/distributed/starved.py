@@ -13,7 +13,7 @@ from pathlib import Path
 PROC = Path("/proc")
 LOOK = 60.0  # s between two looks
 AGAIN = 600.0  # s after which it is said again
-MUCH = 0.35  # of the time that workers could have run; without others .1 to .2 is seen
+MUCH = 0.4  # of the time that workers could have run
 LEAST = 10.0  # s that they must have run or waited, for a share to mean something
 Times = dict[str, tuple[float, float]]
 """Thread -> s that it has run, s that it has waited for a CPU."""
