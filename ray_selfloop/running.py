@@ -43,6 +43,7 @@ class Run:
         self.console = Console()
         self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
+        self._tracking = threading.Thread(target=self._prepare_tracking, daemon=True)
 
     def __enter__(self) -> "Run":
         return self
@@ -77,6 +78,8 @@ class Run:
         if not interrupted.is_set():
             self._add_measurements()
             self._compute(interrupted)
+            if self._scheduler:
+                self._tracking.join()
 
     def _clear_up(self) -> None:
         """What killed drivers and failed runs have left of published stages goes away."""
@@ -167,10 +170,14 @@ class Run:
         cluster = connect(self.plan.sweep.resources, self._say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
-        self.warnings += sync.prepare(self.tracking_uri)
+        self._tracking.start()
         root, name = self.plan.store.address, self.plan.sweep.name
         self._scheduler = Scheduler(self.progress, root, cluster, name, self._say)
         return self._scheduler
+
+    def _prepare_tracking(self) -> None:
+        """Beside the first stages: MLflow takes seconds to load, and to make its database."""
+        self.warnings += sync.prepare(self.tracking_uri)
 
     def used(self, begun: float) -> str:
         """How well the slots were used since ``begun`` (monotonic s); empty where none was."""

@@ -65,6 +65,12 @@ class Resources(Settings):
         description="CPU cores to use, on this machine no more than there are; null: as many as "
         "its quota and memory allow, or all of the cluster.",
     )
+    nice: int = Field(
+        default=0,
+        ge=0,
+        le=19,
+        description="Nice level of the workers on this machine, above that of the command.",
+    )
     gpus_per_trial: Gpus | Literal["auto"] = Field(
         default=0.0,
         description="GPUs of one classifier trial, and of one stage that reads with a network. A "

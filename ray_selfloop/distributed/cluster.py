@@ -165,7 +165,7 @@ def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
     os.environ.setdefault(local.IDLE_WORKERS, "0" if cramped else str(KEPT * slots + BESIDES))
     folder = local.folder(say)
     local.authenticate()
-    os.environ.setdefault(local.NICENESS, "0")  # above the command's own
+    os.environ.setdefault(local.NICENESS, str(resources.nice))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with local.on_loopback():

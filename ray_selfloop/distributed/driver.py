@@ -18,6 +18,7 @@ import ray
 from ray_selfloop.distributed import losses, nodes, worker
 from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster
 from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
+from ray_selfloop.distributed.starved import Starved
 from ray_selfloop.distributed.stream import stream
 from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.distributed.waits import Elsewhere, Outages, Stalls
@@ -58,6 +59,7 @@ class Scheduler:
         self._elsewhere = Elsewhere()
         self._outages = Outages()
         self._stalls = Stalls()
+        self._starvation = Starved()
         self._moved = True  # whether something may start that could not start before
         self._tasks: dict[ray.ObjectRef, str] = {}
         self._streams: queue.Queue[Outcome] = queue.Queue()
@@ -77,6 +79,7 @@ class Scheduler:
                 self._stalls.sentence(),
                 self._elsewhere.sentence(self.progress),
                 self._outages.sentence(),
+                self._starvation.sentence(),
             ):
                 if sentence:
                     self._say(sentence)
