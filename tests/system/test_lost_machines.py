@@ -25,12 +25,12 @@ WORDS = (*MICRO, "loop.generations=1", "generator.max_steps=300", "training.max_
 LONGER = (*WORDS, "loop.generations=3")  # so that it lasts for 25 kills
 GPUS = ("resources.gpus_per_trial=0.5", "resources.gpus_per_generator=1", "storage_shared=true")
 LOST_IN = {
-    "generator": "ray::_run",
+    "generator": "ray::run_stage",
     "samples": "ray::MapWorker",
     "classifier": "ray::ImplicitFunc",
 }
 """Kind of stage -> how Ray calls the process in which it runs."""
-TITLES = {"worker": ("ray::_run",), "actor": ("ray::MapWorker", "ray::ImplicitFunc")}
+TITLES = {"worker": ("ray::run_stage",), "actor": ("ray::MapWorker", "ray::ImplicitFunc")}
 
 
 @pytest.fixture(scope="module")
