@@ -484,7 +484,10 @@ SLOW = {"torch", "ray", "mlflow", "sklearn", "pandas", "matplotlib", "scipy.stat
 @pytest.mark.parametrize(
     ("commands", "heavy"),
     [
-        (["--help", "plan --help", "list", "settings loop", "validate"], SLOW | {"numpy", "pyarrow", "rich"}),
+        (
+            ["--help", "plan --help", "list", "settings loop", "validate"],
+            SLOW | {"numpy", "pyarrow", "rich"},
+        ),
         (["plan storage=./none"], SLOW),
     ],
     ids=["settings alone", "plan"],
