@@ -6,6 +6,7 @@ generation's weights, or fresh ones), ``budget`` (the share of the training that
 ``workers`` (processes of one training).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -78,6 +79,14 @@ class GeneratorSettings(Settings):
     def at_once(self) -> int | None:
         """Images that it draws at once; None: as many as are asked for."""
         return None
+
+    @property
+    def seen(self) -> int:
+        """Images that a training on its whole budget sees."""
+        granted: Mapping[str, int] = getattr(self, "granted", {})
+        return granted.get("budget", getattr(self, "steps", 0)) * int(
+            getattr(self, "batch_size", 0)
+        )
 
     def places(self) -> dict[str, Any]:
         """``PLACES`` as a worker in another folder reads them."""
