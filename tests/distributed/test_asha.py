@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,33 +114,45 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, dict[str,
         return plan, dict(execute(stage, plan.store).summary)
 
 
-def test_tune_decides_as_halving_by_hand(
-    reference: tuple[Plan, dict[str, Any]], micro: list[str], two_cpus: None
+def test_tune_decides_as_halving_by_hand_and_a_failed_search_takes_along_its_own_trials_alone(
+    reference: tuple[Plan, dict[str, Any]], micro: list[str], two_cpus: None, tmp_path: Path
 ) -> None:
     _, expected = reference
-    plan = prepare([*micro, *SHORT, "tune.grace=0.1"])
+    path = tmp_path / "weights.safetensors"
+    save_file({"nothing": torch.zeros(3)}, path)  # can be read, and fits no network
+    words = [
+        *(*micro, *SHORT, "tune.grace=0.1", "classifiers=[lenet, mobilenet_v3_small]"),
+        f"training_of.mobilenet_v3_small.pretrained={path}",
+    ]
+    plan = prepare(words)
     progress = scheduled(plan, 2)
-    assert not progress.failed
     assert dict(plan.store.get(search_of(plan, "lenet").key).summary) == expected
     outcomes = [row["outcome"] for row in expected["tried"]]
     assert {"budget", HALVED} == set(outcomes)
     best = max(row["held_out_accuracy"] for row in expected["tried"])
     assert expected["held_out_accuracy"] == best
-    (trial,) = plan.graph.of_kind("classifier")
+    trial, other = plan.graph.of_kind("classifier")
     history = plan.store.path(plan.store.get(trial.stage.key), "history.json").read_text()
     rate = expected["chosen"]["learning_rate"] * 0.5 * (1 + math.cos(math.pi * 6 / 54))
     assert f'"learning_rate": {rate}' in history
-    again = prepare([*micro, *SHORT, "tune.grace=0.1"])
-    assert set(again.records) == set(again.graph.nodes)
+
+    ((key, error),) = progress.failed.items()
+    assert key == search_of(plan, "mobilenet_v3_small").key
+    assert "search: a candidate failed: DataError: " in error
+    assert "does not fit mobilenet_v3_small" in error
+    assert progress.blocked() == [other]
+    assert other.stage.config["network"] == "mobilenet_v3_small"
+    again = prepare(words)
+    assert set(again.records) == set(again.graph.nodes) - {key, other.stage.key}
 
 
 @pytest.mark.slow
 def test_side_by_side_or_one_after_another_the_searches_find_the_same(
-    micro: list[str], two_cpus: None, tmp_path: Any
+    micro: list[str], two_cpus: None, tmp_path: Path
 ) -> None:
     found = []
     for slots in (1, 2):
-        words = [*micro, *SHORT, "axes.dataset.initialization=[unbiased, biased]"]
+        words = [*micro, *SHORT, "tune.samples=4", "axes.dataset.initialization=[unbiased, biased]"]
         plan = prepare([*words, f"storage={tmp_path / str(slots)}"])
         assert not scheduled(plan, slots).failed
         found.append([plan.store.get(n.stage.key).summary for n in plan.graph.of_kind("search")])
@@ -147,6 +160,19 @@ def test_side_by_side_or_one_after_another_the_searches_find_the_same(
     assert len(found[0]) == 2
 
 
+@pytest.mark.slow
+def test_of_a_range_that_is_far_too_high_the_low_end_is_chosen(micro: list[str]) -> None:
+    high = "tune={learning_rates: {low: 1e-3, high: 1}, weight_decays: null, samples: 9}"
+    long = ("training.max_steps=260", "training.batch_size=32", "training.check_steps=20")
+    plan = prepare([*micro, *SHORT[:2], *long, high])
+    execute(plan.dataset(plan.scenarios[0].name), plan.store)
+    with searching(by_hand):
+        chosen = execute(search_of(plan, "lenet"), plan.store).summary["chosen"]
+    assert chosen["learning_rate"] < 1e-3 ** (1 / 2)  # the lower half, on the log scale
+    assert list(chosen) == ["learning_rate"]
+
+
+@pytest.mark.slow
 def test_a_search_runs_beside_an_idle_experiment_on_two_cpus(
     micro: list[str], two_cpus: None
 ) -> None:
@@ -163,29 +189,6 @@ def test_a_search_runs_beside_an_idle_experiment_on_two_cpus(
     ray.get(ray.remote(num_cpus=0.5)(search.run).remote(stage, root), timeout=WAIT)
     assert tuned.store.get(stage.key).summary["chosen"]
     experiment.close(timeout=WAIT)
-
-
-def test_a_failed_search_takes_along_its_own_trials_alone(
-    micro: list[str], two_cpus: None, tmp_path: Any
-) -> None:
-    path = tmp_path / "weights.safetensors"
-    save_file({"nothing": torch.zeros(3)}, path)  # can be read, and fits no network
-    words = [
-        *micro,
-        *SHORT,
-        *FEW,
-        "classifiers=[lenet, mobilenet_v3_small]",
-        f"training_of.mobilenet_v3_small.pretrained={path}",
-    ]
-    plan = prepare(words)
-    progress = scheduled(plan, 2)
-    (error,) = progress.failed.values()
-    assert "search: a candidate failed: DataError: " in error
-    assert "does not fit mobilenet_v3_small" in error
-    assert [node.stage.config["network"] for node in progress.blocked()] == ["mobilenet_v3_small"]
-    trained = {node.stage.config.get("network") for node in plan.graph.of_kind("classifier")
-               if node.stage.key in progress.done}  # fmt: skip
-    assert trained == {"lenet"}
 
 
 def candidates_workers() -> list[psutil.Process]:

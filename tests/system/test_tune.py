@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ from conftest import MICRO
 
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.stages.search import KIND, Candidate, Standing, attempt
-from sweeps import LIMIT, attempts, results, run, start
+from sweeps import LIMIT, copied, results, run, start
 
 pytestmark = pytest.mark.slow
 TUNED = (
@@ -68,26 +69,12 @@ def test_every_generation_is_trained_with_what_was_found(tuned: list[str]) -> No
         assert 0.95 < first / found(plan)["learning_rate"] < 1  # 20 of 260 steps down the cosine
 
 
-def test_running_again_searches_no_more(tuned: list[str]) -> None:
-    root = prepare(tuned).store.root
-    before = attempts(root)
-    code, output = run(tuned)
-    assert code == 0, output
-    assert attempts(root) == before
-
-
-def test_of_a_range_that_is_far_too_high_the_low_end_is_chosen(tmp_path: Path) -> None:
-    words = [*TUNED, "tune={learning_rates: {low: 1e-3, high: 1}, weight_decays: null, samples: 9}"]
-    plan = prepare([*words, f"storage={tmp_path}"])
-    code, output = run([*words, f"storage={tmp_path}"])
-    assert code == 0, output
-    plan.look_up()
-    assert found(plan)["learning_rate"] < 1e-3 ** (1 / 2)  # the lower half, on the log scale
-    assert list(found(plan)) == ["learning_rate"]
-
-
 def test_a_sweep_killed_in_its_search_finds_the_same(tuned: list[str], tmp_path: Path) -> None:
-    words = [*TUNED, f"storage={tmp_path}", "resources.num_cpus=1"]
+    words = [*copied(tuned, tmp_path), "resources.num_cpus=1"]
+    plan = prepare(words)
+    for kind in ("search", "classifier"):  # what was found, and what was trained with it
+        for node in plan.graph.of_kind(kind):
+            shutil.rmtree(plan.store.folder(node.stage.key))
     process = start(words)
     tick = threading.Event()
     while not list(tmp_path.glob("stages/search/*/*")):
