@@ -12,9 +12,11 @@ import pytest
 from ray_selfloop.config.datasets.cifar import Cifar
 from ray_selfloop.config.datasets.coloured import ColorizedMnist
 from ray_selfloop.config.filter import Filter
+from ray_selfloop.config.generators.ddpm import Ddpm
 from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.filtering.cut import draws_needed
+from ray_selfloop.generators import ddpm
 from ray_selfloop.images.split import apportion, cut_rows
 from ray_selfloop.planning import prepare
 from ray_selfloop.running import Run
@@ -23,6 +25,7 @@ from ray_selfloop.stages.run import run_here
 ROOT = Sweep.model_json_schema()
 KINDS = {"dataset": "ColorizedDigits", "generator": "ConditionalGan", "clip": "DomainClip"}
 GROUPS = ("dataset", "generator", "queue", "filter", "training", "evaluation", "compute")
+DDPM = "generator.name=ddpm"
 TINY = 1e-6  # above a bound that is itself excluded
 MNIST = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # official training digits
 
@@ -50,6 +53,19 @@ def least(path: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_all_least_values_of_a_group_run_together(group: str, micro: list[str]) -> None:
+    run_with_least(group, micro)
+
+
+@pytest.mark.slow
+def test_all_least_values_of_the_diffusion_model_run_together(
+    micro: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "generator", "Ddpm")
+    own = [word for word in micro if not word.startswith("generator")]
+    run_with_least("generator", [*own, DDPM])
+
+
+def run_with_least(group: str, micro: list[str]) -> None:
     values = dict(least(group, ROOT["properties"][group]))
     assert values
     words = [f"{key}={value}" for key, value in values.items()]
@@ -80,6 +96,13 @@ def test_the_mildest_minority_has_a_held_out_image() -> None:
     labels = np.repeat(np.arange(100), [round(kept * 500)] * 40 + [500] * 60)
     _, held, _ = cut_rows(labels, 0.0, 0, [str(n) for n in range(100)])
     assert np.bincount(labels[held], minlength=100).min() > 0
+
+
+def test_a_solver_has_no_more_steps_than_there_are_noise_levels() -> None:
+    assert (
+        Ddpm.model_json_schema()["properties"]["sampler_steps"]["maximum"]
+        == ddpm.NOISE["num_train_timesteps"]
+    )
 
 
 def test_a_batch_holds_a_group() -> None:
