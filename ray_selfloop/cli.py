@@ -1,13 +1,14 @@
 """The command line: its verbs, their flags and their help; what is said of a word that is no verb.
 
-What a verb does stands in `verbs.py` and is loaded when it is run, so that help, `list` and
-`settings` are there at once. How commands end: `command.py`.
+What verbs do that look at a storage stands in `verbs.py`, which loads much; help, `list`,
+`settings` and `validate`, which look at settings alone, are there at once. How commands end:
+`command.py`.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -35,11 +36,16 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def say_version() -> None:
+    """Print version and commit."""
+    from ray_selfloop.conclusion.asrun import program
+
+    print(program())
+
+
 def _say_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
     if asked:
-        from ray_selfloop.conclusion.asrun import program
-
-        print(program())
+        say_version()
         context.exit(DONE)
 
 
@@ -82,7 +88,8 @@ def _verb(name: str, example: str, words: str = WORDS) -> Callable[..., click.Co
 def _run(context: click.Context, words: Sequence[str]) -> int:
     """Run a sweep, or what is missing of it.
 
-    As `python -m ray_selfloop.sweep` does.
+    As `python -m ray_selfloop.sweep` does. What is computed once is in storage=FOLDER and is not
+    computed again: the same command goes on after Ctrl-C, a larger sweep adds to it.
     """
     from ray_selfloop import verbs
 
@@ -92,13 +99,29 @@ def _run(context: click.Context, words: Sequence[str]) -> int:
 
 @_verb("validate", "my.yaml loop.generations=5", f"{WORDS} | CLUSTER_FILE")
 def _validate(words: Sequence[str]) -> None:
-    """Check the settings alone, or a cluster file.
+    """Check the settings of a sweep, or a cluster file.
 
-    A cluster file (cluster.yaml) before it costs money; settings without their data.
+    All mistakes at once, each with its line. Data, weights and storage are not looked at: `plan`
+    does. A cluster file (like cluster.yaml) is checked before it costs money.
     """
-    from ray_selfloop import verbs
+    from ray_selfloop.config import load
+    from ray_selfloop.config.words import arguments
+    from ray_selfloop.distributed.clouds import check
 
-    verbs.validate(words)
+    config, overrides = arguments(words)
+    cluster = check.read(config) if config else None
+    if config and cluster is not None:
+        if overrides:
+            raise ConfigError(f"{overrides[0]!r}: a cluster file takes no overrides; edit {config}")
+        print(*check.check(cluster, config), sep="\n")
+        return
+    sweep, scenarios = load.load(config, overrides)
+    print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
+    for scenario in scenarios:
+        print(f"  {scenario.name}")
+    if any(scenario.sweep.loop.generations == 0 for scenario in scenarios):
+        print("note: with loop.generations=0 nothing is generated: no loop, no effect of it")
+    print("not looked at: data, weights and storage; plan does")
 
 
 @_verb("plan", "my.yaml")
@@ -115,7 +138,10 @@ def _plan(words: Sequence[str]) -> None:
 
 @_verb("status", "my.yaml")
 def _status(words: Sequence[str]) -> None:
-    """Stages published and missing."""
+    """How far a sweep is: stages published and missing.
+
+    Published is what the storage holds; of stages that failed, the error.
+    """
     from ray_selfloop import verbs
 
     verbs.status(words)
@@ -123,9 +149,9 @@ def _status(words: Sequence[str]) -> None:
 
 @_verb("results", "my.yaml")
 def _results(words: Sequence[str]) -> None:
-    """The final tables, from what is published.
+    """Print the final tables of what is published.
 
-    results.parquet and report.html are theirs.
+    The same as at the end of a run; nothing is trained.
     """
     from ray_selfloop import verbs
 
@@ -134,7 +160,10 @@ def _results(words: Sequence[str]) -> None:
 
 @_verb("report", "my.yaml")
 def _report(words: Sequence[str]) -> None:
-    """Write results.parquet and report.html again."""
+    """Write the page and the tables again.
+
+    report.html, results.parquet and what lies beside them; nothing is trained.
+    """
     from ray_selfloop import verbs
 
     verbs.report(words)
@@ -142,7 +171,10 @@ def _report(words: Sequence[str]) -> None:
 
 @_verb("sync-mlflow", "my.yaml tracking.uri=http://HOST:5000")
 def _sync_mlflow(words: Sequence[str]) -> int:
-    """Write to MLflow what it lacks."""
+    """Write to MLflow what it lacks of what is published.
+
+    To tracking.uri; without it to mlflow.db in the storage folder. What is there stays as it is.
+    """
     from ray_selfloop import verbs
 
     return verbs.sync_mlflow(words)
@@ -181,7 +213,8 @@ def _list(words: Sequence[str]) -> None:
     _none(words, "list")
     for path in load.shipped():
         head = path.read_text(encoding="utf-8")
-        print(f"{path.stem:22} {_headed(head, 'Question')} [{_headed(head, 'Cost')}]")
+        cost = _headed(head, "Cost")
+        print(f"{path.stem:22} {_headed(head, 'Question')}{f' [{cost}]' if cost else ''}")
 
 
 def _headed(text: str, mark: str) -> str:
@@ -196,7 +229,7 @@ def _headed(text: str, mark: str) -> str:
 def _settings(words: Sequence[str], markdown: bool) -> None:
     """Type, bounds, default and meaning of a setting.
 
-    Of a group, what stands in it; without a KEY, all groups.
+    Of a group, what stands in it; without a KEY, all groups. KEY is dotted, as on the command line.
     """
     from ray_selfloop.config import explain, reference
 
@@ -227,21 +260,16 @@ def _no_verb(words: Sequence[str]) -> str:
     """What is to be written instead of words whose first is no verb."""
     from ray_selfloop.config import load
 
-    sweeps = {path.stem for path in load.shipped()}
-    first = words[0]
-    if first in sweeps or "=" in first or first.endswith((".yaml", ".yml")) or _is_file(first):
-        again = command.shown([*command.name(), "run", *words])
+    first, sweeps = words[0], [path.stem for path in load.shipped()]
+    again = command.shown([*command.name(), "run", *words])
+    if "/" in first or first.endswith((".yaml", ".yml")):
+        load.find(first)  # says so where it is not there
+    if first in sweeps or "=" in first or os.path.isfile(first):
         return f"{first!r} is not a verb; to run it: {again}"
-    close = difflib.get_close_matches(first, VERBS, 1)
-    hint = f"did you mean {close[0]}?" if close else f"verbs: {', '.join(VERBS)}"
-    return f"{first!r} is not a verb; {hint}"
-
-
-def _is_file(word: str) -> bool:
-    try:
-        return Path(word).is_file()
-    except (OSError, ValueError):  # a name too long, a zero byte
-        return False
+    close = difflib.get_close_matches(first, [*VERBS, *sweeps], 1)
+    if not close:
+        return f"{first!r} is not a verb; verbs: {', '.join(VERBS)}"
+    return f"{first!r} is not a verb; did you mean {'run ' * (close[0] in sweeps)}{close[0]}?"
 
 
 def obey(words: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ from ray_selfloop.config.plain import masked
 from ray_selfloop.config.scores import HERE
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
 from ray_selfloop.config.tracking import Tracking
+from ray_selfloop.config.words import arguments
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
@@ -127,27 +128,6 @@ class Plan:
     def dataset(self, scenario: str) -> Stage:
         """The dataset stage of a scenario."""
         return self.graph.placed(dataset.KIND.name, scenario)[0][1].stage
-
-
-def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """``[CONFIG] [a.b=value ...]`` -> config and overrides."""
-    configs = [word for word in words if not _is_override(word)]
-    unknown = [*(word for word in words if word.startswith("-")), *configs[1:]]
-    if unknown:
-        bare, usage = (
-            unknown[0].lstrip("-"),
-            "python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]",
-        )
-        dashes = f"write {bare}, without dashes" if "=" in bare else f"usage: {usage}"
-        raise ConfigError(f"{unknown[0]!r} is not understood; {dashes}")
-    return (configs[0] if configs else None), [word for word in words if _is_override(word)]
-
-
-def _is_override(word: str) -> bool:
-    """Whether a word sets a key; what it sets else may be the path of a file, `lr=0.1/own.yaml`."""
-    key, sign, _ = word.partition("=")
-    known = key.partition(".")[0] in Sweep.model_fields
-    return bool(sign) and (known or not ("/" in key or os.path.isfile(word)))
 
 
 def prepare(

@@ -11,6 +11,7 @@ class Progress:
     """Stage keys by state; the scheduler writes it, the live table reads it.
 
     running: key -> when it started (monotonic s). took: key -> s that it ran in this run.
+    ended: key -> when it was published in this run (monotonic s).
     failed: key -> the error in one line.
     """
 
@@ -19,6 +20,7 @@ class Progress:
     done: set[str] = field(default_factory=set)
     running: dict[str, float] = field(default_factory=dict)
     took: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     @property

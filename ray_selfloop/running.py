@@ -19,17 +19,16 @@ from ray_selfloop.errors import StorageError
 from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, tracking_uri
 from ray_selfloop.progress import Progress
-from ray_selfloop.report import terminal
 from ray_selfloop.stages import classifier, generator_metrics
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store import failures, leases
 from ray_selfloop.store.blobs import Blobs
 from ray_selfloop.store.records import check_storage
-from ray_selfloop.tracking import sync
 
 if TYPE_CHECKING:
     from ray_selfloop.distributed.driver import Scheduler
+    from ray_selfloop.report import terminal
 
 REFRESH = 0.5  # s
 
@@ -44,6 +43,7 @@ class Run:
         self.console = Console()
         self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
+        self._tracking = threading.Thread(target=self._prepare_tracking, daemon=True)
 
     def __enter__(self) -> "Run":
         return self
@@ -78,6 +78,8 @@ class Run:
         if not interrupted.is_set():
             self._add_measurements()
             self._compute(interrupted)
+            if self._scheduler:
+                self._tracking.join()
 
     def _clear_up(self) -> None:
         """What killed drivers and failed runs have left of published stages goes away."""
@@ -143,6 +145,8 @@ class Run:
         if not self.progress.missing():
             return
         scheduler = self._scheduler or self._connect()
+        from ray_selfloop.report import terminal  # with all that draws: a plan shows no table
+
         self._declared(declaration.freeze)  # what cannot be run has written nothing
         with terminal.live(self.console) as show:
             shown = 0.0
@@ -165,16 +169,34 @@ class Run:
         cluster = connect(self.plan.sweep.resources, self._say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
-        self.warnings += sync.prepare(self.tracking_uri)
+        self._tracking.start()
         root, name = self.plan.store.address, self.plan.sweep.name
         self._scheduler = Scheduler(self.progress, root, cluster, name, self._say)
         return self._scheduler
 
+    def _prepare_tracking(self) -> None:
+        """Beside the first stages: MLflow takes seconds to load, and to make its database."""
+        from ray_selfloop.tracking import sync
+
+        self.warnings += sync.prepare(self.tracking_uri)
+
+    def used(self, begun: float) -> str:
+        """How well the slots were used since ``begun`` (monotonic s); empty where none was."""
+        if self._scheduler is None:
+            return ""
+        from ray_selfloop.distributed.usage import usage
+
+        seconds = {key: record.seconds for key, record in self.plan.records.items()}
+        slots = self._scheduler.cluster.slots
+        return str(usage(self.progress, seconds, slots, begun, time.monotonic()) or "")
+
     def _say(self, sentence: str) -> None:
         self.console.print(sentence, style="yellow", highlight=False, markup=False)
 
-    def table(self) -> list[terminal.Progress]:
+    def table(self) -> "list[terminal.Progress]":
         """One line per kind of stage; trials are told apart by classifier."""
+        from ray_selfloop.report import terminal
+
         now = time.monotonic()
         lines: dict[str, list[Node]] = defaultdict(list)
         for node in self.plan.graph:

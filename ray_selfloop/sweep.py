@@ -22,13 +22,18 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str], again: Sequence[str]) -> int:
-    from ray_selfloop import cli, verbs  # here, where Ctrl-C is waited for
+    from ray_selfloop import cli  # here, where Ctrl-C is waited for
 
+    if "--version" in words:
+        cli.say_version()
+        return DONE
     if words and words[0] in cli.VERBS:
         raise ConfigError(
             f"{words[0]!r} is a verb of python -m ray_selfloop: "
             f"{command.shown(['python', '-m', 'ray_selfloop', *words])}"
         )
+    from ray_selfloop import verbs
+
     return verbs.run(words, again)
 
 

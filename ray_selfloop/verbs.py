@@ -14,22 +14,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray_selfloop import arms, command
-from ray_selfloop.config import load
 from ray_selfloop.config.arms import CONTROL
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.distributed.clouds import check
+from ray_selfloop.config.words import arguments
+from ray_selfloop.distributed import starting
 from ray_selfloop.distributed.jobs import job as jobs
 from ray_selfloop.errors import (
     DONE,
     FAILED,
     INTERRUPTED,
     TRY_AGAIN,
-    ConfigError,
     StorageError,
 )
 from ray_selfloop.graph import Node
-from ray_selfloop.planning import Plan, arguments, prepare
+from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.stages import claims, classifier, generator, kinds
 from ray_selfloop.stages.kind import threads_of
 from ray_selfloop.stages.kinds import line_of
@@ -48,8 +47,10 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
     """Compute what is missing of a sweep, and conclude; the exit code. again: to go on with."""
     started = time.monotonic()
     plan = prepare(words)
-    from ray_selfloop.conclusion.conclude import conclude
-    from ray_selfloop.running import Run
+    missing = len(plan.graph) - len(plan.records)
+    said = starting.sentence(missing, plan.sweep.resources)
+    print(f"sweep {plan.sweep.name}: {said}", flush=True)
+    from ray_selfloop.running import Run  # after that line: loads scipy
 
     interrupted = _on_signals()
     with Run(plan) as run:
@@ -62,7 +63,11 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
+        from ray_selfloop.conclusion.conclude import conclude  # while Ray ran: loads torch
+
         conclude(run, time.monotonic() - started)
+        if used := run.used(started):
+            print(used)
         if run.progress.failed:
             return FAILED
         return TRY_AGAIN if run.plan.corrupt else DONE
@@ -81,24 +86,6 @@ def _on_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
     return interrupted
-
-
-def validate(words: Sequence[str]) -> None:
-    """Check the settings, or a cluster file; needs neither data nor storage nor an account."""
-    config, overrides = arguments(words)
-    cluster = check.read(config) if config else None
-    if config and cluster is not None:
-        if overrides:
-            raise ConfigError(f"{overrides[0]!r}: a cluster file takes no overrides; edit {config}")
-        print(*check.check(cluster, config), sep="\n")
-        return
-    sweep, scenarios = load.load(config, overrides)
-    print(f"valid: sweep {sweep.name}, {len(scenarios)} scenarios")
-    for scenario in scenarios:
-        print(f"  {scenario.name}")
-    if any(scenario.sweep.loop.generations == 0 for scenario in scenarios):
-        print("note: with loop.generations=0 nothing is generated: no loop, no effect of it")
-    print("not looked at: data, weights and storage; plan does")
 
 
 @contextlib.contextmanager

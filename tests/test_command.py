@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,8 @@ from conftest import MICRO
 from ray_selfloop import __version__, cli, command, errors, sweep
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
-from ray_selfloop.planning import arguments, prepare
+from ray_selfloop.config.words import arguments
+from ray_selfloop.planning import prepare
 
 LIMIT = 120  # s
 SWEEP, VERBS = "ray_selfloop.sweep", "ray_selfloop"
@@ -387,7 +388,9 @@ def test_without_words_the_verbs_are_listed_each_whole(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["my.yaml"], "'my.yaml' is not a verb; to run it: python -m ray_selfloop run my.yaml"),
+        (["my.yaml"], "no sweep file my.yaml; shipped sweeps: breeds, "),
+        (["./quikstart.yaml"], "no sweep file ./quikstart.yaml; did you mean quickstart?"),
+        (["quikstart"], "'quikstart' is not a verb; did you mean run quickstart?"),
         (
             ["quickstart", "a.b=x y"],
             "'quickstart' is not a verb; to run it: python -m ray_selfloop run quickstart "
@@ -410,6 +413,11 @@ def test_without_words_the_verbs_are_listed_each_whole(capsys: pytest.CaptureFix
         ),
         (["list", "all"], "'all' is not understood; see list --help"),
         (["settings", "generations"], "'generations' is not a setting; did you mean loop.generat"),
+        (
+            ["settings", "training.lr"],
+            "'training.lr' is not a setting; did you mean training.learn",
+        ),
+        (["settings", "trainin.max_steps"], "'trainin.max_steps' is not a setting; did you mean t"),
         (["settings", "xyzzy"], "'xyzzy' is not a setting; groups: name, storage, storage_shared"),
         (["submit", "--retries"], "Option '--retries' requires an argument."),
     ],
@@ -429,7 +437,10 @@ def test_the_sweep_says_that_a_verb_is_one(capsys: pytest.CaptureFixture[str]) -
     )
 
 
-def test_the_version_is_said_with_the_commit(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("main", [main, sweep.main], ids=["verbs", "sweep"])
+def test_the_version_is_said_with_the_commit(
+    main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--version"]) == 0
     said = re.fullmatch(
         r"ray-selfloop (\S+)( \(commit [0-9a-f]{40}(-dirty)?\))?\n", capsys.readouterr().out
@@ -449,24 +460,43 @@ def test_the_shipped_sweeps_are_listed_a_line_each(capsys: pytest.CaptureFixture
         "[under 6 minutes on 2 CPU cores]"
     )
     assert all(line.endswith("]") and "[]" not in line for line in lines)
+    assert all("GPUs" in line or "minutes on 2 CPU cores" in line for line in lines)
 
 
 def test_the_program_is_called_by_its_own_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["/venv/bin/ray-selfloop", "my.yaml"])
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/ray-selfloop", "a.b=1"])
     assert main() == errors.BAD_INPUT
-    assert capsys.readouterr().err.endswith("; to run it: ray-selfloop run my.yaml\n")
+    assert capsys.readouterr().err.endswith("; to run it: ray-selfloop run a.b=1\n")
 
 
-def test_help_and_settings_are_there_at_once() -> None:
-    program = """
-import sys
+LOADED = """
+import contextlib, io, sys
 from ray_selfloop.__main__ import main
-from ray_selfloop.config import load
-codes = [main(words.split(",")) for words in ("--help", "plan,--help", "list", "settings,loop")]
-heavy = {"torch", "ray", "mlflow", "sklearn", "scipy", "pandas", "numpy", "pyarrow"}
-print(codes, sorted(heavy & sys.modules.keys()))
+with contextlib.redirect_stdout(io.StringIO()):
+    codes = [main(words.split()) for words in {commands}]
+print(codes, sorted({heavy} & sys.modules.keys()))
 """
-    said = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=LIMIT)
-    assert said.splitlines()[-1] == "[0, 0, 0, 0] []"
+SLOW = {"torch", "ray", "mlflow", "sklearn", "pandas", "matplotlib", "scipy.stats", "open_clip"}
+
+
+@pytest.mark.parametrize(
+    ("commands", "heavy"),
+    [
+        (
+            ["--help", "plan --help", "list", "settings loop", "validate"],
+            SLOW | {"numpy", "pyarrow", "rich"},
+        ),
+        (["plan storage=./none"], SLOW),
+    ],
+    ids=["settings alone", "plan"],
+)
+def test_what_computes_nothing_loads_nothing_that_is_slow(
+    commands: list[str], heavy: set[str], tmp_path: Path
+) -> None:
+    program = LOADED.format(commands=commands, heavy=heavy)
+    said = subprocess.check_output(
+        [sys.executable, "-c", program], text=True, timeout=LIMIT, cwd=tmp_path
+    )
+    assert said.splitlines()[-1] == f"{[0] * len(commands)} []"

@@ -3,11 +3,14 @@
 All least values of a group at once, in this process: what runs together is no dead end alone.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import MICRO
 
 from ray_selfloop.config.datasets.cifar import Cifar
 from ray_selfloop.config.datasets.coloured import ColorizedMnist
@@ -50,26 +53,40 @@ def least(path: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 yield path, member.get("minimum", member.get("exclusiveMinimum", 0) + step)
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """The words of a small sweep, and a storage with its stages, of which a group changes some."""
+    folder = tmp_path_factory.mktemp("usual")
+    words = [*MICRO, "loop.generations=1", "queue.volume=30"]
+    plan = prepare([*words, f"storage={folder}"])
+    run_here(plan.graph, plan.store)
+    return words, folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
-def test_all_least_values_of_a_group_run_together(group: str, micro: list[str]) -> None:
-    run_with_least(group, micro)
+def test_all_least_values_of_a_group_run_together(
+    usual: tuple[list[str], Path], group: str, tmp_path: Path
+) -> None:
+    run_with_least(group, *usual, tmp_path)
 
 
 @pytest.mark.slow
 def test_all_least_values_of_the_diffusion_model_run_together(
-    micro: list[str], monkeypatch: pytest.MonkeyPatch
+    usual: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(KINDS, "generator", "Ddpm")
-    own = [word for word in micro if not word.startswith("generator")]
-    run_with_least("generator", [*own, DDPM])
+    words, folder = usual
+    own = [word for word in words if not word.startswith("generator")]
+    run_with_least("generator", [*own, DDPM], folder, tmp_path)
 
 
-def run_with_least(group: str, micro: list[str]) -> None:
+def run_with_least(group: str, words: list[str], folder: Path, tmp_path: Path) -> None:
     values = dict(least(group, ROOT["properties"][group]))
     assert values
-    words = [f"{key}={value}" for key, value in values.items()]
-    plan = prepare([*micro, "loop.generations=1", "queue.volume=30", *words])
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    changed = [f"{key}={value}" for key, value in values.items()]
+    plan = prepare([*words, f"storage={tmp_path}", *changed])
     run_here(plan.graph, plan.store)
     plan.look_up()
     Run(plan).measure_here()

@@ -12,13 +12,13 @@ from other_user import as_other, needs_root
 from ray_selfloop import declaration
 from ray_selfloop.__main__ import main
 from ray_selfloop.config import load
+from ray_selfloop.config.words import arguments
 from ray_selfloop.errors import ConfigError, DataError, StorageError
 from ray_selfloop.graph import Graph, Stage
 from ray_selfloop.planning import (
     JOB_MARK,
     TRACKING_MARK,
     Plan,
-    arguments,
     prepare,
     storage,
     tracking_uri,
@@ -56,18 +56,18 @@ def test_a_command_line_is_one_config_and_overrides(
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["a.yaml", "b.yaml"], "b.yaml"),
-        (["--storage", "x"], "--storage"),
+        (["quickstart", "b.yaml"], "b.yaml"),
+        (["--storage"], "--storage"),
         (["-v"], "-v"),
-        (["a.yaml", "loop.generations", "3"], "loop.generations"),
+        (["quickstart", "loop.generations", "3"], "loop.generations"),
     ],
 )
 def test_other_words_are_refused_with_the_usage(words: list[str], named: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        arguments(words)
-    assert str(caught.value) == (
-        f"'{named}' is not understood; usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
-    )
+        load.load(*arguments([*words, "name=a b"]))
+    assert str(caught.value).startswith("name=a b: must be ")
+    usage = "usage: python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
+    assert f"\n'{named}' is not understood; {usage}" in str(caught.value)
 
 
 # --- storage -------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import chi2
 
 from ray_selfloop import seeding
 from ray_selfloop.claims.noise import A_A, Scatter
@@ -31,6 +30,7 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.metrics import ACCURACY, MD, MEO, WORST_SUBGROUP
 from ray_selfloop.evaluation.predictions import Floats
+from ray_selfloop.inference.chains import chi_square_quantile
 from ray_selfloop.inference.power import detectable, power_of
 
 DROP = "ablation drop"
@@ -388,7 +388,7 @@ def _origin(metric: str, noise: Noise) -> str:
 def _known_within(chains: int) -> str:
     """How far an sd over so few chains may be off, 95 %."""
     freedom = chains - 1
-    low, high = ((freedom / chi2.ppf(p, freedom)) ** 0.5 for p in (0.975, 0.025))
+    low, high = ((freedom / float(chi_square_quantile(p, freedom))) ** 0.5 for p in (0.975, 0.025))
     return f"the true one may be {low:.2g} to {high:.2g} times that"
 
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from ray_selfloop.config.places import Key, Places, key_of
 from ray_selfloop.config.plain import shown
-from ray_selfloop.config.reference import fields_of, keys, models_of, tag_of
-from ray_selfloop.config.sweep import NAME, PartError, Sweep
+from ray_selfloop.config.reference import fields_of, keys, models_of, settings, tag_of
+from ray_selfloop.config.sweep import NAME, AxesError, PartError, Sweep
 
 MOST_FAULTS = 20
 MOST_MESSAGE = 1_500  # characters
@@ -62,8 +62,9 @@ class Fault:
 
 
 def message(found: Sequence[Fault], places: Places) -> str:
-    """All faults, a line each."""
-    lines = [fault.at(places, len(found) > 1) for fault in found[:MOST_FAULTS]]
+    """All faults, a line each, in the order of what was written."""
+    told = sorted(found, key=lambda fault: places.rank(fault.key))
+    lines = [fault.at(places, len(found) > 1) for fault in told[:MOST_FAULTS]]
     more = len(found) - MOST_FAULTS
     return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
 
@@ -90,11 +91,13 @@ def faults(error: ValidationError, root: type[BaseModel] = Sweep, above: Key = (
 def _explained(key: Key, ones: Sequence[Mapping[str, Any]], group: Any) -> Iterable[Fault]:
     """What is said of one setting: path, what is allowed, what was found."""
     one, path = ones[0], ".".join(key)
-    inner = _inner(one)
-    if inner:
-        return faults(inner[0], inner[1].model, key_of(inner[1].path))
+    error = one.get("ctx", {}).get("error")
+    if isinstance(error, PartError) and isinstance(error.__cause__, ValidationError):
+        return faults(error.__cause__, error.model, key_of(error.path))
+    if isinstance(error, AxesError):
+        return [Fault(("axes", axis)[: 1 + bool(axis)], f"axes: {s}") for axis, s in error.wrong]
     if one["type"] == "extra_forbidden":
-        return [Fault(key, f"{path}: unknown key{_nearest_key(path, group)}")]
+        return [Fault(key, f"{path}: unknown key; {_nearest_key(path, group, one['input'])}")]
     if one["type"] == "missing":
         return [Fault(key, f"{path}: this {'entry' if key[-1].isdigit() else 'key'} is required")]
     if one["type"] == "union_tag_invalid":
@@ -109,13 +112,6 @@ def _named(said: str) -> Key:
     """The setting with which a sentence about several begins."""
     named = re.match(r"[a-z_]+(\.[a-z0-9_]+)*(?=: )", said)
     return key_of(named[0]) if named else ()
-
-
-def _inner(fault: Mapping[str, Any]) -> tuple[ValidationError, PartError] | None:
-    """The fault below a group of settings that is validated apart."""
-    error = fault.get("ctx", {}).get("error")
-    cause = error.__cause__ if isinstance(error, PartError) else None
-    return (cause, error) if isinstance(cause, ValidationError) else None
 
 
 def _message(fault: Mapping[str, Any]) -> str:
@@ -166,46 +162,67 @@ def _walk(model: Any, loc: Sequence[str | int]) -> tuple[list[str], Any]:
     return names, group
 
 
-def _nearest_key(path: str, group: Any) -> str:
+def _nearest_key(path: str, group: Any, given: Any) -> str:
     """The nearest known key, here or in another group, or all keys that the group has."""
-    above, dot, name = path.rpartition(".")
-    here = [f"{above}{dot}{one}" for one in fields_of(group)]
-    near = next(filter(None, _guesses(path, name, here)), None)
-    if near:
-        return f"; did you mean {' or '.join(near[:MOST_NEAREST])}?"
-    return f"; known keys: {', '.join(fields_of(group))}"
+    above, dot, _ = path.rpartition(".")
+    near = _near(path, [f"{above}{dot}{name}" for name in fields_of(group)], given)
+    while not near and isinstance(given, dict) and given:  # no such group: what stands in it
+        name, given = next(iter(given.items()))
+        path = f"{path}.{name}"
+        near = _near(path, (), given)
+    return _meant(near) or f"known keys: {', '.join(fields_of(group))}"
 
 
-def _guesses(path: str, name: str, here: Sequence[str]) -> Iterator[list[str]]:
-    """The keys that may be meant, the likeliest first: `generations` is loop.generations."""
-    own, elsewhere = {_leaf(key): key for key in here}, [] if path in keys() else keys()
+def nearest_setting(path: str) -> str:
+    """What may be meant by a key that no setting has, as the end of a sentence."""
+    above = path.rpartition(".")[0]
+    near = _near(path, [key for key in keys() if key.rpartition(".")[0] == above])
+    top = dict.fromkeys(key.partition(".")[0] for key in keys())
+    return _meant(near) or f"groups: {', '.join(top)}"
+
+
+def _meant(near: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(near[:MOST_NEAREST])}?" if near else ""
+
+
+def _near(path: str, here: Sequence[str], given: Any = None) -> list[str]:
+    """The keys that may be meant, in the same group or another; where a group is given, groups."""
+    group, known = isinstance(given, dict), list(keys())
+    if group:
+        groups = {one.key for one in settings() if one.type.startswith("group")}
+        known, here = (
+            [key for key in known if key in groups],
+            [key for key in here if key in groups],
+        )
+    elsewhere = [] if path in keys() else sorted(known, key=lambda key: key.count("."))
+    return next(filter(None, _guesses(path, here, elsewhere, group)), [])
+
+
+def _guesses(
+    path: str, here: Sequence[str], elsewhere: Sequence[str], group: bool
+) -> Iterator[list[str]]:
+    """The keys that may be meant, the likeliest first: `generations` is loop.generations.
+
+    A group that is like no other is none: then what stands in it is looked for.
+    """
+    name, own = _leaf(path), {_leaf(key): key for key in here}
     same = [key for key in elsewhere if _leaf(key) == name]
-    distant = [same, [key for key in elsewhere if _initials(_leaf(key)) == name]]
+    distant = [key for key in elsewhere if name in (_leaf(key), *_short(_leaf(key)))]
     yield same if len(same) == 1 else []
     yield [own[one] for one in difflib.get_close_matches(name, own, 1, cutoff=CLOSE)]
-    yield [key for one, key in own.items() if _initials(one) == name]
-    yield from () if "." in path else distant
-    yield [own[one] for one in difflib.get_close_matches(name, own, 1, cutoff=0.5)]
+    yield [key for one, key in own.items() if name in _short(one)]
+    yield [] if "." in path else distant
+    yield [] if group else [own[one] for one in difflib.get_close_matches(name, own, 1, cutoff=0.5)]
+    yield difflib.get_close_matches(path, elsewhere, 1, cutoff=CLOSE)
     close = difflib.get_close_matches(name, [_leaf(key) for key in elsewhere], 1, cutoff=CLOSE)
-    yield from (*distant, [key for key in elsewhere if _leaf(key) in close])
+    yield distant or [key for key in elsewhere if _leaf(key) in close]
 
 
 def _leaf(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _initials(name: str) -> str:
-    """lr, of learning_rate; a word alone has none."""
+def _short(name: str) -> list[str]:
+    """What people write for a name of several words: lr or rate, for learning_rate."""
     parts = name.split("_")
-    return "".join(part[:1] for part in parts) if len(parts) > 1 else ""
-
-
-def nearest_setting(path: str) -> str:
-    """What may be meant by a key that no setting has, as the end of a sentence."""
-    known = list(keys())
-    close = difflib.get_close_matches(path, known, 1, cutoff=CLOSE)
-    near = close or next(filter(None, _guesses(path, path.rpartition(".")[2], ())), [])
-    top = dict.fromkeys(key.partition(".")[0] for key in known)
-    return (
-        f"did you mean {' or '.join(near[:MOST_NEAREST])}?" if near else f"groups: {', '.join(top)}"
-    )
+    return ["".join(part[:1] for part in parts), *parts] if len(parts) > 1 else []

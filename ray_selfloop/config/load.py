@@ -34,6 +34,7 @@ from ray_selfloop.config.words import kinds, meant
 from ray_selfloop.errors import ConfigError
 
 QUICKSTART = "quickstart"
+USAGE = "python -m ray_selfloop.sweep [CONFIG] [a.b=value ...]"
 MOST_TRIALS = 100_000  # of all scenarios together
 DEFAULT_TAGS = {
     "dataset": ("name", DEFAULT().name),
@@ -70,7 +71,7 @@ def _written(
     config: str | None, overrides: Sequence[str], places: Places
 ) -> tuple[Tree, list[Fault]]:
     """Settings, and what is wrong with words that set nothing."""
-    tree, found = _read(_find(config), places), []
+    tree, found = _read(find(config), places), []
     for override in overrides:
         try:
             _override(tree, override)
@@ -115,11 +116,11 @@ def _require_none(found: Sequence[Fault], places: Places) -> None:
 def _scenarios(tree: Tree, sweep: Sweep | None, found: list[Fault]) -> list[Scenario]:
     """The scenarios of a sweep, at fault or not; what is wrong in some alone joins what is found.
 
-    Of axes that are at fault themselves none.
+    An axis that is at fault itself spans none.
     """
-    if any(fault.key[:1] == ("axes",) for fault in found):
-        return []
-    points = scenario_points(sweep.axes if sweep else tree.get("axes") or {})
+    wrong = {fault.key[1:2] for fault in found if fault.key[:1] == ("axes",)}
+    axes: dict[str, Any] = {} if () in wrong else tree.get("axes") or {}
+    points = scenario_points({one: axes[one] for one in axes if (one,) not in wrong})
     short = short_keys(key for point in points for key in point)
     known = [fault.key for fault in found]
     said, scenarios = {fault.said for fault in found}, []
@@ -148,7 +149,8 @@ def _not_different(scenarios: Sequence[Scenario]) -> list[Fault]:
     return []
 
 
-def _find(config: str | None) -> Path:
+def find(config: str | None) -> Path:
+    """The file of a sweep, by its path or its shipped name; raises ConfigError."""
     name = config or QUICKSTART
     for path in (Path(name), sweep_file(name)):
         try:
@@ -182,7 +184,7 @@ def _extended(file: File, name: Any, above: tuple[Path, ...]) -> Path:
         )
     beside = path.parent / f"{name}.yaml"
     try:
-        base = beside if beside.is_file() else _find(name)
+        base = beside if beside.is_file() else find(name)
     except ConfigError as error:
         raise ConfigError(f"{at}: extends: {error}") from error
     if base.resolve() in (*above, path.resolve()):
@@ -229,8 +231,12 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 def _override(tree: Tree, override: str) -> None:
     path, sign, text = override.partition("=")
+    if not sign or path.startswith("-"):
+        bare = override.lstrip("-")
+        remedy = f"write {bare}, without dashes" if sign else f"usage: {USAGE}"
+        raise ConfigError(f"{shown(repr(override))} is not understood; {remedy}")
     keys = all(path.split(".")) and path.isprintable() and len(path) <= MOST_CHARACTERS
-    if not sign or not keys:
+    if not keys:
         raise ConfigError(f"{shown(repr(override))} is not an override; write key.key=value")
     try:
         value = plain(meant(path, text), path)

@@ -39,9 +39,13 @@ class File:
         """How many parts of a key this file has."""
         return max((n for n in range(len(key) + 1) if key[:n] in self.lines), default=0)
 
+    def line(self, key: Key) -> int:
+        """Of a key, or of the group around it that the file has; 0 without."""
+        return self.lines.get(key[: self.depth(key)], 0)
+
     def at(self, key: Key) -> str:
         """`FILE:LINE` of a key, or of the group around it that the file has."""
-        line = self.lines.get(key[: self.depth(key)])
+        line = self.line(key)
         return f"{shown(self.path)}:{line}" if line else shown(self.path)
 
 
@@ -57,10 +61,22 @@ class Places:
         found = (word for word in reversed(self.words) if _related(key, key_of(_name(word))))
         return next(found, "")
 
+    def rank(self, key: Key) -> tuple[int, int]:
+        """Grows in the order in which a user reads: the last file, those below it, the words."""
+        word, file = self.word(key), self._file(key)
+        if word:
+            return len(self.files), self.words.index(word)
+        below = len(self.files) - 1 - self.files.index(file) if file else len(self.files) + 1
+        return below, file.line(key) if file else 0
+
     def line(self, key: Key) -> str:
         """Where in a file a key, or the nearest group around it, was written last."""
+        file = self._file(key)
+        return file.at(key) if file else ""
+
+    def _file(self, key: Key) -> File | None:
         best = max(reversed(self.files), key=lambda file: file.depth(key), default=None)
-        return best.at(key) if best and best.depth(key) else ""
+        return best if best and best.depth(key) else None
 
 
 def _name(word: str) -> str:

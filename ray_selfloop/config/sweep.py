@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self
 
@@ -66,6 +66,12 @@ class Resources(Settings):
         description="CPU cores to use, on this machine no more than there are; null: as many as "
         "its quota and memory allow, or all of the cluster.",
     )
+    nice: int = Field(
+        default=0,
+        ge=0,
+        le=19,
+        description="Nice level of the workers on this machine, above that of the command.",
+    )
     gpus_per_trial: Gpus | Literal["auto"] = Field(
         default=0.0,
         description="GPUs of one classifier trial, and of one stage that reads with a network. A "
@@ -110,6 +116,14 @@ class PartError(ValueError):
     def __init__(self, path: str, model: type[Settings]) -> None:
         super().__init__(path)
         self.path, self.model = path, model
+
+
+class AxesError(ValueError):
+    """Axes are at fault. wrong: each axis ("" for all of them), and what is wrong with it."""
+
+    def __init__(self, wrong: Sequence[tuple[str, str]]) -> None:
+        super().__init__(wrong[0][1])
+        self.wrong = wrong
 
 
 class Sweep(Settings):
@@ -200,48 +214,10 @@ class Sweep(Settings):
 
     @field_validator("axes")
     @classmethod
-    def _axes_have_values(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        for path, values in axes.items():
-            if not values:
-                raise ValueError(f"axis {path} has no values")
-            if not all(path.split(".")):
-                raise ValueError(f"{path!r} is no dotted key")
-            for key in sorted({path, *_keys(path, values)}):
-                why = why_no_axis(key)
-                if why:
-                    raise ValueError(f"{key} cannot differ between scenarios: {why}")
-        return axes
-
-    @field_validator("axes")
-    @classmethod
-    def _few_enough(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        count = math.prod(len(values) for values in axes.values())
-        if count > MOST_SCENARIOS:
-            raise ValueError(f"{count:,} scenarios; at most {MOST_SCENARIOS:,} can be one sweep")
-        return axes
-
-    @field_validator("axes")
-    @classmethod
-    def _each_key_on_one_axis(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        axis_of: dict[str, str] = {}
-        for path, values in axes.items():
-            for key in sorted(_keys(path, values)):
-                if axis_of.setdefault(key, path) != path:
-                    raise ValueError(f"{key} is set by two axes: {axis_of[key]} and {path}")
-        return axes
-
-    @field_validator("axes")
-    @classmethod
-    def _no_key_inside_another(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Of a group and a key inside it the later would overwrite the earlier."""
-        for point in scenario_points(axes):
-            for key in point:
-                group = next((above for above in _groups(key) if above in point), "")
-                if group:
-                    raise ValueError(
-                        f"{key} lies inside {group}, which is set whole beside it; write the keys "
-                        f"inside {group} one by one"
-                    )
+    def _axes_span_scenarios(cls, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        wrong = [*_wrong_axes(axes)]
+        if wrong:
+            raise AxesError(wrong)
         return axes
 
     @model_validator(mode="after")
@@ -377,6 +353,39 @@ def why_no_axis(key: str) -> str:
         return "it holds what judges them together; give its other settings one by one"
     found = (why for one, why in ONE_FOR_A_SWEEP.items() if f"{key}.".startswith(f"{one}."))
     return next(found, "")
+
+
+def _wrong_axes(axes: Mapping[str, list[Any]]) -> Iterator[tuple[str, str]]:
+    """Each axis that is at fault, and what is wrong with it; "" of what they are together."""
+    count = math.prod(len(values) for values in axes.values())
+    if count > MOST_SCENARIOS:
+        yield "", f"{count:,} scenarios; at most {MOST_SCENARIOS:,} can be one sweep"
+        return
+    axis_of: dict[str, str] = {}
+    for path, values in axes.items():
+        own = _keys(path, values)
+        if not values:
+            yield path, f"axis {path} has no values"
+        if not all(path.split(".")):
+            yield path, f"{path!r} is no dotted key"
+        for key in sorted(key for key in {path, *own} if why_no_axis(key)):
+            yield path, f"{key} cannot differ between scenarios: {why_no_axis(key)}"
+        for key in sorted(key for key in own if axis_of.setdefault(key, path) != path):
+            yield path, f"{key} is set by two axes: {axis_of[key]} and {path}"
+    for key, group in _inside_another({path: v for path, v in axes.items() if v}).items():
+        yield (
+            axis_of[key],
+            f"{key} lies inside {group}, which is set whole beside it; write the keys inside "
+            f"{group} one by one",
+        )
+
+
+def _inside_another(axes: Mapping[str, list[Any]]) -> dict[str, str]:
+    """Key -> a group around it that is set too: of both the later would overwrite the earlier."""
+    points = scenario_points(axes)
+    return {
+        key: above for point in points for key in point for above in _groups(key) if above in point
+    }
 
 
 def overrides(value: Any) -> bool:

@@ -1,10 +1,12 @@
-"""What a word of the command line means: it depends on the type of the setting that it sets.
+"""The words of a command line: which names the sweep, and what the others mean.
 
-Where that is a text, the word is it: YAML would cut it at ` #`, and not take an `@` or `%` at its
-start, and the quotes that would help are the shell's. Else a word is YAML, all of it.
+A word's meaning depends on the type of the setting that it sets. Where that is a text, the word is
+it: YAML would cut it at ` #`, and not take an `@` or `%` at its start, and the quotes that would
+help are the shell's. Else a word is YAML, all of it.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -19,6 +21,22 @@ from ray_selfloop.config.sweep import Sweep
 TEXTS = frozenset({str, Path})
 NUMBERS = frozenset({int, float})
 NULLS = ("", "null", "Null", "NULL")  # `~`, YAML's too, is a folder where a path can stand
+
+
+def arguments(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """``[CONFIG] [a.b=value ...]`` -> config, and all other words."""
+    others = list(words)
+    config = next((w for w in words if not w.startswith("-") and not _is_override(w)), None)
+    if config is not None:
+        others.remove(config)
+    return config, others
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word sets a key; what it sets else may be the path of a file, `lr=0.1/own.yaml`."""
+    key, sign, _ = word.partition("=")
+    known = key.partition(".")[0] in Sweep.model_fields
+    return bool(sign) and (known or not ("/" in key or os.path.isfile(word)))
 
 
 def meant(key: str, word: str) -> Any:

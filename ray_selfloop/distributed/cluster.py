@@ -31,6 +31,8 @@ from ray_selfloop.stages.kind import How
 SLOT = "slot"
 STAGE_CPUS = 0.5  # of a stage that is no trial and no stream, and of one worker of a fine-tune
 POOL_CPUS = 0.25  # of one drawing or scoring worker
+KEPT = 2  # processes for each slot that wait with all loaded: a trial's, and any other stage's
+BESIDES = 4  # that Ray's libraries have for themselves, and that Ray counts with them
 HERE = 1e-3  # of a machine's own resource: enough to be placed there, beside any number of others
 ADDRESS = re.compile(r"(\[(?P<bare>[^\s\[\]]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]+)")
 QUIET = {
@@ -160,11 +162,10 @@ def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
     found = limits()
     slots = local.slots(resources.num_cpus, found, say)
     cramped = found.cramped(slots)
-    if cramped:
-        os.environ.setdefault(local.IDLE_WORKERS, "0")
+    os.environ.setdefault(local.IDLE_WORKERS, "0" if cramped else str(KEPT * slots + BESIDES))
     folder = local.folder(say)
     local.authenticate()
-    os.environ.setdefault(local.NICENESS, "0")  # above the command's own
+    os.environ.setdefault(local.NICENESS, str(resources.nice))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with local.on_loopback():
@@ -246,17 +247,3 @@ def joined(resources: Resources, machines: Machines) -> Cluster:
         )
     gpus = math.inf if machines.open else machines.total("GPU")
     return Cluster(resources.num_cpus or slots, gpus, place, resources, machines)
-
-
-def hold_memory() -> None:
-    """Hold this worker to the part of a GPU's memory that Ray gave it a part of the GPU for."""
-    given = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
-    placement.hold_memory(given, device())
-
-
-def device() -> str:
-    """What Ray gave this worker: `cuda` where it has a GPU, else `cpu`.
-
-    The variable SELFLOOP_DEVICE overrides it: for GPUs that torch cannot use.
-    """
-    return os.environ.get("SELFLOOP_DEVICE") or ("cuda" if ray.get_gpu_ids() else "cpu")

@@ -15,9 +15,10 @@ from dataclasses import replace
 
 import ray
 
-from ray_selfloop.distributed import finetune, losses, nodes, search
-from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster, device, hold_memory
+from ray_selfloop.distributed import losses, nodes, worker
+from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster
 from ray_selfloop.distributed.losses import Losses, Outcome, outcome_of
+from ray_selfloop.distributed.starved import Starved
 from ray_selfloop.distributed.stream import stream
 from ray_selfloop.distributed.trials import Experiment
 from ray_selfloop.distributed.waits import Elsewhere, Outages, Stalls
@@ -25,7 +26,6 @@ from ray_selfloop.errors import CorruptRecord, StorageError, StorageOutage
 from ray_selfloop.graph import Node, Stage
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages import kinds
-from ray_selfloop.stages.run import execute
 from ray_selfloop.store import blobs, failures
 from ray_selfloop.store.leases import Leases
 from ray_selfloop.store.records import Store
@@ -34,11 +34,6 @@ TICK = 0.05  # s between two looks at what has ended
 GRACE = 15.0  # s that running stages are given after an interruption
 CLOSE = 5.0  # s that Tune is given to end
 Watcher = Callable[[Progress], None]
-
-
-def _run(stage: Stage, root: str) -> None:
-    hold_memory()
-    execute(stage, Store(root), device())
 
 
 class Scheduler:
@@ -64,6 +59,7 @@ class Scheduler:
         self._elsewhere = Elsewhere()
         self._outages = Outages()
         self._stalls = Stalls()
+        self._starvation = Starved()
         self._moved = True  # whether something may start that could not start before
         self._tasks: dict[ray.ObjectRef, str] = {}
         self._streams: queue.Queue[Outcome] = queue.Queue()
@@ -83,6 +79,7 @@ class Scheduler:
                 self._stalls.sentence(),
                 self._elsewhere.sentence(self.progress),
                 self._outages.sentence(),
+                self._starvation.sentence(),
             ):
                 if sentence:
                     self._say(sentence)
@@ -195,13 +192,17 @@ class Scheduler:
         elif how == "stream":
             threading.Thread(target=self._stream, args=(stage, gpus), daemon=True).start()
         elif how == "search":
+            from ray_selfloop.distributed import search
+
             task = ray.remote(num_cpus=STAGE_CPUS, max_retries=0)(search.run)
             self._tasks[task.remote(stage, self.root, gpus)] = stage.key
         elif how == "workers":
+            from ray_selfloop.distributed import finetune  # loads torch
+
             task = ray.remote(num_cpus=0, max_retries=0)(finetune.run)
             self._tasks[task.remote(stage, self.root, gpus)] = stage.key
         else:
-            task = ray.remote(num_cpus=STAGE_CPUS, num_gpus=gpus, max_retries=0)(_run)
+            task = ray.remote(num_cpus=STAGE_CPUS, num_gpus=gpus, max_retries=0)(worker.run)
             self._tasks[task.remote(stage, self.root)] = stage.key
 
     def _trials(self) -> Experiment:
@@ -256,10 +257,12 @@ class Scheduler:
         key = outcome.key
         begun = self.progress.running.pop(key)
         self._moved = True
-        self.progress.took[key] = time.monotonic() - begun
+        now = time.monotonic()
+        self.progress.took[key] = now - begun
         self._stalls.moved()
         if not outcome.error:
             self.progress.done.add(key)
+            self.progress.ended[key] = now
         elif not (outcome.lost and self._losses.again(key, outcome.place, losses.alive())):
             self._fail(outcome)
         self._leases.drop(key)

@@ -17,7 +17,8 @@ from ray.train import FailureConfig, PreemptionError, RunConfig, ScalingConfig, 
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_selfloop.distributed import losses
-from ray_selfloop.distributed.cluster import STAGE_CPUS, hold_memory, workers
+from ray_selfloop.distributed.cluster import STAGE_CPUS, workers
+from ray_selfloop.distributed.worker import hold_memory
 from ray_selfloop.distributed.worker_errors import Notes
 from ray_selfloop.errors import MachineLost, WorkerLost, last_line
 from ray_selfloop.generators.diffusion.workers import World

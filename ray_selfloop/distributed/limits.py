@@ -40,6 +40,10 @@ class Limits:
         held = (self.memory / GB - BESIDES) / WORKER + EPSILON
         return max(int(min(self.whole_cores, held)), 1)
 
+    def slots(self, asked: int | None) -> int:
+        """Stages of one core that run at once; None: as many as there is room for."""
+        return self.workers if asked is None else min(asked, self.whole_cores)
+
     def cramped(self, workers: int) -> bool:
         """Whether memory is short of what so many workers hold when idle processes stay."""
         return self.memory / GB < BESIDES + workers * (WORKER + IDLE)

@@ -31,7 +31,7 @@ UNWRITTEN = frozenset("'\"\\")  # that Ray's command lines do not carry from pro
 ENOUGH = 2**20  # bytes: that much goes into Ray's first logs
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 NICENESS = "RAY_worker_niceness"
-IDLE_WORKERS = "RAY_num_workers_soft_limit"  # that Ray keeps for the next task
+IDLE_WORKERS = "RAY_num_workers_soft_limit"  # above so many processes Ray ends those that wait
 Say = Callable[[str], None]
 
 
@@ -41,15 +41,13 @@ def slots(asked: int | None, found: Limits, say: Say) -> int:
     Never more than there are cores: they would only take turns.
     """
     cores, roomy = found.whole_cores, found.workers
-    if asked is None:
-        if roomy < cores:
-            say(f"{roomy} of {cores} CPU cores used: {found} (more: resources.num_cpus)")
-        return roomy
-    if asked > cores:
+    if asked is None and roomy < cores:
+        say(f"{roomy} of {cores} CPU cores used: {found} (more: resources.num_cpus)")
+    elif asked is not None and asked > cores:
         say(f"resources.num_cpus: {asked} asked for, {cores} used: {found}")
-    elif asked > roomy:
+    elif asked is not None and asked > roomy:
         say(f"resources.num_cpus: {asked} asked for, there may be memory for {roomy}: {found}")
-    return min(asked, cores)
+    return found.slots(asked)
 
 
 def folder(say: Say) -> Path:

@@ -18,7 +18,7 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from ray_selfloop.distributed import losses
-from ray_selfloop.distributed.cluster import device, hold_memory
+from ray_selfloop.distributed.worker import device, hold_memory
 from ray_selfloop.errors import MachineLost, StageError, StorageOutage, WorkerLost, last_line
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.run import execute, limited

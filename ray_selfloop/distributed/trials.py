@@ -17,8 +17,8 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from ray_selfloop.distributed.cluster import device, hold_memory
 from ray_selfloop.distributed.losses import Outcome, is_loss, machine_of
+from ray_selfloop.distributed.worker import device, hold_memory
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store

@@ -6,7 +6,6 @@ Knows arrays, and nothing of what a number means. Draw 0 is the observed value t
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 
@@ -71,4 +70,6 @@ def wilson(hits: int, total: int, level: float) -> tuple[float, float, float]:
 
 def mcnemar(lost: int, gained: int) -> float:
     """Exact two-sided p of ``lost = gained`` among independent rows; 1 where no row flipped."""
+    from scipy.stats import binomtest  # slow to load, and a plan flips no rows
+
     return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

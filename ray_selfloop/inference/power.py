@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
-from scipy.stats import chi2
 
-from ray_selfloop.inference.chains import critical
+from ray_selfloop.inference.chains import chi_square_quantile, critical
 
 Floats = NDArray[np.float64]
 POINTS = 400  # of the quadrature over the estimated variance
@@ -25,7 +24,7 @@ POINTS = 400  # of the quadrature over the estimated variance
 def _scatter(chains: int) -> Floats:
     """Equally likely values of (estimated over true) variance between chains, ``(POINTS,)``."""
     shares = (np.arange(POINTS) + 0.5) / POINTS
-    return np.asarray(chi2.ppf(shares, chains - 1) / (chains - 1))
+    return chi_square_quantile(shares, chains - 1) / (chains - 1)
 
 
 def _reach(chains: int, alpha: float, share: float) -> Floats:

@@ -3,11 +3,9 @@
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ray_selfloop.config.evaluation import Ablation
-from ray_selfloop.evaluation.ablation.pixels import ablated
 from ray_selfloop.images.masks import mask
 from ray_selfloop.images.pictures import view_of
 from ray_selfloop.stages.inputs import Inputs
@@ -41,6 +39,10 @@ class AblatedPictures:
         return self.images.shape
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        import torch
+
+        from ray_selfloop.evaluation.ablation.pixels import ablated
+
         chosen = np.arange(len(self))[rows]
         view, reference = view_of(self.images), self.settings.compat == "reference"
         assert view is not None, "only pictures have masks"

@@ -15,7 +15,7 @@ def seen() -> dict[str, object]:
     return {"nice": os.nice(0), "address": ray.util.get_node_ip_address(), "pid": os.getpid()}
 
 
-connect(Resources(num_cpus=1))
+connect(Resources(num_cpus=1, nice=2))
 context = ray.get_runtime_context()
 session = ray._private.worker._global_node.get_session_dir_path()
 said = {"head": context.gcs_address, "session": session, "token": os.environ["RAY_AUTH_TOKEN"]}

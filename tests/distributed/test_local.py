@@ -29,7 +29,7 @@ from ray_selfloop.distributed.limits import GB, Limits
 from ray_selfloop.errors import ResourceError
 
 LIMIT = 120  # s, far above what a local Ray takes to start
-NICE = 3
+NICE, ASKED = 3, 2  # of the command, and above that of its workers
 METRICS = 3  # Prometheus pages of Ray's monitor, dashboard and agent: read by anybody here
 CALLS = (
     "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
@@ -179,10 +179,10 @@ def test_the_token_lies_in_no_file_and_on_no_command_line(started: Started) -> N
     assert not [command for command in commands if started.said["token"] in command]
 
 
-def test_workers_run_at_the_commands_nice_level(started: Started) -> None:
-    assert started.said["nice"] == NICE
+def test_workers_run_as_much_above_the_commands_nice_level_as_was_asked(started: Started) -> None:
+    assert started.said["nice"] == NICE + ASKED
     assert psutil.Process(started.process.pid).nice() == NICE
-    assert psutil.Process(started.said["pid"]).nice() == NICE
+    assert psutil.Process(started.said["pid"]).nice() == NICE + ASKED
 
 
 # --- the token, by itself ---

@@ -1,6 +1,7 @@
 """Sweeps as their users run them: the command line in a process of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ray_selfloop import declaration
+from ray_selfloop.__main__ import main
 from ray_selfloop.planning import prepare
+from ray_selfloop.stages.run import run_here
 from ray_selfloop.store.records import Record
 
 LIMIT = 900  # s, far above what any of these sweeps takes
@@ -38,16 +42,31 @@ def run(words: list[str]) -> tuple[int, str]:
     return process.returncode, output
 
 
+def run_alone(words: list[str]) -> None:
+    """All stages of a sweep, its table and its page, in this process: without Ray and MLflow."""
+    plan = prepare(words)
+    declared = declaration.declared(plan.sweep, plan.scenarios)
+    declaration.freeze(declared, plan.sweep.name, plan.store.blobs)
+    run_here(plan.graph, plan.store)
+    assert main(["report", *words]) == 0
+
+
 def results(words: list[str]) -> pd.DataFrame:
     """The results table that a command line's sweep has written."""
     with tempfile.TemporaryDirectory() as folder:
-        (path,) = prepare(words).copies(["results.parquet"], Path(folder))
+        (path,) = prepare(words, writes=False).copies(["results.parquet"], Path(folder))
         return pd.read_parquet(path)
 
 
 def records(words: list[str]) -> dict[str, Record]:
     """What is published of a command line's sweep."""
-    return prepare(words).records
+    return prepare(words, writes=False).records
+
+
+def copied(words: list[str], to: Path) -> list[str]:
+    """The same command line on a copy of its storage."""
+    shutil.copytree(prepare(words, writes=False).store.root, to, dirs_exist_ok=True)
+    return [*words, f"storage={to}"]
 
 
 def attempts(root: Path) -> set[str]:
