@@ -64,7 +64,6 @@ class Loop:
         self.kept: list[Stage] = []  # of generation n at n - 1
 
     def add(self, kind: Kind[Any], n: int, inputs: Inputs, who: Who = NOBODY) -> Stage:
-        """The stage of this kind in generation ``n``."""
         return kind.add(self.graph, self.chain, n, inputs, who)
 
     def where_needed(self, name: str, kind: Kind[Any], who: Who = NOBODY) -> Inputs:

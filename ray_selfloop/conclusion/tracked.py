@@ -9,7 +9,7 @@ from ray_selfloop.conclusion.published import published
 from ray_selfloop.graph import Place
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
-from ray_selfloop.tracking.layout import Artifact, TrackedSweep, Trial
+from ray_selfloop.tracking.layout import Artifact, TrackedSweep
 
 
 def tracked_sweep(
@@ -25,13 +25,13 @@ def tracked_sweep(
         results=results,
         params={scenario.name: asrun.differing(scenario) for scenario in plan.scenarios},
         program=asrun.tags(),
-        published={_trial(p): ms for p, ms in _times(plan, "classifier") if p.seed >= 0},
+        published={p: ms for p, ms in _times(plan, "classifier") if p.seed >= 0},
         generators={
             (place.scenario, place.loop_seed, place.generation): ms
             for place, ms in _times(plan, "generator_metrics")
         },
         failed=frozenset(
-            _trial(place)
+            place
             for key in progress.failed
             for place in plan.graph.nodes[key].places
             if place.seed >= 0
@@ -44,7 +44,3 @@ def _times(plan: Plan, kind: str) -> Iterator[tuple[Place, int]]:
     for node, record in published(plan, kind):
         for place in node.places:
             yield place, round(record.published * 1000)
-
-
-def _trial(place: Place) -> Trial:
-    return Trial(place.scenario, place.loop_seed, place.generation, place.classifier, place.seed)

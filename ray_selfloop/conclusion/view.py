@@ -117,7 +117,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         differences=told.differences(sweep.dataset),
         of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),
-        clip=next((score.name for score in sweep.filter.scores if score.settings == "clip"), ""),
+        own_clip=any(score.trained for score in sweep.filter.scores),
         base=getattr(sweep.generator, "base", ""),
     )
 

@@ -9,7 +9,6 @@ import pandas as pd
 from ray_selfloop.claims.noise import NOT_EXPECTED
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
-from ray_selfloop.config.scores import SCORES
 from ray_selfloop.evaluation.metrics import ABLATION_DROP, ABLATION_DROP_RELATIVE, COLLAPSED
 from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
 
@@ -210,7 +209,7 @@ def _other_weights(view: ReportView) -> Iterator[Notice]:
             continue
         if not scenario.pretrained:
             said[_FROM_SCRATCH].append(scenario.name)
-        if scenario.clip and SCORES[scenario.clip].trained and scenario.audits:
+        if scenario.own_clip and scenario.audits:
             said[_DOMAIN_CLIP].append(scenario.name)
         if scenario.base not in ("", PUBLISHED_BASE) and scenario.generators:
             said[_OTHER_BASE.format(scenario.base)].append(scenario.name)

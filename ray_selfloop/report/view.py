@@ -161,8 +161,7 @@ class ScenarioView:
         paper's figure and the row of table 1. initialization of Breeds: its benchmark.
     differences: how the data differ from the dataset as published, in words. of_the_paper: whether
         they are the paper's all the same (fewer images, or smaller ones): else it has no figure.
-    clip: the filter's CLIP score by its name, ``clip_score`` or ``domain_clip_score``; "" where the
-        filter uses none.
+    own_clip: whether the filter reads the score of a model that is trained in this sweep.
     base: what Stable Diffusion starts from, a hub id or a folder; "" for any other generator.
     """
 
@@ -184,7 +183,7 @@ class ScenarioView:
     differences: tuple[str, ...] = ()
     of_the_paper: bool = True
     pretrained: bool = False
-    clip: str = ""
+    own_clip: bool = False
     base: str = ""
 
 

@@ -33,7 +33,6 @@ class Settings(Evaluated):
 
 
 def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Settings:
-    """Over scenarios of a sweep."""
     return Settings(
         evaluation=judged_with(sweep),
         scenarios=tuple(s.name for s in scenarios),

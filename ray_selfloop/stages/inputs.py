@@ -70,7 +70,6 @@ class Inputs:
         return int(self.stage.hints.get("decoders", 1))
 
     def weights(self, name: str, file: str = WEIGHTS) -> dict[str, Any]:
-        """Published weights: name -> CPU tensor."""
         from safetensors.torch import load_file
 
         return dict(load_file(self.store.path(self.record(name), file)))

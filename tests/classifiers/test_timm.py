@@ -151,6 +151,19 @@ def test_plan_refuses_an_unknown_name_and_validate_needs_no_timm(micro: list[str
         load(None, ["classifiers=[timm/]"])
 
 
+def test_a_mistyped_network_alone_is_answered_before_the_judge_is_missed() -> None:
+    with pytest.raises(ConfigError, match=r"^classifier timm/resnet19 is not known to timm"):
+        load(None, ["classifiers=[timm/resnet19]"])
+    with pytest.raises(ConfigError, match=r"evaluation.judge.classifier: lenet is not trained"):
+        load(None, ["classifiers=[timm/resnet18]"])
+
+
+def test_one_network_by_two_names_is_refused() -> None:
+    known.check_apart(["lenet", "timm/resnet18.a1_in1k", "timm/resnet18.a2_in1k", "timm/resnet34"])
+    with pytest.raises(ConfigError, match=r"timm/resnet18 and timm/resnet18\.a1_in1k are one"):
+        known.check_apart(["timm/resnet18", "lenet", "timm/resnet18.a1_in1k"])
+
+
 # --- its name, which has a slash and may have a dot ----------------------------------------------
 
 TAGGED = "timm/vit_tiny_patch16_224.augreg_in21k"

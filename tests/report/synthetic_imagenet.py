@@ -181,7 +181,6 @@ def scenario(
         dataset=dataset,
         initialization="" if hard else "living17",
         pretrained=True,
-        clip="clip_score",
         base="stable-diffusion-v1-5/stable-diffusion-v1-5",
     )
 

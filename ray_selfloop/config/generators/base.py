@@ -3,7 +3,7 @@
 Decides nothing about a single generator: each has a file beside this one, and a line in `known`.
 Fields of these names mean the same in every generator that has them: ``start`` (the previous
 generation's weights, or fresh ones), ``budget`` (the share of the training that is granted),
-``workers`` (processes of one training).
+``workers`` (processes of one training), ``picture_format`` (of the files that it draws).
 """
 
 from collections.abc import Mapping
@@ -69,6 +69,15 @@ class GeneratorSettings(Settings):
     def fully_trained(self) -> bool:
         """Whether it is trained, and on its whole budget."""
         return self.traits.trained and getattr(self, "budget", 1) == 1
+
+    @property
+    def processes(self) -> int:
+        return getattr(self, "workers", 1)
+
+    @property
+    def encodes(self) -> Literal["jpeg", "png", "webp"] | None:
+        """The form of file in which drawn pictures are stored; None: as they are given."""
+        return getattr(self, "picture_format", None)
 
     @property
     def caches(self) -> bool:
