@@ -150,7 +150,7 @@ def test_an_arm_is_one_object(monkeypatch):
 
 
 def test_a_claim_is_one_statement(monkeypatch):
-    ours = tuple(added(example("claim"), statements)["_ours"]())
+    ours = statements.read(example("claim"))
     monkeypatch.setattr(cases, "STATEMENTS", (*statements.STATEMENTS, *ours))
     world = World(0, level=1.0)
     steps = {"treatment": (0.0, 0.0, -0.8), "no_synthetic": 0.0}
