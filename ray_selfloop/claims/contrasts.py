@@ -41,7 +41,6 @@ class Contrast:
     draws: Floats
 
     def scaled(self, factor: float) -> "Contrast":
-        """The contrast of ``factor`` times the metric."""
         return Contrast(self.chains, factor * self.draws)
 
 

@@ -13,15 +13,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST, SLOPE
-from ray_selfloop.evaluation.metrics import (
-    FID,
-    FRECHET_DISTANCE,
-    GAP,
-    KERNEL_DISTANCE,
-    KID,
-    U_SIGNED,
-    Q,
-)
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.inference.verdicts import DOWN, UP, Direction, Quantifier
 
 Compare = Literal[
@@ -30,12 +22,17 @@ Compare = Literal[
 
 LARGE = ("vgg19", "resnet50")
 SMALL = ("lenet", "alexnet")
-RANK_GAP = GAP  # the last rank less the first
+RANK_GAP = metrics.GAP  # the last rank less the first
 RANK_MEAN = "mean of best and worst"
-DISTANCE = FID.name
+DISTANCE = metrics.FID.name
 # each tested under its own name
-KIN = (FID.name, KID.name, f"{FRECHET_DISTANCE.name}/", f"{KERNEL_DISTANCE.name}/")
-BALANCE, POORNESS = U_SIGNED.name, f"1 - {Q.name}"
+KIN = (
+    metrics.FID.name,
+    metrics.KID.name,
+    f"{metrics.FRECHET_DISTANCE.name}/",
+    f"{metrics.KERNEL_DISTANCE.name}/",
+)
+BALANCE, POORNESS = metrics.U_SIGNED.name, f"1 - {metrics.Q.name}"
 OF_GENERATORS = (*KIN, BALANCE, POORNESS)
 HYPOTHESIS = "hypothesis"
 
