@@ -1,6 +1,7 @@
 """The paper's claims, judged on the predictions of all scenarios."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep
@@ -8,6 +9,9 @@ from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import save_json
 from ray_selfloop.stages.kind import Held, Kind, Summary, Work
+
+if TYPE_CHECKING:
+    from ray_selfloop.claims.paired import Arm
 
 
 class Described(Held):
@@ -28,6 +32,12 @@ class Described(Held):
     generations: int
     subgroups: int
     regime: str
+
+    def judged(self, **found: Any) -> "Arm":
+        """With what of it is found, as it is judged."""
+        from ray_selfloop.claims.paired import Arm
+
+        return Arm(self.name, **{**self.model_dump(exclude={"name", "compat"}), **found})
 
 
 class Settings(Evaluated):

@@ -37,6 +37,11 @@ class Held(BaseModel):
         return {name: _json(values[name]) for name in self.model_fields_set}
 
 
+def threads_of(stage: Stage) -> int:
+    """Threads that a stage computes with."""
+    return Settings.model_validate(stage.config).threads
+
+
 _PLAIN = {str, int, float, bool, dict, type(None)}  # that are JSON values as they are
 
 

@@ -10,6 +10,7 @@ from ray_selfloop.images.imageset import Ids, ImageSource, join
 from ray_selfloop.stages.chain import Chain
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.kind import Held
+from ray_selfloop.stages.names import number
 
 
 class TrainingSet(Held):
@@ -51,7 +52,7 @@ def training_rows(described: TrainingSet, inputs: Inputs) -> tuple[Parts, dict[s
     if not described.generation:
         mixed = {"original": len(original), "generated": 0, "by_generation": {}, "statement": ""}
         return [("dataset", np.arange(len(original)))], mixed
-    names = {int(name.rpartition(".")[2]): name for name in inputs.named("kept")}
+    names = {number(name): name for name in inputs.named("kept")}
     rows = queue.training_rows(
         described.regime,
         Queue(capacity=described.capacity or 1, mixing=described.mixing),

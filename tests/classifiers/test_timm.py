@@ -15,9 +15,9 @@ from ray_selfloop.config.sweep import Resources
 from ray_selfloop.config.training import Training
 from ray_selfloop.distributed import placement
 from ray_selfloop.errors import ConfigError, DataError
-from ray_selfloop.graph import Stage
+from ray_selfloop.graph import Place, Stage
 from ray_selfloop.planning import prepare
-from ray_selfloop.stages.measures import placed
+from ray_selfloop.stages import names
 
 CPU = torch.device("cpu")
 SMALL = {"timm/test_resnet": 32, "timm/test_vit": 160}  # at any side, and at one of its own
@@ -196,9 +196,10 @@ def test_other_keys_are_cut_at_every_dot(key: str) -> None:
 @pytest.mark.parametrize("network", ["lenet", "timm/vit_tiny_patch16_224", TAGGED])
 @pytest.mark.parametrize("scenario", ["", "base/trial/", "volume=D0/2,s3://a/1/2/x/trial/"])
 def test_a_trial_is_found_again_in_the_name_of_an_input(scenario: str, network: str) -> None:
-    assert placed(f"{scenario}3/10/{network}/7") == ("3", "10", network, "7")
-    assert placed(f"{scenario}3/10/{network}") == ("3", "10", network, "")
-    assert placed(f"{scenario}3/10/") == ("3", "10", "", "")
+    trial = Place("s", 3, 10, network, 7)
+    assert names.place("s", f"{scenario}{names.at(trial)}") == trial
+    assert names.place("s", f"{scenario}3/10/{network}") == Place("s", 3, 10, network)
+    assert names.place("s", f"{scenario}3/10/") == Place("s", 3, 10)
 
 
 def test_auto_places_it_by_what_it_keeps() -> None:

@@ -164,8 +164,7 @@ def test_of_a_range_that_is_far_too_high_the_low_end_is_chosen(micro: list[str])
     long = ("training.max_steps=260", "training.batch_size=32", "training.check_steps=20")
     plan = prepare([*micro, *SHORT[:2], *long, high])
     execute(plan.dataset(plan.scenarios[0].name), plan.store)
-    with searching(by_hand):
-        chosen = execute(search_of(plan, "lenet"), plan.store).summary["chosen"]
+    chosen = execute(search_of(plan, "lenet"), plan.store, halving=by_hand).summary["chosen"]
     assert chosen["learning_rate"] < 1e-3 ** (1 / 2)  # the lower half, on the log scale
     assert list(chosen) == ["learning_rate"]
 
