@@ -1,7 +1,7 @@
 """What the program costs beside its stages: wall clock of a sweep, samples, slots, empty trials.
 
-    python benchmarks/overhead.py                          # the quickstart: 15 to 20 minutes
-    python benchmarks/overhead.py --tiny --trials 20 50    # the script itself, in 2 or 3 minutes
+    python benchmarks/overhead.py                          # the quickstart twice, 1,000 trials
+    python benchmarks/overhead.py --tiny --trials 20 50    # to try the script itself
     python benchmarks/overhead.py loop.generations=1       # any words of a sweep's command line
 
 Each measurement is a process of its own, with a storage of its own:
