@@ -66,14 +66,15 @@ def settings(sweep: Named = None, *words: str) -> pd.DataFrame:
 
 
 def plan(sweep: Named = None, *words: str) -> pd.DataFrame:
-    """The sweep's stages by kind: all, published, missing, and core-seconds of one that is there.
+    """The sweep's stages by kind: all, published, missing, and core-seconds of the missing ones.
 
     Writes nothing. Of the text of `ray-selfloop plan` the table alone.
     """
     from ray_selfloop import verbs
     from ray_selfloop.planning import prepare
 
-    rows = verbs.table(prepare(_line(sweep, words), writes=False))
+    found = prepare(_line(sweep, words), writes=False)
+    rows = verbs.table(found, verbs.learned(found))
     return pd.DataFrame(rows, columns=["stage", "all", "published", "missing", "core_seconds"])
 
 

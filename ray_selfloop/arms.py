@@ -13,7 +13,6 @@ from ray_selfloop.config.sweep import Scenario, Sweep, scenario_name
 
 
 def of(sweep: Sweep) -> Arm:
-    """The arm of these settings."""
     return ARMS[sweep.loop.arm]
 
 
@@ -23,7 +22,6 @@ def generates(sweep: Sweep) -> bool:
 
 
 def adapted(sweep: Sweep) -> Sweep:
-    """The settings that the arm runs with."""
     sets = of(sweep).sets
     return sweep.model_copy(
         update={name: _set(getattr(sweep, name), value) for name, value in sets.items()}

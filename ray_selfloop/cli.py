@@ -76,7 +76,7 @@ def _verb(name: str, example: str, words: str = WORDS) -> Callable[..., click.Co
         return _verbs.command(
             name,
             epilog=f"Example: ray-selfloop {name} {example}",
-            options_metavar="[FLAGS]" if name in ("submit", "settings") else "",
+            options_metavar="[FLAGS]" if name in ("plan", "submit", "settings") else "",
             context_settings=HOW,
         )(given(work))
 
@@ -125,15 +125,19 @@ def _validate(words: Sequence[str]) -> None:
 
 
 @_verb("plan", "my.yaml")
-def _plan(words: Sequence[str]) -> None:
+@click.option(
+    "--calibrate", is_flag=True, help="Measure this machine's speed for the prediction, in 2 s."
+)
+def _plan(words: Sequence[str], calibrate: bool) -> None:
     """What a sweep would run, what it takes, what it can show.
 
-    Stages that are published already and what the missing ones cost; what is declared; the smallest
-    effects that more or fewer chains and seeds can detect.
+    Stages that are published already, what the missing ones take and when all would be done, by
+    earlier stages in the storage or else by reference costs; what is declared; the smallest effects
+    that more or fewer chains and seeds can detect.
     """
     from ray_selfloop import verbs
 
-    verbs.plan(words)
+    verbs.plan(words, calibrate)
 
 
 @_verb("status", "my.yaml")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ray_selfloop.claims.cases import Case, Group, cases_of, groups_of, quantified
+from ray_selfloop.claims.cases import Case, cases_of, groups_of, quantified
 from ray_selfloop.claims.paired import Arm
 from ray_selfloop.claims.statements import BALANCE, DISTANCE, POORNESS
 from ray_selfloop.claims.tested import margin_of
@@ -66,7 +66,11 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
                 name: [_said(c, sweep) for c in tested if c.family == name and not c.exploratory]
                 for name in families
             },
-            "A over the control's": _laws(groups),
+            "A over the control's": [
+                {"setting": group.name, "networks": group.classifiers}
+                for group in groups
+                if not group.lacks
+            ],
             "exploratory": [_said(c, sweep) for c in tested if c.exploratory],
         }
     )
@@ -76,20 +80,8 @@ def _arm(scenario: Scenario) -> Arm:
     """A scenario before there are data: no outcomes, and every metric of a generator."""
     about, inception = described(scenario), scenario.sweep.evaluation.inception
     names = [BALANCE, POORNESS, DISTANCE if inception else f"{FRECHET_DISTANCE.name}/any"]
-    return Arm(
-        scenario=about.name,
-        group=about.group,
-        arm=about.arm,
-        dataset=about.dataset,
-        initialization=about.initialization,
-        pretrained=about.pretrained,
-        classifiers=about.classifiers,
-        generations=about.generations,
-        subgroups=about.subgroups,
-        pooled=about.initialization != "spurious",
-        quality={name: {("", 0, 0): float("nan")} for name in names},
-        regime=about.regime,
-    )
+    quality = {name: {("", 0, 0): float("nan")} for name in names}
+    return about.judged(pooled=about.initialization != "spurious", quality=quality)
 
 
 def _said(case: Case, sweep: Sweep) -> dict[str, Any]:
@@ -130,15 +122,6 @@ def _evaluated(sweep: Sweep) -> dict[str, Any]:
         "bias of eq. 6": settings.dynamics.bias,
         "accuracy_margin": settings.claims.accuracy_margin,
     }
-
-
-def _laws(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Where A is judged against the control's."""
-    return [
-        {"setting": group.name, "networks": group.classifiers}
-        for group in groups
-        if not group.lacks
-    ]
 
 
 def sentences(found: Declaration) -> Iterator[str]:

@@ -26,6 +26,7 @@ from ray_selfloop.stages import (
 )
 from ray_selfloop.stages.chain import NOBODY, Chain, Who
 from ray_selfloop.stages.kind import Kind
+from ray_selfloop.stages.names import numbered
 
 Inputs = dict[str, Stage]
 """The name under which a stage reads another -> that stage."""
@@ -64,7 +65,6 @@ class Loop:
         self.kept: list[Stage] = []  # of generation n at n - 1
 
     def add(self, kind: Kind[Any], n: int, inputs: Inputs, who: Who = NOBODY) -> Stage:
-        """The stage of this kind in generation ``n``."""
         return kind.add(self.graph, self.chain, n, inputs, who)
 
     def where_needed(self, name: str, kind: Kind[Any], who: Who = NOBODY) -> Inputs:
@@ -75,7 +75,7 @@ class Loop:
 
     def trained_on(self, n: int) -> Inputs:
         """The training set after generation ``n``: the original data, and the queue."""
-        queue = {f"kept.{g}": self.kept[g - 1] for g in self.chain.queued(n)}
+        queue = {numbered("kept", g): self.kept[g - 1] for g in self.chain.queued(n)}
         return {"dataset": self.data, **queue}
 
     def draw(self, n: int, scoring: Inputs) -> Stage:
@@ -117,12 +117,12 @@ class Loop:
         """The trials whose uncertainty the filter reads."""
         if not self.chain.sweep.filter.uses_expert:
             return {}
-        return {f"expert.{who.seed}": trials[who] for who in self.chain.expert}
+        return {numbered("expert", who.seed): trials[who] for who in self.chain.expert}
 
     def judges(self) -> Inputs:
         """The trials of generation 0 that label every generation's samples."""
         data = {"dataset": self.data}
-        return {f"judge.{who.seed}": self.trial(0, who, data) for who in self.chain.judges}
+        return {numbered("judge", who.seed): self.trial(0, who, data) for who in self.chain.judges}
 
     def references(self, judges: Inputs) -> Inputs:
         """The real side of the generator's metrics: of the data, and as the judge sees them."""
@@ -140,7 +140,7 @@ class Loop:
     def shares(self, n: int) -> Inputs:
         """What this loop has kept up to generation ``n``, and what reads its subgroups."""
         self.draw(n, {})
-        return {**self.probe, **{f"shares.{g}": of for g, of in enumerate(self.kept, 1)}}
+        return {**self.probe, **{numbered("shares", g): of for g, of in enumerate(self.kept, 1)}}
 
     def measure(self, n: int, drawn: Stage, against: Inputs) -> None:
         """The generator's metrics: of all that was drawn, of what was kept, and of the queue."""

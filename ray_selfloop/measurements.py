@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.graph import Graph, Place, Stage
-from ray_selfloop.stages import claims, equation6, fairness
+from ray_selfloop.stages import claims, equation6, fairness, names
 from ray_selfloop.stages.kind import Named
 
 KINDS = (fairness.KIND.name, equation6.KIND.name, claims.KIND.name)
@@ -17,23 +17,16 @@ Measured = tuple[Scenario, Named]
 
 def published(data: Stage, trials: Mapping[Place, Stage], metrics: Mapping[Place, Stage]) -> Named:
     """One scenario's dataset, trials and generator metrics, by the names that they are read by."""
-    named = {f"trial/{_trial(place)}": stage for place, stage in sorted(trials.items())}
-    named |= {
-        f"metrics/{place.loop_seed}/{place.generation}/{place.classifier}": stage
-        for place, stage in sorted(metrics.items())
-    }
+    named = {f"{names.TRIAL}{names.at(place)}": trials[place] for place in sorted(trials)}
+    named |= {f"{names.METRICS}{names.at(place)}": metrics[place] for place in sorted(metrics)}
     return {"dataset": data, **named}
-
-
-def _trial(place: Place) -> str:
-    return f"{place.loop_seed}/{place.generation}/{place.classifier}/{place.seed}"
 
 
 def add_fairness(
     scenario: Scenario, trials: Mapping[Place, Stage], data: Stage, graph: Graph
 ) -> Stage:
     """The measurement of one scenario's published trials."""
-    inputs = {_trial(place): stage for place, stage in sorted(trials.items())} | {"dataset": data}
+    inputs = {names.at(place): trials[place] for place in sorted(trials)} | {"dataset": data}
     return fairness.KIND.add_settings(graph, fairness.settings(scenario), inputs, _end(scenario))
 
 

@@ -26,7 +26,7 @@ from ray_selfloop.config.words import arguments
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
 from ray_selfloop.filtering.cut import drop_share
-from ray_selfloop.generators.base import Demand, loaded
+from ray_selfloop.generators.base import Demand
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.stages import dataset
 from ray_selfloop.stages.chain import chains
@@ -178,9 +178,10 @@ def _check_weights(settings: Sweep) -> None:
     """Raise DataError where weights that the sweep names cannot be had, or are damaged."""
     for score in settings.filter.scores:
         if score.checked:
-            resolve_name(HERE + score.checked)(getattr(settings.filter, score.settings))
+            resolve_name(HERE + score.checked)(getattr(settings.filter, score.group))
     from ray_selfloop.classifiers import known, weights
 
+    known.check_apart(settings.classifiers)
     for name in settings.classifiers:
         known.check(name, settings.training_for(name).image_size)
         weights.check(name, settings.training_for(name).pretrained)
@@ -210,7 +211,7 @@ def _check_generator(settings: Sweep, contents: Contents) -> None:
             class_names=lambda: dataset.class_names(settings.dataset, contents),
         )
 
-    loaded(settings.generator.traits.check)(settings.generator, demand)
+    resolve_name(settings.generator.traits.check)(settings.generator, demand)
 
 
 def tracking_uri(sweep: Sweep, root: str | Path) -> str:

@@ -7,22 +7,14 @@ the classifiers of generation n use it, and so does the generator of generation 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from ray_selfloop import seeding
-from ray_selfloop.config.loop import Loop, Mixing, Queue
+from ray_selfloop.config.loop import Mixing, Queue
 from ray_selfloop.filtering.cut import draws_needed
 from ray_selfloop.images.imageset import Ids
 from ray_selfloop.images.split import apportion, stratified_cut
-
-
-class Parts(NamedTuple):
-    """What a training set is put together from: D0 or not, and which generations' kept sets."""
-
-    original: bool
-    kept: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -41,18 +33,16 @@ class TrainingRows:
 
     @property
     def supplied(self) -> int:
-        """Generated images in the training set."""
         return sum(len(rows) for rows in self.kept.values())
 
 
-def parts(regime: str, generation: int, capacity: int) -> Parts:
-    """Which sets make up the training set of ``generation``; generation 0 is D0 in any regime."""
-    if generation == 0:
-        return Parts(True, ())
-    if regime == "replace":
-        return Parts(False, (generation,))
-    first = max(1, generation - capacity + 1) if regime == "stack" else 1
-    return Parts(True, tuple(range(first, generation + 1)))
+def kept(regime: str, generation: int, capacity: int) -> tuple[int, ...]:
+    """The generations whose kept sets are in the training set of ``generation``.
+
+    D0 is in it beside them, but under ``replace`` from generation 1 on.
+    """
+    first = {"stack": max(1, generation - capacity + 1), "replace": generation}.get(regime, 1)
+    return tuple(range(first, generation + 1)) if generation else ()
 
 
 def volume(queue: Queue, regime: str, originals: int) -> int:
@@ -102,38 +92,22 @@ def _asked(mixing: Mixing, originals: int, available: int) -> int:
     return round(originals * mixing.ratio / (1 - mixing.ratio))
 
 
-def images(loop: Loop, queue: Queue, generation: int, originals: int) -> int:
+def images(regime: str, queue: Queue, generation: int, originals: int) -> int:
     """Size of the training set of ``generation`` when every kept set holds S images.
 
     What a control that trains on D0 alone needs to make the treatment's optimiser steps. Under
     ``range`` and ``before_filtering`` cuts the kept sets differ from S, and so do the steps.
     """
-    wanted = parts(loop.regime, generation, queue.capacity)
-    pool = len(wanted.kept) * volume(queue, loop.regime, originals)
-    if loop.regime == "accumulate_subsample" or generation == 0:
+    if regime == "accumulate_subsample" or generation == 0:
         return originals
+    sets = len(kept(regime, generation, queue.capacity))
+    pool = sets * volume(queue, regime, originals)
     supplied = min(_asked(queue.mixing, originals, pool), pool)
-    return supplied + (originals if wanted.original else 0)
-
-
-def _split_by_generation(rows: Ids, sizes: Mapping[int, int]) -> dict[int, Ids]:
-    """Rows of the joined kept sets -> generation -> rows within that kept set."""
-    out: dict[int, Ids] = {}
-    start = 0
-    for generation, size in sizes.items():
-        inside = rows[(rows >= start) & (rows < start + size)]
-        out[generation] = inside - start
-        start += size
-    return out
-
-
-def _subsample(labels: Ids, size: int, seed: int, *purpose: str | int) -> Ids:
-    """``size`` of the rows by a seeded draw that keeps the class shares of ``labels``; sorted."""
-    return stratified_cut(labels, size, seeding.rng(seed, *purpose))[1]
+    return supplied + (0 if regime == "replace" else originals)
 
 
 def training_rows(
-    loop: Loop,
+    regime: str,
     queue: Queue,
     generation: int,
     original_labels: Ids,
@@ -142,33 +116,31 @@ def training_rows(
 ) -> TrainingRows:
     """The training set of ``generation``.
 
-    kept_labels: generation -> labels of its kept set, at least for ``parts``' generations.
+    kept_labels: generation -> labels of its kept set, at least for those in the training set.
     Draws (mixing, ``accumulate_subsample``) depend on ``seed``, the generation and the labels;
     they keep the class shares of what they draw from.
     """
-    wanted = parts(loop.regime, generation, queue.capacity)
-    sizes = {g: len(kept_labels[g]) for g in wanted.kept}
-    pool = np.concatenate([np.empty(0, np.int64), *(kept_labels[g] for g in wanted.kept)])
-    originals = np.arange(len(original_labels) if wanted.original else 0)
-    if loop.regime == "accumulate_subsample" and generation > 0:
-        joined = np.concatenate([original_labels, pool])
-        rows = _subsample(joined, len(original_labels), seed, "accumulate_subsample", generation)
-        originals = rows[rows < len(original_labels)]
-        rows = rows[rows >= len(original_labels)] - len(original_labels)
+    wanted, n = kept(regime, generation, queue.capacity), len(original_labels)
+    pool = np.concatenate([np.empty(0, np.int64), *(kept_labels[g] for g in wanted)])
+    originals = np.arange(0 if regime == "replace" and generation else n)
+    rows = np.arange(len(pool))
+    if regime == "accumulate_subsample" and generation:
+        draw = seeding.rng(seed, "accumulate_subsample", generation)
+        _, drawn = stratified_cut(np.concatenate([original_labels, pool]), n, draw)
+        originals, rows = drawn[drawn < n], drawn[drawn >= n] - n
         asked = len(rows)
     else:
-        asked = _asked(queue.mixing, len(original_labels), len(pool)) if generation else 0
-        rows = np.arange(len(pool))
+        asked = _asked(queue.mixing, n, len(pool)) if generation else 0
         if asked < len(pool):
-            rows = _subsample(pool, asked, seed, "mixing", generation)
-    statement = _statement(generation, asked, len(rows))
-    return TrainingRows(originals, _split_by_generation(rows, sizes), asked, statement)
-
-
-def _statement(generation: int, asked: int, supplied: int) -> str:
-    if supplied >= asked:
-        return ""
-    return (
-        f"generation {generation}: the mixing ratio asks for {asked} generated images, the queue "
-        f"holds {supplied}; trained on those, without filling up with real data"
-    )
+            _, rows = stratified_cut(pool, asked, seeding.rng(seed, "mixing", generation))
+    ends = np.cumsum([len(kept_labels[g]) for g in wanted], dtype=np.int64)
+    parts = np.split(rows, np.searchsorted(rows, ends[:-1])) if wanted else []
+    starts = [0, *ends[:-1].tolist()]
+    own = {g: part - start for g, part, start in zip(wanted, parts, starts, strict=False)}
+    statement = ""
+    if len(rows) < asked:
+        statement = (
+            f"generation {generation}: the mixing ratio asks for {asked} generated images, the "
+            f"queue holds {len(rows)}; trained on those, without filling up with real data"
+        )
+    return TrainingRows(originals, own, asked, statement)

@@ -165,7 +165,6 @@ class Run:
         """Ray is loaded here and not before."""
         from ray_selfloop.distributed.cluster import connect
         from ray_selfloop.distributed.driver import Scheduler
-        from ray_selfloop.tracking import sync
 
         cluster = connect(self.plan.sweep.resources, self._say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
@@ -177,6 +176,8 @@ class Run:
 
     def _prepare_tracking(self) -> None:
         """Beside the first stages: MLflow takes seconds to load, and to make its database."""
+        from ray_selfloop.tracking import sync
+
         self.warnings += sync.prepare(self.tracking_uri)
 
     def used(self, begun: float) -> str:

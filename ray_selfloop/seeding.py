@@ -16,5 +16,4 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 def rng(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A numpy generator for one purpose."""
     return np.random.default_rng(derive(seed, *purpose))

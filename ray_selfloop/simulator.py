@@ -27,12 +27,13 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from ray_selfloop.claims.paired import Arm
-from ray_selfloop.claims.statements import MNIST
+from ray_selfloop.claims.statements import STATEMENTS
 from ray_selfloop.config.networks import JUDGE
 from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet
 
 HERMITE = np.polynomial.hermite_e.hermegauss(61)
 TAILS = ("normal", "t4", "unequal")
+BIASED = next(s.dataset for s in STATEMENTS if s.initialization)  # the paper's with such a start
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class World:
         self, arm: str, test: TestSet, outcomes: list[Outcome], known: Mapping[str, Any]
     ) -> Arm:
         about: dict[str, Any] = {
-            "group": "base", "dataset": MNIST, "initialization": "biased",
+            "group": "base", "dataset": BIASED, "initialization": "biased",
             "pretrained": False, "subgroups": test.groups, "pooled": test.pooled,
             **known, **self.about,
         }  # fmt: skip

@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ray_selfloop import arms, command
@@ -29,17 +30,17 @@ from ray_selfloop.errors import (
 )
 from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, prepare
-from ray_selfloop.stages import claims, classifier, generator, kinds
-from ray_selfloop.stages.kind import threads_of
+from ray_selfloop.stages import claims, classifier, kinds
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import failures
 
 if TYPE_CHECKING:
     from ray_selfloop.claims.noise import Scatter
-    from ray_selfloop.claims.power import Costs
+    from ray_selfloop.claims.power import Costs as Shares
     from ray_selfloop.conclusion.conclude import Conclusion
     from ray_selfloop.declaration import Declaration
     from ray_selfloop.distributed.jobs.job import Options
+    from ray_selfloop.estimates import Costs
     from ray_selfloop.running import Run
 
 
@@ -101,35 +102,83 @@ def _nothing_to_collect() -> Iterator[None]:
 
 
 @_nothing_to_collect()
-def plan(words: Sequence[str]) -> None:
-    """Stages by kind and what the missing ones cost; what is declared; what could be found."""
+def plan(words: Sequence[str], calibrate: bool = False) -> None:
+    """Stages by kind and what the missing ones take; what is declared; what could be found.
+
+    calibrate: whether reference costs are scaled by the speed of this machine.
+    """
     found = prepare(words, writes=False)
+    costs = learned(found, calibrate)
     print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
     print(*found.warnings, sep="\n", end="\n" if found.warnings else "")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
-    total, unknown = 0.0, False
-    for line, every, published, missing, each in table(found):
-        cost = "0" if not missing else "not known" if each is None else f"{each * missing:.0f}"
-        total += (each or 0.0) * missing
-        unknown |= bool(missing) and each is None
+    for line, every, published, missing, spent in table(found, costs):
+        cost = "not known" if spent is None else f"{spent:,.0f}"
         print(f"{line:32}{every:6}{published:11}{missing:9}{cost:>14}")
-    at_least = "at least " if unknown else ""
-    print(f"missing stages take {at_least}{total:.0f} core-seconds, by what was published here")
-    from ray_selfloop.distributed import placement  # after validation: loads torch
+    print(*_predicted(found, costs, calibrate), sep="\n")
+    from ray_selfloop.distributed import placement  # after validation: may load torch
     from ray_selfloop.running import Run
 
     trials = (node.stage for node in found.graph.of_kind(classifier.KIND.name))
-    said, costs, run = placement.sentences(trials, found.sweep.resources), _costs(found), Run(found)
+    said, run = placement.sentences(trials, found.sweep.resources), Run(found)
+    shares = _shares(found, costs)
     run.find_measurements()
-    print(*said, *_declared(run), *_detectable(found, run.declaration, costs), sep="\n")
+    print(*said, *_declared(run), *_detectable(found, run.declaration, shares), sep="\n")
 
 
-def table(found: Plan) -> Iterator[tuple[str, int, int, int, float | None]]:
-    """Stages by kind: all, published, missing, core-seconds of one (None: not known)."""
+def learned(found: Plan, calibrate: bool = False) -> "Costs":
+    """What each stage takes, by what the storage holds."""
+    from ray_selfloop.estimates import Costs, originals, slower
+
+    sweeps = {scenario.name: scenario.sweep for scenario in found.scenarios}
+    costs = Costs(sweeps, cache(lambda scenario: originals(sweeps[scenario])))
+    for node in found.graph:
+        record = found.records.get(node.stage.key)
+        if record:
+            costs.learn(node, record.seconds)
+    costs.learn_from(found.store, found.graph)
+    costs.slower = slower() if calibrate else 1.0
+    return costs
+
+
+def table(found: Plan, costs: "Costs") -> Iterator[tuple[str, int, int, int, float | None]]:
+    """Stages by kind: all, published, missing, and core-seconds of the missing ones, if known."""
+    from ray_selfloop.estimates import UNKNOWN
+
     for line, nodes in _lines(found).items():
-        missing = sum(node.stage.key not in found.records for node in nodes)
-        each = _seconds_each(found, nodes)
-        yield line, len(nodes), len(nodes) - missing, missing, each
+        missing = [node for node in nodes if node.stage.key not in found.records]
+        known = UNKNOWN not in map(costs.source, missing)
+        spent = sum(map(costs.core_seconds, missing)) if known else None
+        yield line, len(nodes), len(nodes) - len(missing), len(missing), spent
+
+
+def _predicted(found: Plan, costs: "Costs", calibrated: bool) -> Iterator[str]:
+    """What the missing stages take, together and by the clock, and by what that is known."""
+    from ray_selfloop import estimates
+    from ray_selfloop.distributed.limits import limits
+    from ray_selfloop.report.numbers import seconds
+
+    missing = [node for node in found.graph if node.stage.key not in found.records]
+    if not missing:
+        yield "no stage of the loop is missing"
+        return
+    machine, asked = limits(), found.sweep.resources.num_cpus
+    cores = min(asked or machine.workers, machine.whole_cores)
+    slots = max(1, cores // found.sweep.compute.threads)
+    counted = Counter(map(costs.source, missing))
+    about = "at least" if estimates.UNKNOWN in counted else "about"
+    spent = sum(map(costs.core_seconds, missing))
+    clock = estimates.START + estimates.wall(missing, costs.seconds, slots)
+    yield (
+        f"missing stages take {about} {spent:,.0f} core-seconds ({spent / 3600:.3g} core-hours): "
+        f"{about} {seconds(clock)} on {cores} CPU cores of this machine"
+    )
+    told = ", ".join(f"{source} ({n} of {len(missing)})" for source, n in counted.most_common())
+    yield f"  predicted by {told}"
+    if estimates.REFERENCE in counted:
+        scaled = f"times {costs.slower:.2f} for this one, as measured just now"
+        remedy = "plan --calibrate scales them to this one"
+        yield f"  reference costs are another machine's; {scaled if calibrated else remedy}"
 
 
 def status(words: Sequence[str]) -> None:
@@ -207,7 +256,7 @@ def _has_begun(found: Plan) -> bool:
     return any(place.generation for places in trials for place in places)
 
 
-def _detectable(found: Plan, declared: "Declaration", costs: "Costs") -> Iterator[str]:
+def _detectable(found: Plan, declared: "Declaration", shares: "Shares") -> Iterator[str]:
     """What could be found in each group of scenarios that differ in the arm alone."""
     groups: dict[str, list[Scenario]] = defaultdict(list)
     for scenario in found.scenarios:
@@ -216,14 +265,14 @@ def _detectable(found: Plan, declared: "Declaration", costs: "Costs") -> Iterato
     together = len(declared.content["primary"]) or min(len(groups), most)
     same: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, scenarios in groups.items():
-        same[tuple(_sentences(found, scenarios, together, costs))].append(name)
+        same[tuple(_sentences(found, scenarios, together, shares))].append(name)
     for sentences, names in same.items():
         yield "; ".join(names)
         yield from (f"  {sentence}" for sentence in sentences)
 
 
 def _sentences(
-    found: Plan, scenarios: Sequence[Scenario], together: int, costs: "Costs"
+    found: Plan, scenarios: Sequence[Scenario], together: int, shares: "Shares"
 ) -> Iterator[str]:
     from ray_selfloop.claims import power  # after validation: loads scipy
     from ray_selfloop.stages.claims import described
@@ -244,7 +293,7 @@ def _sentences(
     design = power.Design(len(loop.loop_seeds), len(loop.classifier_seeds), max(networks, 1))
     scatter = _scatter(found, arms.group(scenarios[0]))
     setting = power.Setting(size, accuracy, design, together, scatter, controlled)
-    yield from power.sentences(setting, settings, costs)
+    yield from power.sentences(setting, settings, shares)
 
 
 def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
@@ -261,21 +310,20 @@ def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
     return tuple(Scatter(**row) for row in rows if row["scenario_group"] == group)
 
 
-def _costs(found: Plan) -> "Costs":
-    """By the published stages, where there is one of each kind; else trainings alone, as equals."""
-    from ray_selfloop.claims.power import Costs
+def _shares(found: Plan, costs: "Costs") -> "Shares":
+    """What a sweep's parts cost in core-hours."""
+    from ray_selfloop.claims.power import Costs as Shares
+    from ray_selfloop.estimates import UNKNOWN
 
-    each = {line: _seconds_each(found, nodes) for line, nodes in _lines(found).items()}
-    known = None not in each.values()
     spent: dict[str, float] = defaultdict(float)
     chains, seeds = set(), set()
     for node in found.graph:
-        trained = node.stage.kind in (generator.KIND.name, classifier.KIND.name)
-        spent[_part(node)] += (each[line_of(node)] or 0.0) / 3600 if known else float(trained)
+        spent[_part(node)] += costs.core_seconds(node) / 3600
         chains |= {place.loop_seed for place in node.places}
         seeds |= {place.seed for place in node.places if place.seed >= 0}
+    known = all(costs.source(node) != UNKNOWN for node in found.graph)
     m, s = len(chains), len(seeds)
-    return Costs(spent["fixed"], spent["chain"] / m, spent["trials"] / m / max(s, 1), known)
+    return Shares(spent["fixed"], spent["chain"] / m, spent["trials"] / m / max(s, 1), known)
 
 
 def _part(node: Node) -> str:
@@ -303,13 +351,3 @@ def _lines(found: Plan) -> Mapping[str, list[Node]]:
     for node in found.graph:
         lines[line_of(node)].append(node)
     return lines
-
-
-def _seconds_each(found: Plan, nodes: Sequence[Node]) -> float | None:
-    """Mean core-seconds of the published stages among ``nodes``; None where there is none."""
-    known = [
-        found.records[n.stage.key].seconds * threads_of(n.stage)
-        for n in nodes
-        if n.stage.key in found.records
-    ]
-    return sum(known) / len(known) if known else None

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from PIL import Image, ImageDraw
 
+from ray_selfloop.config.datasets.hard_imagenet import SYNSETS
 from ray_selfloop.datasets import breeds
-from ray_selfloop.datasets.hard_imagenet import SYNSETS
 
 TINY = ("sunglasses", "miniskirt", "volleyball", "snorkel")
 """Hard ImageNet's classes that Tiny ImageNet has, in the official order."""

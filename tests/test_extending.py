@@ -73,7 +73,7 @@ def test_a_metric_is_one_function_and_everything_else_follows(registry):
     row = worlds.pick(after, "spread", generation=0)
     assert 0 <= row["low"] <= row["value"] <= row["high"] < 1
 
-    assert definitions.of("spread_pooled").meaning == spread.definition
+    assert definitions.used(["spread_pooled"]) == [spread]
     assert any(line.startswith("| `spread` (Spread) | fraction |") for line in metrics.page())
     view = synthetic_sweep.view()
     scenario, table = view.scenarios[0], Table(view.results)
@@ -91,7 +91,7 @@ def test_a_generator_metric_is_one_function_too(registry):
     labels = np.zeros(60, np.int64)
     generated = generator_rows.Generated({"pixels8": drawn}, labels, None, None)
     of = {"generated": generated}
-    rows = generator_rows.generator_rows("s", 0, 1, of, reference, FEW).set_index("metric")
+    rows = generator_rows.generator_rows(1, of, reference, FEW).set_index("metric")
     expected = np.linalg.norm(train.mean(axis=0) - drawn.mean(axis=0))
     assert rows.loc["mean_shift", "value"] == pytest.approx(float(expected))
     assert in_key(About.GENERATORS) == {"metrics": {"mean_shift": 1}}
@@ -150,7 +150,7 @@ def test_an_arm_is_one_object(monkeypatch):
 
 
 def test_a_claim_is_one_statement(monkeypatch):
-    ours = tuple(added(example("claim"), statements)["_ours"]())
+    ours = statements.read(example("claim"))
     monkeypatch.setattr(cases, "STATEMENTS", (*statements.STATEMENTS, *ours))
     world = World(0, level=1.0)
     steps = {"treatment": (0.0, 0.0, -0.8), "no_synthetic": 0.0}

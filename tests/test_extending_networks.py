@@ -1,5 +1,8 @@
 """The examples of docs/extending.md for a network and a filter score, run as they stand."""
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +48,55 @@ def test_a_network_is_a_row_and_a_builder(monkeypatch: pytest.MonkeyPatch) -> No
     assert net.side == 32
     assert net.tail[-1].in_features == 1280
     assert placement.share(row.name, 28, 64) == 0.1
+
+
+WITH_OWN = """
+import sys
+from ray_selfloop.planning import prepare
+from ray_selfloop.stages import kept
+from ray_selfloop.stages.run import execute
+
+plan = prepare(sys.argv[1:])
+for node in plan.graph:
+    if node.stage.kind in ("dataset", "samples"):
+        execute(node.stage, plan.store)
+(samples,), (cut,) = plan.graph.of_kind("samples"), plan.graph.of_kind("kept")
+print(samples.stage.config["brightness"], samples.stage.config["scores"], cut.stage.config)
+"""
+
+
+def test_a_score_with_settings_of_its_own_is_a_file_and_a_row_too(tmp_path: Path) -> None:
+    package = tmp_path / "ray_selfloop"
+    home = Path(loop.__file__).parent
+    shutil.copytree(home, package)
+    shutil.copytree(home.parent / "sweeps", tmp_path / "sweeps")
+    text, own = example("score.file"), "images[np.arange(len(images))]"
+    assert own in text
+    read = f"{own}[:, : given.settings.channels]"
+    (package / "filtering/scores/brightness.py").write_text(text.replace(own, read))
+    rows, line, row = package / "config/scores.py", *example("score.own").split("\n\n")
+    first = "\n        Score(\n"
+    added_to = rows.read_text().replace("from ray_self", f"{line}\nfrom ray_self", 1)
+    assert first in added_to
+    rows.write_text(added_to.replace(first, f"\n{row.rstrip()},{first}", 1))
+    words = [w for w in MICRO if not w.startswith(("loop.gen", "generator"))]
+    words += [
+        "loop.generations=1",
+        "generator.name=duplicate_real",
+        f"storage={tmp_path / 'store'}",
+    ]
+    words += ["filter.score=brightness", "filter.brightness.channels=1", "queue.volume=20"]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITH_OWN, *words]
+        there = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, cwd=tmp_path, env=there, capture_output=True, text=True)
+
+    found = run(*words)
+    assert found.stdout.startswith("{'channels': 1} {'brightness': 1} {"), found.stderr
+    assert "channels" not in found.stdout.partition("} {")[2]
+    wrong = run(*words, "filter.brightness.channels=4")
+    assert "filter.brightness.channels: must be " in wrong.stderr
 
 
 def test_a_filter_score_is_a_file_and_a_line(

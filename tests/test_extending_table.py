@@ -49,8 +49,9 @@ def test_no_other_files_know_a_thing_that_is_there(thing: str) -> None:
 
 @pytest.mark.parametrize("thing", IN_ONE_FILE)
 def test_no_other_file_has_a_thing_of_one_file(thing: str) -> None:
-    word = f'"{IN_ONE_FILE[thing]}"'
-    found = {p.relative_to(PACKAGE).as_posix() for p in FILES if word in p.read_text("utf-8")}
+    named = re.compile(rf'"{IN_ONE_FILE[thing]}"|id: {IN_ONE_FILE[thing]}$', re.MULTILINE)
+    files = (*FILES, *PACKAGE.rglob("*.yaml"))
+    found = {p.relative_to(PACKAGE).as_posix() for p in files if named.search(p.read_text("utf-8"))}
     assert found == {*ROWS[thing]}
 
 

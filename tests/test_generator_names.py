@@ -4,13 +4,14 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
 from ray_selfloop.config.arms import ARMS
 from ray_selfloop.config.datasets.known import KINDS as DATASETS
 from ray_selfloop.config.generators.known import KINDS
-from ray_selfloop.generators.base import Generator, loaded, worker
+from ray_selfloop.generators.base import Generator, worker
 
 PACKAGE = Path(__file__).parents[1] / "ray_selfloop"
 USERS = {"config/arms.py", "config/sweep.py", "config/generators/known.py"}
@@ -71,10 +72,10 @@ def test_no_file_asks_which_class_a_generators_settings_are_of() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_what_a_generators_traits_name_is_there(name: str) -> None:
     traits = KINDS[name].traits
-    found = loaded(traits.worker)
+    found = resolve_name(traits.worker)
     assert isinstance(found, Generator)
     assert traits.trained == (found.train is not None)
-    assert all(callable(loaded(path)) for path in (traits.check, traits.content) if path)
+    assert all(callable(resolve_name(path)) for path in (traits.check, traits.content) if path)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -84,4 +85,4 @@ def test_fields_that_a_result_does_not_depend_on_are_fields(name: str) -> None:
         assert of <= kind.model_fields.keys()
     assert "name" not in kind.SAMPLING | kind.TRAINING | kind.PLACES
     assert bool(kind.traits.content) or not kind.PLACES
-    assert worker(kind.model_construct(name=name)) is loaded(kind.traits.worker)
+    assert worker(kind.model_construct(name=name)) is resolve_name(kind.traits.worker)

@@ -36,6 +36,7 @@ ROOMS = (
     "idle",
     "declaration",
     "progress",
+    "estimates",
     "distributed",
     "tracking",
     "report",

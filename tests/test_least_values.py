@@ -15,9 +15,11 @@ from conftest import MICRO
 from ray_selfloop.config.datasets.cifar import Cifar
 from ray_selfloop.config.datasets.coloured import ColorizedMnist
 from ray_selfloop.config.filter import Filter
+from ray_selfloop.config.generators.ddpm import Ddpm
 from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.filtering.cut import draws_needed
+from ray_selfloop.generators import ddpm
 from ray_selfloop.images.split import apportion, cut_rows
 from ray_selfloop.planning import prepare
 from ray_selfloop.running import Run
@@ -26,6 +28,7 @@ from ray_selfloop.stages.run import run_here
 ROOT = Sweep.model_json_schema()
 KINDS = {"dataset": "ColorizedDigits", "generator": "ConditionalGan", "clip": "DomainClip"}
 GROUPS = ("dataset", "generator", "queue", "filter", "training", "evaluation", "compute")
+DDPM = "generator.name=ddpm"
 TINY = 1e-6  # above a bound that is itself excluded
 MNIST = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # official training digits
 
@@ -65,9 +68,22 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
 def test_all_least_values_of_a_group_run_together(
     usual: tuple[list[str], Path], group: str, tmp_path: Path
 ) -> None:
+    run_with_least(group, *usual, tmp_path)
+
+
+@pytest.mark.slow
+def test_all_least_values_of_the_diffusion_model_run_together(
+    usual: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "generator", "Ddpm")
+    words, folder = usual
+    own = [word for word in words if not word.startswith("generator")]
+    run_with_least("generator", [*own, DDPM], folder, tmp_path)
+
+
+def run_with_least(group: str, words: list[str], folder: Path, tmp_path: Path) -> None:
     values = dict(least(group, ROOT["properties"][group]))
     assert values
-    words, folder = usual
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     changed = [f"{key}={value}" for key, value in values.items()]
     plan = prepare([*words, f"storage={tmp_path}", *changed])
@@ -97,6 +113,13 @@ def test_the_mildest_minority_has_a_held_out_image() -> None:
     labels = np.repeat(np.arange(100), [round(kept * 500)] * 40 + [500] * 60)
     _, held, _ = cut_rows(labels, 0.0, 0, [str(n) for n in range(100)])
     assert np.bincount(labels[held], minlength=100).min() > 0
+
+
+def test_a_solver_has_no_more_steps_than_there_are_noise_levels() -> None:
+    assert (
+        Ddpm.model_json_schema()["properties"]["sampler_steps"]["maximum"]
+        == ddpm.NOISE["num_train_timesteps"]
+    )
 
 
 def test_a_batch_holds_a_group() -> None:

@@ -41,8 +41,8 @@ def test_dataset_names() -> None:
     assert not named
 
 
-def test_datasets_are_imported_by_those_who_know_one_alone() -> None:
-    """The paper's statements speak of particular datasets; everything else is for all of them."""
+def test_no_other_file_imports_a_dataset() -> None:
+    """The paper's statements, which are data, speak of particular ones; code is for all of them."""
     own = {kind.__module__.rpartition(".")[2] for kind in KINDS.values()}
     found = {
         path.relative_to(PACKAGE).as_posix()
@@ -52,4 +52,4 @@ def test_datasets_are_imported_by_those_who_know_one_alone() -> None:
         and re.match(r"ray_selfloop\.(config\.)?datasets\b", node.module)
         and ({*node.module.split(".")} | {alias.name for alias in node.names}) & own
     }  # fmt: skip
-    assert found == {"claims/statements.py"}
+    assert not found

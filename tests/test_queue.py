@@ -14,7 +14,7 @@ KEPT = np.repeat(np.arange(10), 30)  # S = 300
 def rows(regime: str, generation: int, seed: int = 0, **values: object) -> queue.TrainingRows:
     settings = Queue.model_validate(values)
     kept = {g: KEPT for g in range(1, generation + 1)}
-    return queue.training_rows(Loop(regime=regime), settings, generation, ORIGINAL, kept, seed)
+    return queue.training_rows(regime, settings, generation, ORIGINAL, kept, seed)
 
 
 def test_stack_is_a_first_in_first_out_queue_beside_all_original_data() -> None:
@@ -31,9 +31,9 @@ def test_stack_is_a_first_in_first_out_queue_beside_all_original_data() -> None:
 
 def test_stack_of_unlimited_capacity_is_accumulate_and_generation_0_is_d0_in_all() -> None:
     for generation in range(6):
-        assert queue.parts("stack", generation, 99) == queue.parts("accumulate", generation, 3)
+        assert queue.kept("stack", generation, 99) == queue.kept("accumulate", generation, 3)
     for regime in ("stack", "replace", "accumulate", "accumulate_subsample"):
-        assert queue.parts(regime, 0, 3) == queue.Parts(True, ())
+        assert queue.kept(regime, 0, 3) == ()
         assert rows(regime, 0).original.tolist() == list(range(900))
 
 
@@ -65,7 +65,7 @@ def test_gaussian_loop_replace_shrinks_and_accumulate_does_not() -> None:
             zeros = np.zeros(20, int)
             for generation in range(1, 41):
                 taken = queue.training_rows(
-                    Loop(regime=regime), Queue(), generation - 1, zeros,
+                    regime, Queue(), generation - 1, zeros,
                     dict.fromkeys(kept, zeros), 0,
                 )  # fmt: skip
                 data = [real[taken.original], *(kept[g][r] for g, r in taken.kept.items())]
@@ -128,7 +128,7 @@ def test_the_control_counts_the_images_that_the_treatment_trains_on(regime, mixi
         found = rows(regime, generation, **values)
         expected = len(found.original) + found.supplied
         settings = Queue.model_validate(values)
-        assert queue.images(Loop(regime=regime), settings, generation, 900) == expected
+        assert queue.images(regime, settings, generation, 900) == expected
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1, 0.3, 0.6])

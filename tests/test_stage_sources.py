@@ -2,6 +2,7 @@
 
 ``stage_sources.txt`` holds, for every kind, its version and a digest of all that decides its
 result: the stage's function and every definition that it reaches by name, through imports.
+A file of data beside a module counts with it.
 Comments, docstrings, annotations, layout and the file that a definition stands in cost nothing;
 settings (but `OF_RESULT`), store and graph (`NO_RESULT`) are left out. Where no result moves, renew
 the pins by
@@ -18,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ray_selfloop.config.datasets.known import KINDS
 from ray_selfloop.config.scores import HERE, SCORES
@@ -176,7 +178,13 @@ class Sources:
         """Of all that decides what a function gives: 20 hex digits."""
         found = self.reached(module, name)
         texts = sorted(f"{name}: {shape(nodes)}" for (_, name), nodes in found.items())
-        return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:20]
+        texts += [self.data(module) for module in sorted({module for module, _ in found})]
+        return hashlib.sha256("\n".join(filter(None, texts)).encode()).hexdigest()[:20]
+
+    def data(self, module: str) -> str:
+        """What the file of data beside a module holds; "" where there is none."""
+        file = self.package.joinpath(*module.split(".")).with_suffix(".yaml")
+        return repr(yaml.safe_load(file.read_text("utf-8"))) if file.is_file() else ""
 
 
 def kinds() -> Mapping[str, tuple[int, str, str]]:
@@ -221,6 +229,7 @@ def test_what_decides_a_kind_is_reached_by_name_and_nothing_else_is() -> None:
     assert ("evaluation.frechet", "kernel_distance") not in fairness
     assert ("generators.gan.conditional_gan", "sampler") in drawn
     assert ("generators.ddpm", "GENERATOR") in drawn
+    assert "mnist-unbiased-single" in Sources().data("claims.statements")
     assert ("datasets.breeds", "KIND") in Sources().reached(*at["dataset"][1:])
     assert not [m for m, _ in fairness | drawn if m.partition(".")[0] in ("report", "distributed")]
 

@@ -24,11 +24,13 @@ from ray_selfloop.claims.statements import (
 )
 from ray_selfloop.config.arms import UNFILTERED
 from ray_selfloop.config.datasets.known import traits_of
-from ray_selfloop.evaluation.metrics import ABLATION_DROP, ACCURACY, MD, MEO
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.inference.verdicts import DOWN, SAME
 
 Who = tuple[str, str]  # group, classifier
-CUE = f"{ABLATION_DROP.name}/object_gray"  # what stands for bias where there are no subgroups
+CUE = (
+    f"{metrics.ABLATION_DROP.name}/object_gray"  # what stands for bias where there are no subgroups
+)
 NO_CONTROL = f"needs the arm {CONTROL}"
 WITH_MAJORITY = ("biased", "spurious")  # initializations
 
@@ -105,7 +107,6 @@ class Member:
 
     @property
     def everyone(self) -> tuple[Who, ...]:
-        """All (group, classifier) that it takes."""
         return self.plus + self.less
 
 
@@ -155,7 +156,9 @@ def _names(statement: Statement, classifiers: Iterable[str]) -> list[str]:
     return [c for c in wanted if not statement.classifiers or c in statement.classifiers]
 
 
-def cases_of(groups: Sequence[Group], metric: str = MD.name, most_primary: int = 4) -> list[Case]:
+def cases_of(
+    groups: Sequence[Group], metric: str = metrics.MD.name, most_primary: int = 4
+) -> list[Case]:
     """Primary cases first, then every statement; one that no group has stands once, with why.
 
     metric, most_primary: `evaluation.claims.primary` and ``most_primary``.
@@ -174,7 +177,7 @@ def _primaries(groups: Sequence[Group], metric: str, most: int) -> Iterator[Case
     declared = 0
     for group in groups:
         statement = primary(metric)
-        if not group.treatment.subgroups and metric != ACCURACY.name:
+        if not group.treatment.subgroups and metric != metrics.ACCURACY.name:
             statement = replace(
                 statement,
                 text="Bias is amplified: reliance on spurious cues grows (a smaller drop without "
@@ -190,7 +193,6 @@ def _primaries(groups: Sequence[Group], metric: str, most: int) -> Iterator[Case
 
 
 def _mean(group: Group, names: Sequence[str]) -> tuple[Member, ...]:
-    """The mean over these networks as one member."""
     label = ", ".join(names) if len(names) > 1 else "".join(names)
     return (Member(label, tuple((group.name, name) for name in names)),) if names else ()
 
@@ -204,11 +206,11 @@ def _checked(case: Case, groups: Sequence[Group]) -> Case:
         return case
     by_name = {group.name: group for group in groups}
     subgroups = by_name[case.members[0].plus[0][0]].treatment.subgroups
-    if case.metric == MEO.name and subgroups <= 3:
+    if case.metric == metrics.MEO.name and subgroups <= 3:
         return replace(case, lacks="one number with MD here (1 - MEO is a multiple of MD): see md")
     if (
-        case.metric != ACCURACY.name
-        and not case.metric.startswith(ABLATION_DROP.name)
+        case.metric != metrics.ACCURACY.name
+        and not case.metric.startswith(metrics.ABLATION_DROP.name)
         and not subgroups
     ):
         return replace(case, lacks="this dataset has no subgroups")

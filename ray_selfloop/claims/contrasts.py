@@ -19,8 +19,6 @@ Mask = NDArray[np.bool_]
 NAN = float("nan")
 SLOPE, LAST_MINUS_FIRST = "slope", "last_minus_first"
 LEVEL, SCATTER = "level", "scatter"
-RISE, AFTER = "2_minus_0", "last_minus_2"
-"""``<b>_minus_<a>``: generation b less generation a."""
 FEWEST = 4  # generations behind the scatter around a line
 
 
@@ -43,7 +41,6 @@ class Contrast:
     draws: Floats
 
     def scaled(self, factor: float) -> "Contrast":
-        """The contrast of ``factor`` times the metric."""
         return Contrast(self.chains, factor * self.draws)
 
 
@@ -62,7 +59,8 @@ def mean_of(parts: Sequence[Contrast]) -> Contrast:
 
 
 def span(estimand: str, last: int) -> tuple[int, int] | None:
-    """(a, b) of ``b minus a`` with ``last`` the last generation; None for another estimand."""
+    """(a, b) of ``<b>_minus_<a>``, generation b less generation a, with ``last`` the last one; None
+    for another estimand."""
     found = re.fullmatch(r"(last|\d+)_minus_(first|\d+)", estimand)
     if found is None:
         return None

@@ -8,7 +8,7 @@ from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST, NAN
 from ray_selfloop.claims.paired import CONTROL, TREATMENT, Measured
 from ray_selfloop.config.arms import HELD_OUT_REAL, REAL_SKEWED, UNFILTERED
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation.metrics import ABLATION_DROP, ACCURACY, MD, MEO, WORST_SUBGROUP
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.predictions import KINDS
 from ray_selfloop.inference.chains import effect
 
@@ -21,8 +21,13 @@ PARTS: Mapping[str, tuple[str, str]] = {
 }
 """Part of the total effect -> the two arms whose difference it is; the last four add up to it."""
 REAL = ("volume", "imbalance")  # parts whose arms train on real images alone
-PART_METRICS = (ACCURACY.name, MEO.name, MD.name, WORST_SUBGROUP.name)
-DROPS = tuple(f"{ABLATION_DROP.name}/{kind}" for kind in KINDS)  # where there are masks
+PART_METRICS = (
+    metrics.ACCURACY.name,
+    metrics.MEO.name,
+    metrics.MD.name,
+    metrics.WORST_SUBGROUP.name,
+)
+DROPS = tuple(f"{metrics.ABLATION_DROP.name}/{kind}" for kind in KINDS)  # where there are masks
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def decomposed(
     needed = {arm for pair in PARTS.values() for arm in pair}
     present = sorted(needed & {trial.arm for trial in measured.trials})
     for metric in (*PART_METRICS, *DROPS):
-        key = metric if metric in (ACCURACY.name, *DROPS) else f"{metric}_{group.reading}"
+        key = metric if metric in (metrics.ACCURACY.name, *DROPS) else f"{metric}_{group.reading}"
         if (key, "") not in measured.values:
             continue
         for part, pair in PARTS.items():

@@ -53,7 +53,6 @@ def judge(sweep: Sweep, cases: Sequence[Case], tests: Sequence[Tested]) -> list[
 
 
 def _word(tested: Tested, p: Evidence, sweep: Sweep, count: int) -> tuple[str, str]:
-    """Verdict and reason."""
     case, alpha = tested.case, 1 - sweep.settings.level
     if case.lacks:
         return NOT_TESTED, case.lacks

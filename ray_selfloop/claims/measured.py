@@ -28,7 +28,6 @@ class Sweep:
 
     @cached_property
     def by_name(self) -> dict[str, Group]:
-        """Group by name."""
         return {group.name: group for group in self.groups}
 
     def measured(self, group: str, classifier: str) -> Measured | None:
@@ -68,7 +67,6 @@ class Sweep:
         return mean_of([plus if less is None else minus(plus, less) for plus, less in sides])
 
     def effect(self, case: Case, members: Sequence[Member], key: Key, factor: float) -> Effect:
-        """The effect of the mean over members."""
         found = self.contrast(case, members, key).scaled(factor)
         return effect(found.draws, self.settings.level)
 

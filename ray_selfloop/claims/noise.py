@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ray_selfloop.claims.cases import Group
-from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST
+from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST, NAN
 from ray_selfloop.claims.measured import Sweep
 from ray_selfloop.claims.paired import CONTROL, TREATMENT, Key, Measured
 from ray_selfloop.config import arms as loop_arms
 from ray_selfloop.evaluation.metrics import ACCURACY, MD, WORST_SUBGROUP
-from ray_selfloop.inference.chains import Effect, effect
+from ray_selfloop.inference.chains import effect
 from ray_selfloop.inference.families import holm
 
 A_A = loop_arms.A_A.name
@@ -72,18 +72,14 @@ def nulls(sweep: Sweep, groups: Sequence[Group]) -> list[Null]:
             if key in measured.values:
                 draws = measured.contrast(key, LAST_MINUS_FIRST, (A_A,)).draws
                 found = effect(draws, sweep.settings.level)
-                rows.append(_null(group.name, classifier, metric, found))
-                p.append(found.p_change() if found.tested else float("nan"))
+                ends = found.value, found.low, found.high, found.chains
+                rows.append(Null(group.name, classifier, metric, *ends, NAN, UNTESTED))
+                p.append(found.p_change() if found.tested else NAN)
     known = [i for i, x in enumerate(p) if x == x]
     for i, value in zip(known, holm([p[i] for i in known]), strict=True):
         word = AS_EXPECTED if value > 1 - sweep.settings.level else NOT_EXPECTED
         rows[i] = replace(rows[i], p_holm=value, verdict=word)
     return rows
-
-
-def _null(group: str, classifier: str, metric: str, found: Effect) -> Null:
-    ends = found.value, found.low, found.high
-    return Null(group, classifier, metric, *ends, found.chains, float("nan"), UNTESTED)
 
 
 def _measured(
@@ -122,6 +118,6 @@ def components(runs: dict[tuple[int, int], float]) -> tuple[float, float, int, i
     seeds = min(len(values) for values in by_chain.values())
     means = float(np.var([np.mean(values) for values in by_chain.values()], ddof=1))
     if seeds < 2:
-        return means, float("nan"), len(by_chain), seeds
+        return means, NAN, len(by_chain), seeds
     within = float(np.mean([np.var(values, ddof=1) for values in by_chain.values()]))
     return max(means - within / seeds, 0.0), within, len(by_chain), seeds

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ray_selfloop.evaluation.metrics import (
     ABLATION_DROP,
@@ -16,6 +17,7 @@ from ray_selfloop.evaluation.metrics import (
     METRICS,
     RANKED_ACCURACY,
     RANKED_CROSS_FITTED,
+    READINGS,
     WORST_SUBGROUP,
     Reads,
 )
@@ -81,32 +83,20 @@ def definitions(ordered: bool) -> Iterator[Definition]:
     """Every other reading."""
     used = Choice(ordered)
     pairs = ("ordered", "unordered") if ordered else ("unordered", "ordered")
-    gaps = tuple(gap.name for gap in GAPS)
-    ranks = RANKED_CROSS_FITTED.name
-    yield Definition(
-        "pairs of subgroups (eq. 2, 3)", *pairs, gaps[:2], replace(used, ordered=not ordered)
-    )
-    yield Definition(
-        "disparate impact", "eq. 3: mean over pairs", "smallest over largest rate", (DI.name,),
-        replace(used, impact=DI_MIN_MAX.name),
+    gaps, ranks = tuple(gap.name for gap in GAPS), RANKED_CROSS_FITTED.name
+    drops = tuple(f"{DROP}{kind}" for kind in KINDS)
+    of_rates = ("rates of subgroups", "")
+    readings: tuple[tuple[Any, ...], ...] = (
+        ("pairs of subgroups (eq. 2, 3)", *pairs, gaps[:2], replace(used, ordered=not ordered)),
+        ("disparate impact", "eq. 3: mean over pairs", "smallest over largest rate", (DI.name,),
+         replace(used, impact=DI_MIN_MAX.name)),
+        *((*of_rates, rates, gaps, replace(used, rates=rates)) for rates in READINGS),
+        ("ranks (eq. 5)", "cross-fitted", "re-sorted each generation", (ranks,),
+         replace(used, ranks=RANKED_ACCURACY.name)),
+        ("i, j < G (eq. 2 to 4)", "read as <= G", "literally: subgroup G left out", gaps,
+         replace(used, without_last=True)),
+        ("scale of gaps", "rates", "log odds", (*ON_LOG_ODDS, ranks), replace(used, log_odds=True)),
+        ("performance drop under ablation", "clean minus ablated accuracy",
+         "the same over clean accuracy less chance", drops, replace(used, relative=True)),
     )  # fmt: skip
-    for rates in ("pooled", "per_class", "by_share_rank"):
-        choice = replace(used, rates=rates)
-        yield Definition("rates of subgroups", "", rates, gaps, choice)
-    yield Definition(
-        "ranks (eq. 5)", "cross-fitted", "re-sorted each generation", (ranks,),
-        replace(used, ranks=RANKED_ACCURACY.name),
-    )  # fmt: skip
-    yield Definition(
-        "i, j < G (eq. 2 to 4)", "read as <= G", "literally: subgroup G left out", gaps,
-        replace(used, without_last=True),
-    )  # fmt: skip
-    yield Definition(
-        "scale of gaps", "rates", "log odds", (*ON_LOG_ODDS, ranks),
-        replace(used, log_odds=True),
-    )  # fmt: skip
-    yield Definition(
-        "performance drop under ablation", "clean minus ablated accuracy",
-        "the same over clean accuracy less chance", tuple(f"{DROP}{kind}" for kind in KINDS),
-        replace(used, relative=True),
-    )  # fmt: skip
+    yield from (Definition(*reading) for reading in readings)

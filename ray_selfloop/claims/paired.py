@@ -8,6 +8,7 @@ claim.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -29,7 +30,14 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.ablation.readings import reliance_readings
 from ray_selfloop.evaluation.metrics import ACCURACY, TPR
-from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet, without_subgroups
+from ray_selfloop.evaluation.predictions import (
+    Floats,
+    Ids,
+    Outcome,
+    TestSet,
+    right,
+    without_subgroups,
+)
 from ray_selfloop.evaluation.readings import (
     Plan,
     all_readings,
@@ -150,8 +158,7 @@ def _without_last(tally: Tally, plan: Plan) -> Iterator[tuple[Key, Floats]]:
 def _read(tally: Tally, plan: Plan) -> dict[Key, Floats]:
     """Readings over all classes by key."""
     if plan.test.groups < 2:
-        accuracy = (r for r in rate_readings(tally, plan) if r.metric == ACCURACY.name)
-        return {(r.metric, ""): r.values for r in accuracy}
+        return {(ACCURACY.name, ""): next(rate_readings(tally, plan)).values}
     read = {
         (r.metric, r.subgroup): np.ascontiguousarray(r.values)
         for r in all_readings(tally, plan)
@@ -168,14 +175,12 @@ def _read(tally: Tally, plan: Plan) -> dict[Key, Floats]:
     return read
 
 
-def _place(outcome: Outcome) -> Place:
-    return outcome.loop_seed, outcome.seed, outcome.generation
-
-
 def _chosen(classifier: str, arms: Mapping[str, Arm], last: int) -> Iterator[tuple[str, Outcome]]:
     """Treatment and control in all generations; after them the others, first and last alone."""
     for name in sorted(arms, key=lambda name: (name not in PAIR, name)):
-        for outcome in sorted(arms[name].outcomes, key=_place):
+        for outcome in sorted(
+            arms[name].outcomes, key=attrgetter("loop_seed", "seed", "generation")
+        ):
             wanted = name in PAIR or outcome.generation in (0, last)
             if outcome.classifier == classifier and outcome.generation <= last and wanted:
                 yield name, outcome
@@ -217,7 +222,7 @@ def measure(classifier: str, arms: Mapping[str, Arm], settings: Evaluation) -> M
     test = arms[TREATMENT].test
     assert test is not None, "outcomes have a test set"
     test = test if test.groups else without_subgroups(test)
-    correct: Mask = np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
+    correct = right(outcomes, test)
     classes, undefined = _di(correct, outcomes, test, settings.seed)
     sound: Mask = np.array([not o.collapsed for o in outcomes])
     values: list[_ArmReadings] = []

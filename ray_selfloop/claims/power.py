@@ -101,7 +101,6 @@ class Costs:
     known: bool
 
     def of(self, design: Design) -> float:
-        """What a design costs."""
         return self.fixed + design.chains * (self.chain + design.seeds * self.trials)
 
     def chains_within(self, budget: float, seeds: int) -> int:
@@ -193,19 +192,16 @@ def noises(setting: Setting, settings: Evaluation) -> dict[str, Noise]:
     """By metric: as measured where it was, else as assumed."""
     images = image_variance(setting.size, setting.accuracy, settings.claims, settings.seed)
     return {
-        metric: _noise(metric, image, _measured(metric, setting.scatter), settings.claims)
+        metric: _noise(metric, image, setting.scatter, settings.claims)
         for metric, image in images.items()
     }
 
 
-def _measured(metric: str, scatter: Sequence[Scatter]) -> Scatter | None:
-    found = [row for row in scatter if row.metric == metric]
-    return min(found, key=lambda row: row.source == A_A, default=None)
-
-
-def _noise(metric: str, image: float, found: Scatter | None, claims: Claims) -> Noise:
+def _noise(metric: str, image: float, scatter: Sequence[Scatter], claims: Claims) -> Noise:
     """Measured scatter between seeds holds the image part; with one seed the chains' holds both,
     and all but the image part counts as the chains', the cautious choice."""
+    own = (row for row in scatter if row.metric == metric)
+    found = min(own, key=lambda row: row.source == A_A, default=None)
     if found is None:
         of_seeds = claims.accuracy_seed_sd if metric == ACCURACY.name else claims.gap_seed_sd
         return Noise(claims.chain_sd**2, of_seeds**2, image)
@@ -276,7 +272,7 @@ def sentences(setting: Setting, settings: Evaluation, costs: Costs) -> Iterator[
 
 
 def _asked(setting: Setting, settings: Evaluation) -> str:
-    n, power = setting.together, settings.claims.power
+    n, networks, power = setting.together, setting.design.networks, settings.claims.power
     alpha = 100 * level_each(n, settings)
     level = f"{alpha:.3g} %, two-sided"
     if n > 1:
@@ -287,16 +283,11 @@ def _asked(setting: Setting, settings: Evaluation) -> str:
     return (
         f"minimum detectable effect: the smallest true change that {100 * power:.3g} of 100 such "
         f"sweeps would find at {level}; treatment - no_synthetic, last - first generation, "
-        f"{_mean(setting.design.networks)}"
+        f"{f'mean over {networks} networks' if networks > 1 else 'one network'}"
     )
 
 
-def _mean(networks: int) -> str:
-    return f"mean over {networks} networks" if networks > 1 else "one network"
-
-
 def _designs(own: Design) -> dict[Design, str]:
-    """The table's rows and what is noted beside them."""
     base = own if own.chains > 1 else replace(own, chains=CHAINS[0])
     rows = [replace(own, chains=m) for m in sorted({*CHAINS, own.chains})]
     rows += [replace(base, seeds=s) for s in SEEDS] + [replace(base, images=i) for i in IMAGES]
@@ -316,7 +307,8 @@ def _table(
     for design, note in _designs(setting.design).items():
         found = [_effect(smallest(of, design, alpha, claims.power)) for of in shown.values()]
         error, m = noise.error(design), design.chains
-        found += [_percent(power_of(size, error, m, alpha)) if m > 1 else "-" for size in sizes]
+        finds = (power_of(size, error, m, alpha) for size in sizes)
+        found += [f"{100 * share:.0f} %" if m > 1 else "-" for share in finds]
         found.append(f"{costs.of(design):.3g}" if costs.known else "not known")
         images = f"{setting.size.images * design.images:.0f}"
         cells = zip(found, widths, strict=True)
@@ -326,10 +318,6 @@ def _table(
 
 def _effect(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "none"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _needed(setting: Setting, shown: Mapping[str, Noise], settings: Evaluation) -> str:
@@ -372,7 +360,6 @@ def _count(number: int, what: str) -> str:
 
 
 def _origin(metric: str, noise: Noise) -> str:
-    """Where the noise of a metric comes from."""
     chain, seed, image = (value**0.5 for value in (noise.chain, noise.seed, noise.image))
     images = f"by the test images {image:.3f} (computed)"
     sds = f"{metric} scatters (sd) between chains by {chain:.3f}"

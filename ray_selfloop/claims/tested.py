@@ -11,13 +11,7 @@ from ray_selfloop.claims.measured import Sweep
 from ray_selfloop.claims.other_readings import RANKED, RELATIVE, Choice
 from ray_selfloop.claims.statements import BALANCE, POORNESS, RANK_GAP, RANK_MEAN
 from ray_selfloop.config.claims import Claims
-from ray_selfloop.evaluation.metrics import (
-    ACCURACY,
-    DI,
-    DI_MIN_MAX,
-    WORST_SUBGROUP,
-    with_suffix,
-)
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.inference.chains import Effect
 from ray_selfloop.inference.families import at_least
 from ray_selfloop.inference.verdicts import (
@@ -35,7 +29,7 @@ def margin_of(metric: str, subgroup: str, settings: Claims) -> float:
     """The smallest effect of interest over all generations, in the metric's unit."""
     if metric == BALANCE:
         return settings.share_margin
-    if metric in (ACCURACY.name, WORST_SUBGROUP.name):
+    if metric in (metrics.ACCURACY.name, metrics.WORST_SUBGROUP.name):
         return settings.accuracy_margin
     if metric in RANKED and subgroup != RANK_GAP:
         return settings.accuracy_margin
@@ -98,7 +92,7 @@ def read(sweep: Sweep, case: Case, choice: Choice, scale: float) -> Tested:
         others=tuple(reader.effect(member) for member in case.others),
         trials=sweep.trials(case),
         lost=lost,
-        uneven=uneven and case.metric != ACCURACY.name,
+        uneven=uneven and case.metric != metrics.ACCURACY.name,
         gate=sweep.gate(case),
         accuracy=reader.accuracy(case.members, scale),
     )
@@ -117,21 +111,20 @@ class _Reader:
     factor: float
 
     def lacks(self) -> str:
-        """Why the reading cannot be judged."""
         statement, everyone = self.case.statement, (*self.case.members, *self.case.others)
         at = (self.key, statement.subgroup)
         if not all(self.sweep.has(who, at) for m in everyone for who in m.everyone):
             return "no such reading of this dataset"
-        undefined = self.key.startswith(f"{DI.name}_") and DI_MIN_MAX.name not in self.key
+        undefined = (
+            self.key.startswith(f"{metrics.DI.name}_") and metrics.DI_MIN_MAX.name not in self.key
+        )
         return self.sweep.undefined(self.case, self.key) if undefined else ""
 
     def effect(self, member: Member, of: str | None = None) -> Effect:
-        """One member's effect."""
         subgroup = self.case.statement.subgroup if of is None else of
         return self.sweep.effect(self.case, (member,), (self.key, subgroup), self.factor)
 
     def whole(self, key: str, subgroup: str) -> Effect:
-        """The effect of the mean over the members."""
         return self.sweep.effect(self.case, self.case.members, (key, subgroup), self.factor)
 
     def accuracy(self, members: Sequence[Member], scale: float) -> Accuracy | None:
@@ -140,9 +133,10 @@ class _Reader:
             return None
         of, per = self.case.statement.subgroup, _per(self.case)
         margin = scale * self.sweep.settings.claims.accuracy_margin / per
-        change = self.sweep.effect(self.case, members, (ACCURACY.name, ""), 1.0)
+        change = self.sweep.effect(self.case, members, (metrics.ACCURACY.name, ""), 1.0)
         parts = [
-            (with_suffix(self.key, part), of) for part in ("change_level", "change_distribution")
+            (metrics.with_suffix(self.key, part), of)
+            for part in ("change_level", "change_distribution")
         ]
         if not all(self.sweep.has(who, at) for m in members for who in m.everyone for at in parts):
             return Accuracy(change, margin)
@@ -151,7 +145,6 @@ class _Reader:
 
 
 def _evidence(reader: _Reader, each: Sequence[Effect], margin: float, scale: float) -> Evidence:
-    """Of the statement about all members."""
     case, statement = reader.case, reader.case.statement
     if case.others:
         others = [reader.effect(member) for member in case.others]
@@ -206,9 +199,9 @@ def _per(case: Case) -> int:
 def _is_of_accuracy(case: Case, key: str) -> bool:
     """Whether accuracy is no other explanation: the statement is about accuracies themselves (of
     all, or of subgroups: eq. 5), is no change since generation 0, or is relative to accuracy."""
-    ranked = case.metric in (*RANKED, WORST_SUBGROUP.name) or case.statement.steeper
+    ranked = case.metric in (*RANKED, metrics.WORST_SUBGROUP.name) or case.statement.steeper
     changes = case.statement.estimand == SLOPE or span(case.statement.estimand, case.last)
-    return case.metric == ACCURACY.name or ranked or not changes or key.startswith(RELATIVE)
+    return case.metric == metrics.ACCURACY.name or ranked or not changes or key.startswith(RELATIVE)
 
 
 def _test_generator(sweep: Sweep, case: Case, scale: float) -> Tested:

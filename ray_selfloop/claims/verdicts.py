@@ -7,9 +7,8 @@ them a statement is judged in `tested`; its word in `judged` and `inference`. He
 rows.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from ray_selfloop.claims.cases import Case, Group, Member, cases_of, groups_of, quantified
 from ray_selfloop.claims.contrasts import NAN, SLOPE
@@ -21,21 +20,16 @@ from ray_selfloop.claims.other_readings import Choice, Definition, definitions
 from ray_selfloop.claims.paired import Arm
 from ray_selfloop.claims.tested import Tested, read
 from ray_selfloop.config.evaluation import Evaluation
+from ray_selfloop.equation6.fit import entries
+from ray_selfloop.inference import verdicts as words
 from ray_selfloop.inference.chains import Effect
 from ray_selfloop.inference.families import needed
 from ray_selfloop.inference.power import detectable_from
-from ray_selfloop.inference.verdicts import (
-    ACCURACY,
-    CONTRADICTED,
-    EXPLORATORY,
-    NOT_TESTED,
-    RULED_OUT,
-    Accuracy,
-    Evidence,
-)
 
 LATE = "declared after the data that it is judged on"
 MARGINS = {"half": 0.5, "twice": 2.0}
+ENDS = ("value", "low", "high")
+OF_STATEMENT = ("id", "section", "text", "subgroup", "estimand", "direction")
 
 
 @dataclass(frozen=True)
@@ -127,19 +121,7 @@ class Result:
     def summary(self) -> dict[str, list[dict[str, object]]]:
         """Lists of JSON objects named as the fields; null for NaN."""
         names = ("claims", "decomposition", "readings", "null", "scatter")
-        return {name: [_json(asdict(row)) for row in getattr(self, name)] for name in names}
-
-
-def _json(row: Mapping[str, object]) -> dict[str, object]:
-    return {name: _plain(value) for name, value in row.items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return _json(value)
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {name: entries(getattr(self, name)) for name in names}
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -147,44 +129,31 @@ def _plain(value: object) -> object:
 
 def _row(judged: Judged, others: Mapping[str, str], settings: Evaluation) -> Verdict:
     tested, case = judged.tested, judged.tested.case
-    statement, nan = case.statement, Effect(NAN, NAN, NAN, NAN, NAN, 0)
-    whole = tested.whole or (tested.each[0] if tested.each else nan)
-    parts = tested.accuracy or Accuracy(nan, NAN)
-    level, rest = parts.level or nan, parts.rest or nan
+    statement, nothing = case.statement, Effect(NAN, NAN, NAN, NAN, NAN, 0)
+    whole = tested.whole or (tested.each[0] if tested.each else nothing)
+    parts = tested.accuracy or words.Accuracy(nothing, NAN)
+    split = {"level": parts.level or nothing, "rest": parts.rest or nothing}
     several = len(case.members) > 1 or len(case.members[0].plus) > 1 if case.members else False
     return Verdict(
-        id=statement.id,
-        section=statement.section,
-        text=statement.text,
+        **{name: getattr(statement, name) for name in OF_STATEMENT},
+        **{name: getattr(whole, name) for name in ("value", "low", "high", "chains")},
+        **{f"{part}_{e}": getattr(of, e) for part, of in split.items() for e in ENDS},
         scenario_group=case.group,
         primary=case.primary,
         metric=case.metric,
-        subgroup=statement.subgroup,
-        estimand=statement.estimand,
-        direction=statement.direction,
         quantifier=quantified(statement) if several else "",
         control=case.arms[1] if len(case.arms) > 1 and not case.about_generator else "",
         margin=tested.margin,
-        value=whole.value,
-        low=whole.low,
-        high=whole.high,
         together=judged.together,
         mde=_mde(judged, settings),
         p=_decisive(tested.evidence, judged.verdict),
         p_holm=_decisive(judged.adjusted, judged.verdict),
         verdict=judged.verdict,
         reason=judged.reason + _slopes(tested),
-        half="" if case.lacks else others["half"],
-        twice="" if case.lacks else others["twice"],
-        chains=whole.chains,
         trials=tested.trials,
         lost=tested.lost,
-        level_value=level.value,
-        level_low=level.low,
-        level_high=level.high,
-        rest_value=rest.value,
-        rest_low=rest.low,
-        rest_high=rest.high,
+        half="" if case.lacks else others["half"],
+        twice="" if case.lacks else others["twice"],
     )
 
 
@@ -197,9 +166,9 @@ def _slopes(tested: Tested) -> str:
     return f"; worst {mean - half:+.4f}, best {mean + half:+.4f}{unit}"
 
 
-def _decisive(p: Evidence, verdict: str) -> float:
+def _decisive(p: words.Evidence, verdict: str) -> float:
     """The p that the verdict rests on: of the statement, of its opposite, or of 'too small'."""
-    kinds = {CONTRADICTED: p.opposite, RULED_OUT: p.small, ACCURACY: p.explained}
+    kinds = {words.CONTRADICTED: p.opposite, words.RULED_OUT: p.small, words.ACCURACY: p.explained}
     return kinds.get(verdict, p.holds)
 
 
@@ -265,24 +234,11 @@ def _alternatives(
             moved[i] = read(sweep, cases[i], definition.choice, 1.0)
         found = judge(sweep, cases, moved) if touched else []
         for i in touched:
-            before, after = used[i].verdict, found[i].verdict
-            where = f" ({cases[i].group})" if cases[i].group else ""
-            yield Alternative(
-                definition.name,
-                definition.used or cases[i].reading,
-                definition.other,
-                f"{cases[i].statement.id}{where}",
-                before,
-                after,
-                before != after,
-            )
-
-
-def _declared_late(row: Verdict) -> Verdict:
-    """An interval without a word."""
-    if row.verdict == NOT_TESTED:
-        return row
-    return replace(row, verdict=EXPLORATORY, reason=LATE, half="", twice="")
+            verdicts = used[i].verdict, found[i].verdict
+            claim = f"{cases[i].statement.id} ({cases[i].group})"
+            reading = definition.used or cases[i].reading
+            told = (definition.name, reading, definition.other, claim, *verdicts)
+            yield Alternative(*told, changes=verdicts[0] != verdicts[1])
 
 
 def claims(arms: Sequence[Arm], settings: Evaluation, declared: bool = True) -> Result:
@@ -304,7 +260,9 @@ def claims(arms: Sequence[Arm], settings: Evaluation, declared: bool = True) -> 
     for i, one in enumerate(judged):
         others = {name: found[i].verdict for name, found in under.items()}
         row = replace(_row(one, others, settings), networks=_networks(sweep, one))
-        rows.append(row if declared else _declared_late(row))
+        if not declared and row.verdict != words.NOT_TESTED:  # an interval without a word
+            row = replace(row, verdict=words.EXPLORATORY, reason=LATE, half="", twice="")
+        rows.append(row)
     return Result(
         tuple(rows),
         tuple(part for group in groups for part in _parts(sweep, group)),

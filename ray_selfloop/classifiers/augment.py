@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-AUGMENTATIONS = ("none", "crop_flip", "frame_crop_flip")
+from ray_selfloop.config.datasets.base import Augmentation
 
 
-def augmented(images: Tensor, augment: str, draw: torch.Generator, side: int) -> Tensor:
+def augmented(images: Tensor, augment: Augmentation, draw: torch.Generator, side: int) -> Tensor:
     """uint8 ``(n, C, H, W)`` -> ``(n, C, side, side)``, each image by its own draw.
 
     ``crop_flip``: zero padding of an eighth of the side (4 pixels at 32), a random crop of the
@@ -19,7 +19,6 @@ def augmented(images: Tensor, augment: str, draw: torch.Generator, side: int) ->
     """
     if augment == "none":
         return images
-    assert augment in AUGMENTATIONS, augment
     n = len(images)
     pad = max(1, side // 8) if augment == "crop_flip" else 0
     room = images.shape[-1] + 2 * pad - side

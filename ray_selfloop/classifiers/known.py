@@ -7,6 +7,7 @@ torch and timm for their networks alone. Knows nothing of training.
 
 import difflib
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from ray_selfloop.config.networks import NETWORKS, PICTURE, TIMM, Footprint, Hub, Network
@@ -35,6 +36,20 @@ def check(name: str, image_size: int | None) -> None:
             f"training.image_size: {image_size}, but {name} sees images at {row.smallest} pixels "
             f"alone; set training_of.{name}.image_size=null"
         )
+
+
+def check_apart(names: Sequence[str]) -> None:
+    """Raise ConfigError where two names are one network: timm's with and without its own tag."""
+    found: dict[tuple[str, str], str] = {}
+    for name in names:
+        if name.startswith(TIMM):
+            settings = timm_settings(name)
+            first = found.setdefault((settings.architecture, settings.tag), name)
+            if first != name:
+                raise ConfigError(
+                    f"classifiers: {first} and {name} are one network, since {settings.tag} is the "
+                    f"tag that timm takes where none is given; name one of them"
+                )
 
 
 @functools.cache

@@ -4,8 +4,9 @@ Decides schedule, early stopping, best weights and what counts as collapsed. Kno
 images come from, of subgroups or of the loop. At one thread the result is bit-identical for a seed.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from ray_selfloop import seeding
 from ray_selfloop.classifiers import weights, zoo
 from ray_selfloop.classifiers.augment import augmented
+from ray_selfloop.config.datasets.base import FRAMED, Augmentation
 from ray_selfloop.config.training import Training
 from ray_selfloop.images.imageset import Ids, Images, ImageSource
 from ray_selfloop.images.pictures import seen, view_of
@@ -42,13 +44,13 @@ class Examples(NamedTuple):
     """What a classifier learns from.
 
     train: what it is fitted to. held_out: real images for early stopping and the best weights.
-    augment: one of `augment.AUGMENTATIONS`.
+    augment: what happens to training images, see `augment.augmented`.
     """
 
     train: LabeledImages
     held_out: LabeledImages
     num_classes: int
-    augment: str
+    augment: Augmentation
 
     @property
     def side(self) -> int:
@@ -206,102 +208,43 @@ class _Best:
         return step >= self.training.min_steps and step - self.step >= patience
 
 
-class _OnDevice:
-    """Batches of images that all lie on the device: ``next(rows)``."""
-
-    def __init__(self, images: Images, rows: Iterator[Tensor], device: torch.device) -> None:
-        self.images, self.rows = tensor_of(images, device), rows
-
-    def next(self) -> tuple[Tensor, Tensor]:
-        """Rows ``(b,)`` and their images, uint8, both on the device."""
-        rows = next(self.rows).to(self.images.device)
-        return rows, self.images[rows]
-
-    def close(self) -> None:
-        """Nothing is under way."""
+Batch = tuple[Tensor, Tensor]  # rows (b,) and their images, uint8, both on the device
 
 
-class _Decoded:
-    """Batches of pictures that are decoded as they are asked for, one batch ahead."""
+def _batches(
+    images: ImageSource, rows: Iterator[Tensor], device: torch.device
+) -> Generator[Batch, None, None]:
+    """Batches of images: of an array that lies on the device, or of pictures, one batch ahead."""
+    if isinstance(images, np.ndarray):
+        there = tensor_of(images, device)
+        for chosen in rows:
+            yield (own := chosen.to(device)), there[own]
 
-    def __init__(self, images: ImageSource, rows: Iterator[Tensor], device: torch.device) -> None:
-        self.images, self.rows, self.device = images, rows, device
-        self._ahead = ThreadPoolExecutor(1, "decoding")
-        self._coming = self._ahead.submit(self._read)
+    def read() -> tuple[Tensor, Images]:
+        chosen = next(rows)
+        return chosen, images[chosen.numpy()]
 
-    def _read(self) -> tuple[Tensor, Images]:
-        rows = next(self.rows)
-        return rows, self.images[rows.numpy()]
-
-    def next(self) -> tuple[Tensor, Tensor]:
-        """Rows ``(b,)`` and their images, uint8, both on the device."""
-        rows, images = self._coming.result()
-        self._coming = self._ahead.submit(self._read)
-        return rows.to(self.device), tensor_of(images, self.device)
-
-    def close(self) -> None:
-        """Give up the batch under way."""
-        self._ahead.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(1, "decoding") as ahead:
+        coming = ahead.submit(read)
+        while True:
+            chosen, decoded = coming.result()
+            coming = ahead.submit(read)
+            yield chosen.to(device), tensor_of(decoded, device)
 
 
-class _Batches:
-    """Training batches on the device, without end: shuffled and augmented."""
-
-    def __init__(
-        self, examples: Examples, batch_size: int, seed: int, device: torch.device
-    ) -> None:
-        self.labels = torch.tensor(examples.train.labels, device=device)
-        self.augment, self.side = examples.augment, examples.side
-        rows = shuffled_rows(len(self.labels), batch_size, seeding.derive(seed, "order"))
-        images = _framed(examples.train.images, examples.augment)
-        self.source = (
-            _OnDevice(images, rows, device)
-            if isinstance(images, np.ndarray)
-            else _Decoded(images, rows, device)
-        )
-        self.draw = torch.Generator().manual_seed(seeding.derive(seed, "augmentation"))
-
-    def next(self) -> tuple[Tensor, Tensor]:
-        """uint8 ``(b, 3, H, W)`` and labels ``(b,)``."""
-        rows, images = self.source.next()
-        return augmented(images, self.augment, self.draw, self.side), self.labels[rows]
-
-
-def _framed(images: ImageSource, augment: str) -> ImageSource:
+def _framed(images: ImageSource, augment: Augmentation) -> ImageSource:
     """Pictures with the frame that a random crop is cut from; arrays as they are."""
     view = view_of(images)
-    return seen(images, view.uncropped) if view and augment == "frame_crop_flip" else images
+    return seen(images, view.uncropped) if view and augment == FRAMED else images
 
 
-def _held_out(
-    network: zoo.Classifier,
-    held_out: LabeledImages,
-    batch_size: int,
-    device: torch.device,
-) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy on the held-out images; back in training mode after."""
-    network.eval()
-    outputs = torch.from_numpy(logits(network, held_out.images, batch_size, device))
-    network.train()
-    labels = torch.tensor(held_out.labels)
-    accuracy = float((outputs.argmax(1) == labels).double().mean())
-    return accuracy, float(F.cross_entropy(outputs.double(), labels))
-
-
-class Run:
-    """One seed's training apart from its steps: the network, and how it stands by its looks.
-
-    steps, every: the budget, and steps between two looks. outcome: empty while it goes on.
-    """
+class _Run:
+    """One training: the network, its batches, and how it stands by its looks."""
 
     def __init__(
-        self,
-        name: str,
-        examples: Examples,
-        training: Training,
-        seed: int,
-        device: torch.device,
+        self, name: str, examples: Examples, training: Training, seed: int, device: torch.device
     ) -> None:
+        self.examples, self.training, self.device = examples, training, device
         self.network = zoo.build(
             name,
             examples.num_classes,
@@ -313,31 +256,55 @@ class Run:
         if training.backbone == "frozen":
             self.network.freeze()
         self.network.train()
-        n = len(examples.train.labels)
-        self.name, self.examples, self.training = name, examples, training
-        self.device, self.outcome = device, ""
-        self.steps, self.every = budget(n, training), look_steps(n, training)
+        self.labels = torch.tensor(examples.train.labels, device=device)
+        rows = shuffled_rows(len(self.labels), training.batch_size, seeding.derive(seed, "order"))
+        self.batches = _batches(_framed(examples.train.images, examples.augment), rows, device)
+        self.draw = torch.Generator().manual_seed(seeding.derive(seed, "augmentation"))
         self.best, self.history = _Best(training), list[Look]()
 
-    def due(self, step: int) -> bool:
-        """Whether the held-out images are looked at after ``step``."""
-        return step % self.every == 0 or step == self.steps
+    def go(self, on_look: OnLook | None) -> str:
+        """Optimiser steps with their looks until it ends; returns how."""
+        n, losses = len(self.labels), list[Tensor]()
+        steps, every = budget(n, self.training), look_steps(n, self.training)
+        optimiser, schedule = optimiser_of(self.network.parameters(), self.training, steps)
+        for step in range(1, steps + 1):
+            optimiser.zero_grad(set_to_none=True)
+            losses.append(self._loss())
+            losses[-1].backward()
+            losses[-1] = losses[-1].detach()
+            optimiser.step()
+            schedule.step()
+            if step % every and step != steps:
+                continue
+            mean = float(torch.stack(losses).mean())
+            losses.clear()
+            stopped = self._look(step, mean, float(schedule.get_last_lr()[0]), on_look)
+            if not math.isfinite(mean):
+                return "diverged"
+            if step < steps and self.best.gives_up(step):
+                return "early_stopped"
+            if step < steps and stopped:
+                return "stopped"
+        return "budget"
 
-    def look(
-        self,
-        step: int,
-        train_loss: float,
-        learning_rate: float,
-        on_look: OnLook | None = None,
-    ) -> None:
-        """Measure the held-out images after ``step``; keep the best weights, see whether it ends.
+    def _loss(self) -> Tensor:
+        rows, images = next(self.batches)
+        seen = augmented(images, self.examples.augment, self.draw, self.examples.side)
+        return F.cross_entropy(self.network(self.network.normalised(seen)), self.labels[rows])
 
-        train_loss: mean since the last look. Nothing happens once the run has ended.
+    def _look(
+        self, step: int, train_loss: float, learning_rate: float, on_look: OnLook | None
+    ) -> bool:
+        """Measure the held-out images after ``step``; keep the best weights; whether to stop.
+
+        train_loss: mean since the last look.
         """
-        if self.outcome:
-            return
-        held_out, batch = self.examples.held_out, self.training.batch_size
-        accuracy, loss = _held_out(self.network, held_out, batch, self.device)
+        self.network.eval()
+        outputs = torch.from_numpy(self._held_out_logits())
+        self.network.train()
+        labels = torch.tensor(self.examples.held_out.labels)
+        accuracy = float((outputs.argmax(1) == labels).double().mean())
+        loss = float(F.cross_entropy(outputs.double(), labels))
         self.best.offer(self.network, step, accuracy, loss)
         self.history.append(
             {
@@ -348,54 +315,28 @@ class Run:
                 "held_out_accuracy": accuracy,
             }
         )
-        told_to_stop = on_look is not None and on_look(self.history[-1])
-        if not math.isfinite(train_loss):
-            self.outcome = "diverged"
-        elif step == self.steps:
-            self.outcome = "budget"
-        elif self.best.gives_up(step):
-            self.outcome = "early_stopped"
-        elif told_to_stop:
-            self.outcome = "stopped"
+        return on_look is not None and on_look(self.history[-1])
 
-    def trained(self) -> Trained:
-        """The best weights and how they came about."""
+    def _held_out_logits(self) -> Floats:
+        images, batch = self.examples.held_out.images, self.training.batch_size
+        return logits(self.network, images, batch, self.device)
+
+    def trained(self, name: str, outcome: str) -> Trained:
         if self.best.state is not None:
             self.network.load_state_dict(self.best.state)
-        network = self.network.to(memory_format=torch.channels_last).eval()
-        held_out = self.examples.held_out
-        outputs = logits(network, held_out.images, self.training.batch_size, self.device)
+        self.network = self.network.to(memory_format=torch.channels_last).eval()
+        outputs, labels = self._held_out_logits(), self.examples.held_out.labels
         return Trained(
-            network=network,
+            network=self.network,
             history=self.history,
             steps=int(self.history[-1]["step"]),
             best_step=self.best.step,
-            held_out_accuracy=float((outputs.argmax(1) == held_out.labels).mean()),
-            outcome=self.outcome,
-            collapsed=collapsed(outputs, held_out.labels),
+            held_out_accuracy=float((outputs.argmax(1) == labels).mean()),
+            outcome=outcome,
+            collapsed=collapsed(outputs, labels),
             recipe=self.training.recipe,
-            source=weights.source(self.name, self.training.pretrained),
+            source=weights.source(name, self.training.pretrained),
         )
-
-
-def _steps(run: Run, batches: _Batches, on_look: OnLook | None) -> None:
-    """Optimiser steps on one network, with its looks, until it ends."""
-    optimiser, schedule = optimiser_of(run.network.parameters(), run.training, run.steps)
-    losses: list[Tensor] = []
-    for step in range(1, run.steps + 1):
-        images, labels = batches.next()
-        loss = F.cross_entropy(run.network(run.network.normalised(images)), labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.detach())
-        if run.due(step):
-            mean = float(torch.stack(losses).mean())
-            losses.clear()
-            run.look(step, mean, float(schedule.get_last_lr()[0]), on_look)
-            if run.outcome:
-                return
 
 
 def train(
@@ -414,11 +355,7 @@ def train(
     on_look: told of every look; whether it is there changes no number.
     Raises ConfigError and DataError as ``zoo.build``.
     """
-    run = Run(name, examples, training, seed, device)
-    batches = _Batches(examples, training.batch_size, seed, device)
-    try:
-        with zoo.drawing_from(seeding.derive(seed, "dropout"), device):
-            _steps(run, batches, on_look)
-    finally:
-        batches.source.close()
-    return run.trained()
+    run = _Run(name, examples, training, seed, device)
+    with contextlib.closing(run.batches), zoo.drawing_from(seeding.derive(seed, "dropout"), device):
+        outcome = run.go(on_look)
+    return run.trained(name, outcome)

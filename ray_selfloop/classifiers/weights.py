@@ -33,7 +33,6 @@ def source(name: str, pretrained: bool | str) -> str:
 
 
 def _weights(name: str, pretrained: bool | str) -> str:
-    """The weights alone."""
     if pretrained is False:
         return "scratch"
     if isinstance(pretrained, str):

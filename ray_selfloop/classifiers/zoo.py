@@ -38,7 +38,7 @@ class Builder(NamedTuple):
     """
 
     body: Callable[[Network, int, State | None], nn.Module]
-    parts: Callable[[nn.Module], tuple[nn.Module, nn.Sequential]]
+    parts: Callable[[Any], tuple[nn.Module, nn.Sequential]]
 
 
 class Classifier(nn.Module):
@@ -114,10 +114,6 @@ def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _lenet(row: Network, side: int, state: State | None) -> nn.Module:
-    return _started(LeNet(side), row, state)
-
-
 def _torchvision(row: Network, side: int, state: State | None) -> nn.Module:
     from torchvision import models
 
@@ -156,10 +152,6 @@ def _timm(row: Network, side: int, state: State | None) -> nn.Module:
         ) from error
 
 
-def _lenet_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
-    return net.trunk, net.tail
-
-
 def _convolutional_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
     trunk = nn.Sequential(net.features, net.avgpool, nn.Flatten(1))
     return trunk, net.classifier[:-1]
@@ -176,7 +168,10 @@ def _timm_parts(net: Any) -> tuple[nn.Module, nn.Sequential]:
 
 
 BUILDERS = {
-    "lenet": Builder(_lenet, _lenet_parts),
+    "lenet": Builder(
+        lambda row, side, state: _started(LeNet(side), row, state),
+        lambda net: (net.trunk, net.tail),
+    ),
     "convolutional": Builder(_torchvision, _convolutional_parts),
     "resnet": Builder(_torchvision, _resnet_parts),
     "deit": Builder(_deit, _timm_parts),
@@ -204,7 +199,7 @@ def _started(net: Net, row: Network, state: State | None) -> Net:
     """With all weights but the last layer's from ``state``; DataError for another network's."""
     if state is None:
         return net
-    last = _last_layer(net)
+    last = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
     own = {key: value for key, value in state.tensors.items() if not key.startswith(f"{last}.")}
     try:
         found = net.load_state_dict(own, strict=False)
@@ -221,18 +216,7 @@ def _started(net: Net, row: Network, state: State | None) -> Net:
     return net
 
 
-def _last_layer(net: nn.Module) -> str:
-    return [name for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
-
-
-def _set_batchnorm_momentum(net: nn.Module, momentum: float | None) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d) and momentum is not None:
-            module.momentum = momentum
-
-
 def _width(trunk: nn.Module, tail: nn.Sequential, side: int) -> int:
-    """Number of penultimate features."""
     linears = [module for module in tail if isinstance(module, nn.Linear)]
     if linears:
         return linears[-1].out_features
@@ -262,6 +246,8 @@ def build(
     with drawing_from(seeding.derive(seed, "weights"), torch.device("cpu")):
         trunk, tail = builder.parts(builder.body(row, side, state))
         last = nn.Linear(_width(trunk, tail, side), num_classes)
-    _set_batchnorm_momentum(trunk, batchnorm_momentum)
+    for module in trunk.modules() if batchnorm_momentum is not None else ():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = batchnorm_momentum
     net = Classifier(trunk, nn.Sequential(*tail, last), side, row.normal)
     return net.to(memory_format=torch.channels_last).eval()

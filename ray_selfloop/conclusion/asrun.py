@@ -52,7 +52,6 @@ def _git(*words: str) -> str:
 
 
 def program() -> str:
-    """Version and commit in a line."""
     return f"ray-selfloop {__version__}" + (f" (commit {commit()})" if commit() else "")
 
 
@@ -123,9 +122,10 @@ def effects(plan: "Plan") -> Any:
 
     from ray_selfloop.claims.verdicts import Verdict
     from ray_selfloop.conclusion.published import published
+    from ray_selfloop.stages import claims
 
     names = [name for name in Verdict.__dataclass_fields__ if name != "networks"]
-    records = [record for _, record in published(plan, "claims")]
+    records = [record for _, record in published(plan, claims.KIND)]
     rows = [row for record in records for entry in record.summary["claims"] for row in _rows(entry)]
     return pd.DataFrame(rows, columns=[*names[:6], "network", *names[6:]])
 

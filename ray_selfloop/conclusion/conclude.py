@@ -43,7 +43,6 @@ class Conclusion:
 
     @property
     def report(self) -> str:
-        """Where the report is."""
         return self.plan.place(REPORT)
 
     def write_report(self) -> None:

@@ -12,6 +12,7 @@ from ray_selfloop.images.imageset import Ids, Images, ImageSource
 from ray_selfloop.images.pictures import View, seen, view_of
 from ray_selfloop.planning import Plan
 from ray_selfloop.report.view import Samples
+from ray_selfloop.stages import kept
 from ray_selfloop.stages.inputs import Inputs
 
 SAMPLES_PER_CLASS = 6
@@ -23,7 +24,7 @@ def samples(plan: Plan, scenario: Scenario) -> Iterator[Samples]:
     first = scenario.sweep.loop.loop_seeds[0]
     dataset = _reader(plan.dataset(scenario.name))
     classes = 0
-    for place, kept, _ in of_scenario(plan, "kept", scenario):
+    for place, stage, _ in of_scenario(plan, kept.KIND, scenario):
         if place.loop_seed != first:
             continue
         if place.generation == 1:
@@ -31,7 +32,7 @@ def samples(plan: Plan, scenario: Scenario) -> Iterator[Samples]:
             classes = len(train.class_names)
             images = _grid(train.images, train.labels, classes)
             yield Samples(first, 0, images, classifier=place.classifier)
-        inputs = Inputs(_reader(kept), plan.store)
+        inputs = Inputs(_reader(stage), plan.store)
         images = _grid(inputs.images("self"), inputs.array("self", "labels"), classes)
         yield Samples(first, place.generation, images, classifier=place.classifier)
 

@@ -10,7 +10,8 @@ from ray_selfloop import arms
 from ray_selfloop.conclusion.published import of_scenario, published
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.planning import Plan
-from ray_selfloop.stages import search
+from ray_selfloop.stages import classifier, kept, samples, search
+from ray_selfloop.stages.kind import Kind
 
 MOST_FILES = 3  # names of damaged files in a sentence
 
@@ -18,10 +19,10 @@ MOST_FILES = 3  # names of damaged files in a sentence
 def statements(plan: Plan) -> list[str]:
     """What a reader must know of the data behind the numbers, each sentence once."""
     said = dict.fromkeys(_filling(scenario) for scenario in plan.scenarios)
-    for node, record in published(plan, "search"):
+    for node, record in published(plan, search.KIND):
         network = search.KIND.read(node.stage.config).network
         said[f"Searched at generation 0: {search.sentence(network, record.summary)}."] = None
-    for node, record in published(plan, "classifier"):
+    for node, record in published(plan, classifier.KIND):
         said[record.summary["training_set"]["statement"]] = None
         if node.awaited and record.summary["collapsed"]:
             said[f"{node.places[0]} is collapsed, and the filter or the judge reads it."] = None
@@ -42,7 +43,7 @@ def _stopped_early(plan: Plan) -> Iterator[str]:
         trials: dict[str, Mapping[str, Any]] = {}  # key -> summary; arms share generation 0
         steps = []
         for scenario in scenarios:
-            own = {s.key: r.summary for _, s, r in of_scenario(plan, "classifier", scenario)}
+            own = {s.key: r.summary for _, s, r in of_scenario(plan, classifier.KIND, scenario)}
             if own:
                 mean = np.mean([summary["steps"] for summary in own.values()])
                 steps.append(f"{scenario.sweep.loop.arm} {mean:.0f}")
@@ -75,8 +76,7 @@ def _damage(plan: Plan, scenario: Scenario) -> str:
 
 def _resampled(plan: Plan, scenario: Scenario) -> str:
     """What `queue.tilt` and arm `subgroup_matched` could not do; empty where that is nothing."""
-    repeated = _total(plan, "kept", scenario, "repeated")
-    missing = _total(plan, "kept", scenario, "missing")
+    repeated, missing = _totals(plan, kept.KIND, scenario, "repeated", "missing")
     parts = [f"{repeated} kept images were repeated"] if repeated else []
     if missing:
         parts.append(
@@ -88,8 +88,7 @@ def _resampled(plan: Plan, scenario: Scenario) -> str:
 
 def _skewed(plan: Plan, scenario: Scenario) -> str:
     """Where arm `real_skewed` is not what it should be; empty where that is nowhere."""
-    repeated = _total(plan, "samples", scenario, "repeated")
-    unread = _total(plan, "samples", scenario, "unread_classes")
+    repeated, unread = _totals(plan, samples.KIND, scenario, "repeated", "unread_classes")
     parts = [f"{repeated} real images were repeated"] if repeated else []
     if unread:
         parts.append(
@@ -99,9 +98,10 @@ def _skewed(plan: Plan, scenario: Scenario) -> str:
     return f"{scenario.name}: {', '.join(parts)}." if parts else ""
 
 
-def _total(plan: Plan, kind: str, scenario: Scenario, name: str) -> int:
-    """A count in the summaries of one kind, over all generations and chains of a scenario."""
-    return sum(record.summary.get(name, 0) for _, _, record in of_scenario(plan, kind, scenario))
+def _totals(plan: Plan, kind: Kind[Any], scenario: Scenario, *names: str) -> list[int]:
+    """Counts in the summaries of one kind, over all generations and chains of a scenario."""
+    found = [record.summary for _, _, record in of_scenario(plan, kind, scenario)]
+    return [sum(summary.get(name, 0) for summary in found) for name in names]
 
 
 def _filling(scenario: Scenario) -> str:

@@ -1,15 +1,15 @@
 """Everything that the report and the terminal show of a run, read from its records."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from ray_selfloop import __version__, arms, declaration, told
-from ray_selfloop.conclusion.grids import samples
+from ray_selfloop.conclusion import grids
 from ray_selfloop.conclusion.published import of_scenario, published
 from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.config.plain import dumped
@@ -35,9 +35,11 @@ from ray_selfloop.report.view import (
     Verdict,
 )
 from ray_selfloop.running import Run
-from ray_selfloop.stages import kept
+from ray_selfloop.stages import claims, equation6, kept, reference, samples
+from ray_selfloop.stages.kind import Kind
 from ray_selfloop.stages.kinds import line_of
 
+R = TypeVar("R")
 QUESTION = "Does training on generated data amplify bias across generations?"
 
 
@@ -52,12 +54,12 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         question=QUESTION,
         results=results,
         scenarios=tuple(_scenario(plan, scenario) for scenario in plan.scenarios),
-        verdicts=tuple(_verdicts(plan)),
-        fit=tuple(_fit(plan)),
-        laws=tuple(_laws(plan)),
-        claims=tuple(_claim(entry) for entry in _entries(plan, "claims", "claims")),
-        decomposition=tuple(Part(**entry) for entry in _entries(plan, "claims", "decomposition")),
-        readings=tuple(ReadingRow(**entry) for entry in _entries(plan, "claims", "readings")),
+        verdicts=_rows(plan, equation6.KIND, "verdicts", Verdict),
+        fit=_rows(plan, equation6.KIND, "fit", FitNumber),
+        laws=_rows(plan, equation6.KIND, "laws", Law),
+        claims=_rows(plan, claims.KIND, "claims", _claim),
+        decomposition=_rows(plan, claims.KIND, "decomposition", Part),
+        readings=_rows(plan, claims.KIND, "readings", ReadingRow),
         fid_absent=_fid_absent(plan),
         failures=tuple(_failures(progress)),
         stages=tuple(_stage_uses(plan, progress)),
@@ -67,7 +69,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         version=__version__,
         level=plan.sweep.evaluation.level,
         wall_seconds=wall_seconds,
-        null=tuple(Null(**entry) for entry in _entries(plan, "claims", "null")),
+        null=_rows(plan, claims.KIND, "null", Null),
         declared=_declared(run),
     )
 
@@ -86,9 +88,8 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _claim(entry: Mapping[str, Any]) -> Claim:
-    networks = (Network(**_numbers(one)) for one in entry["networks"])
-    return Claim(**{**entry, "networks": tuple(networks)})
+def _claim(networks: list[dict[str, Any]], **entry: Any) -> Claim:
+    return Claim(**entry, networks=tuple(Network(**_numbers(one)) for one in networks))
 
 
 def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
@@ -107,7 +108,7 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         classifiers=sweep.classifiers,
         loop_seeds=sweep.loop.loop_seeds,
         expert=str(sweep.expert.classifier) if shared else "",
-        samples=tuple(samples(plan, scenario)),
+        samples=tuple(grids.samples(plan, scenario)),
         audits=tuple(_audits(plan, scenario)),
         generators=tuple(_outcomes(plan, scenario)),
         group=arms.group(scenario),
@@ -117,13 +118,13 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
         differences=told.differences(sweep.dataset),
         of_the_paper=told.of_the_paper(sweep.dataset),
         pretrained=bool(sweep.training.pretrained),
-        clip=next((score.name for score in sweep.filter.scores if score.settings == "clip"), ""),
+        own_clip=any(score.trained for score in sweep.filter.scores),
         base=getattr(sweep.generator, "base", ""),
     )
 
 
 def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
-    for place, stage, record in of_scenario(plan, "kept", scenario):
+    for place, stage, record in of_scenario(plan, kept.KIND, scenario):
         found = record.summary
         names = plan.records[stage.inputs["dataset"]].summary
         before, after = _shares(found, "generated"), _shares(found, "kept")
@@ -140,7 +141,6 @@ def _audits(plan: Plan, scenario: Scenario) -> Iterator[FilterAudit]:
                 )
                 if value is not None
             },
-            share_shift=dict(zip(names["subgroup_names"], after - before, strict=True)),
             share_before=dict(zip(names["subgroup_names"], before, strict=True)),
             share_after=dict(zip(names["subgroup_names"], after, strict=True)),
             classifier=place.classifier,
@@ -153,7 +153,7 @@ def _shares(audit: Any, which: str) -> Any:
 
 
 def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
-    for place, stage, _ in of_scenario(plan, "samples", scenario):
+    for place, stage, _ in of_scenario(plan, samples.KIND, scenario):
         key = stage.inputs.get("generator", "")
         trained = plan.records[key].summary["outcome"] if key in plan.records else "not trained"
         yield GeneratorOutcome(
@@ -161,29 +161,15 @@ def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
         )
 
 
-def _verdicts(plan: Plan) -> Iterator[Verdict]:
-    yield from (Verdict(**entry) for entry in _entries(plan, "dynamics", "verdicts"))
-
-
-def _fit(plan: Plan) -> Iterator[FitNumber]:
-    yield from (FitNumber(**entry) for entry in _entries(plan, "dynamics", "fit"))
-
-
-def _laws(plan: Plan) -> Iterator[Law]:
-    for entry in _entries(plan, "dynamics", "laws"):
-        found = ", ".join(f"{name} = {value:.3g}" for name, value in entry["parameters"].items())
-        yield Law(**{**entry, "parameters": found})
-
-
-def _entries(plan: Plan, kind: str, what: str) -> Iterator[dict[str, Any]]:
+def _rows(plan: Plan, kind: Kind[Any], what: str, row: Callable[..., R]) -> tuple[R, ...]:
     """A list in the summary of the one stage of a kind, with NaN where a number is null."""
-    for _, record in published(plan, kind):
-        yield from (_numbers(entry) for entry in record.summary[what])
+    found = (entry for _, record in published(plan, kind) for entry in record.summary[what])
+    return tuple(row(**_numbers(entry)) for entry in found)
 
 
 def _fid_absent(plan: Plan) -> str:
     """Why the sweep has no FID; empty where it has one, or no generated data."""
-    found = (record.summary.get("fid_absent", "") for _, record in published(plan, "reference"))
+    found = (record.summary.get("fid_absent", "") for _, record in published(plan, reference.KIND))
     return next((reason for reason in found if reason), "")
 
 
@@ -203,20 +189,9 @@ def _failures(progress: Progress) -> Iterator[Failure]:
         errors[node.stage.key] = "not run: a stage that it needs has failed"
     for node in progress.graph:
         if node.stage.key in errors:
-            yield _failure(node, errors[node.stage.key])
-
-
-def _failure(node: Node, error: str) -> Failure:
-    place = node.places[0]
-    return Failure(
-        place.scenario,
-        place.loop_seed,
-        place.generation,
-        node.stage.kind,
-        place.classifier,
-        place.seed if place.seed >= 0 else None,
-        error,
-    )
+            scenario, loop_seed, n, classifier, seed = node.places[0]
+            where = (scenario, loop_seed, n, node.stage.kind, classifier)
+            yield Failure(*where, seed if seed >= 0 else None, errors[node.stage.key])
 
 
 def _stage_uses(plan: Plan, progress: Progress) -> Iterator[StageUse]:

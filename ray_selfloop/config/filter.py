@@ -3,21 +3,44 @@
 Knows nothing of how scores are computed.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from ray_selfloop.config.base import Path, Settings
 from ray_selfloop.config.networks import Name
-from ray_selfloop.config.scores import CALLED, COMBINED, SCORES, Score
+from ray_selfloop.config.scores import CALLED, COMBINED, SCORES, Score, ScoreSettings
 
 if TYPE_CHECKING:
     ScoreName = str
+    OfRows = Settings
 else:
     ScoreName = Literal[("none", *CALLED, "combined")]
 
+
+def of_rows(rows: Mapping[str, Score]) -> Any:
+    """Settings with a group for each score that has settings of its own."""
+    groups: dict[str, Any] = {}
+    for name, own in ((name, dict[str, Any](row.own)) for name, row in rows.items() if row.own):
+        kind = create_model(name, __base__=ScoreSettings, **own)
+        groups[name] = kind, Field(default_factory=kind, description=f"Settings of score {name}.")
+    return create_model("OfRows", __base__=Settings, **groups)
+
+
+if not TYPE_CHECKING:
+    OfRows = of_rows(SCORES)
+
+
+def _has_one_slot(prompt: str) -> str:
+    if prompt.count("{}") != 1:
+        raise ValueError("the prompt must contain {} exactly once, where the class name goes")
+    return prompt
+
+
 Prompt = Annotated[
     str,
+    AfterValidator(_has_one_slot),
     Field(description="Text of a class; `{}` stands for the class name."),
 ]
 
@@ -43,13 +66,7 @@ class Expert(Settings):
         return seeds
 
 
-def _has_one_slot(prompt: str) -> str:
-    if prompt.count("{}") != 1:
-        raise ValueError("the prompt must contain {} exactly once, where the class name goes")
-    return prompt
-
-
-class DomainClip(Settings):
+class DomainClip(ScoreSettings):
     """A small open_clip model trained on the original images and their class names."""
 
     kind: Literal["domain"] = "domain"
@@ -82,12 +99,11 @@ class DomainClip(Settings):
     )
     score_batch: int = Field(default=256, ge=1, description="Fixed batch shape when scoring.")
 
-    _slot = field_validator("prompt")(_has_one_slot)
 
-
-class OpenClip(Settings):
+class OpenClip(ScoreSettings):
     """A published open_clip model, by tag or by a checkpoint file."""
 
+    FILES = frozenset({"pretrained"})
     kind: Literal["open_clip"] = "open_clip"
     model: str = Field(default="ViT-B-32", description="Architecture, an open_clip model name.")
     pretrained: Path = Field(
@@ -98,13 +114,11 @@ class OpenClip(Settings):
     prompt: Prompt = "a photo of a {}"
     score_batch: int = Field(default=64, ge=1, description="Fixed batch shape when scoring.")
 
-    _slot = field_validator("prompt")(_has_one_slot)
-
 
 Clip = Annotated[DomainClip | OpenClip, Field(discriminator="kind")]
 
 
-class Uncertainty(Settings):
+class Uncertainty(ScoreSettings):
     """Prediction uncertainty of the expert (Gal & Ghahramani 2016)."""
 
     method: Literal["mc_dropout", "ensemble"] = Field(
@@ -132,8 +146,18 @@ class Uncertainty(Settings):
         """With defaults in the place of what dropout reads where there is none."""
         return self._defaulted(*(["passes", "rate"] if self.method == "ensemble" else []))
 
+    def unmet(self, seeds: Sequence[int], trained: Sequence[int]) -> str:
+        """An ensemble is several."""
+        if self.method != "ensemble" or len(seeds) >= 2:
+            return ""
+        two, one = list(trained[:2]), "filter.uncertainty.method=mc_dropout"
+        return (
+            f"filter.expert.seeds: {list(seeds)}; filter.uncertainty.method ensemble needs at "
+            f"least two; write {f'filter.expert.seeds={two}' if len(two) == 2 else one}"
+        )
 
-class Filter(Settings):
+
+class Filter(OfRows):
     """Which generated samples go into the queue."""
 
     score: ScoreName = Field(
@@ -170,15 +194,10 @@ class Filter(Settings):
     @property
     def read(self) -> Self:
         """With defaults in the place of what is not read under ``score``."""
-        unread = {
-            "drop": not self.scores,
-            "cut": not self.scores,
-            "clip": not self.reads("clip"),
-            "uncertainty": not self.reads("uncertainty"),
-            "expert": not self.uses_expert,
-        }
-        acting = self.model_copy(update={"uncertainty": self.uncertainty.read})
-        return acting._defaulted(*(name for name, un in unread.items() if un))
+        acting = self.model_copy(update={g: own.read for g, own in self.groups.items()})
+        unread = {score.group for score in SCORES.values()} - self.groups.keys() - {""}
+        unread |= set() if self.scores else {"drop", "cut"}
+        return acting._defaulted(*unread, *(() if self.uses_expert else ("expert",)))
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -187,9 +206,10 @@ class Filter(Settings):
         known = (score for score in SCORES.values() if score.called in wanted)
         return tuple(s for s in known if s.fits(getattr(self, s.settings, None)))
 
-    def reads(self, settings: str) -> bool:
-        """Whether a score reads this group of settings."""
-        return any(score.settings == settings for score in self.scores)
+    @property
+    def groups(self) -> Mapping[str, ScoreSettings]:
+        """The groups of settings that scores read, by name."""
+        return {score.group: getattr(self, score.group) for score in self.scores if score.group}
 
     @property
     def uses_expert(self) -> bool:

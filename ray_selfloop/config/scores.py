@@ -4,11 +4,24 @@ How a score is computed stands in a file of `filtering/scores/`, which its row n
 alone load. Imports no torch.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ray_selfloop.config.base import Settings
 
 HERE = "ray_selfloop.filtering.scores."
+
+
+class ScoreSettings(Settings):
+    """A group of `filter`: what one score, or one of several, is computed by."""
+
+    FILES: ClassVar[frozenset[str]] = frozenset()
+    """Fields that may name a file, which counts by its content."""
+
+    def unmet(self, seeds: Sequence[int], trained: Sequence[int]) -> str:
+        """What is wrong with the expert's seeds, of those that are trained; "" for nothing."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -18,8 +31,10 @@ class Score:
     name: its column among the samples.
     opened: ``file:function`` in `filtering/scores/`, from `base.Given` to what scores a batch.
     high: whether high values are good; else low ones are.
-    settings: the group of `filter` that it reads, by which `filter.score` calls it then; "": none,
-    and it is called by its name. kind: of several in that group, the one that it is.
+    own: its settings, each with its type and pydantic's `Field`: the group of `filter` that has the
+    score's name, and in keys of samples where it is read alone.
+    settings: a group that `filter` has, which it reads, and by which `filter.score` calls it; it is
+    in all keys of samples. kind: of several in that group, the one that it is.
     expert: whether it reads classifiers of the last generation. trained: whether it reads a model
     that stage `scorer` has trained.
     checked: ``file:function`` of that group, which raises where what it reads cannot be had.
@@ -29,12 +44,18 @@ class Score:
     name: str
     opened: str
     high: bool = True
+    own: Mapping[str, tuple[Any, Any]] = field(default_factory=dict, hash=False)
     settings: str = ""
     kind: str = ""
     expert: bool = False
     trained: bool = False
     checked: str = ""
     version: int = 1
+
+    @property
+    def group(self) -> str:
+        """The group of `filter` that it reads; "" for none."""
+        return self.name if self.own else self.settings
 
     @property
     def called(self) -> str:
@@ -61,6 +82,8 @@ SCORES: Mapping[str, Score] = {
         ),
     )
 }  # fmt: skip
+IN_ALL_KEYS = frozenset(score.settings for score in SCORES.values() if score.settings)
+"""Groups that keys of samples and kept sets hold whether they are read or not."""
 CALLED = tuple(dict.fromkeys(score.called for score in SCORES.values()))
 COMBINED = ("clip", "uncertainty")
 """What `combined` ranks by: the mean of their ranks."""

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
@@ -251,15 +252,11 @@ class Sweep(Settings):
         return self
 
     @model_validator(mode="after")
-    def _an_ensemble_is_several(self) -> Self:
-        method, seeds = self.filter.uncertainty.method, self.filter.expert.seeds
-        if self.filter.reads("uncertainty") and method == "ensemble" and len(seeds) < 2:
-            two = list(self.loop.classifier_seeds[:2])
-            one = "filter.uncertainty.method=mc_dropout"
-            raise ValueError(
-                f"filter.expert.seeds: {list(seeds)}; filter.uncertainty.method ensemble needs at "
-                f"least two; write {f'filter.expert.seeds={two}' if len(two) == 2 else one}"
-            )
+    def _scores_have_experts(self) -> Self:
+        seeds, trained = self.filter.expert.seeds, self.loop.classifier_seeds
+        for own in self.filter.groups.values():
+            if unmet := own.unmet(seeds, trained):
+                raise ValueError(unmet)
         return self
 
     @model_validator(mode="after")
@@ -322,6 +319,8 @@ class Sweep(Settings):
 
     def _require(self, role: str, expert: Expert | Judge, any_classifier: bool = False) -> None:
         if not any_classifier and expert.classifier not in self.classifiers:
+            for name in self.classifiers:  # what a typo in a network's name comes to
+                resolve_name("ray_selfloop.classifiers.known:network")(name)
             raise ValueError(
                 f"{role}.classifier: {expert.classifier} is not trained; "
                 f"classifiers: {', '.join(self.classifiers)}; write "

@@ -52,6 +52,5 @@ def common(settings: DatasetSettings) -> dict[str, Any]:
 
 
 def kind_of(settings: DatasetSettings) -> DatasetKind:
-    """What reads the dataset of these settings."""
     found: DatasetKind = pkgutil.resolve_name(settings.traits.reader)
     return found

@@ -67,10 +67,6 @@ class Hierarchy(NamedTuple):
             left += new
         return found
 
-    def classes_below(self, node: str) -> list[str]:
-        """ImageNet's classes under a node, by wnid."""
-        return sorted(self.below(node) & set(self.classes))
-
 
 def read(folder: Path) -> Hierarchy:
     """The three files; raises DataError for the first that is missing or has another form."""
@@ -140,7 +136,7 @@ def members(hierarchy: Hierarchy, benchmark: str) -> Groups:
     draw = np.random.RandomState(DRAW_SEED)
     found: Groups = {}
     for node in sorted(node for node in under if depths.get(node) == DEPTH):
-        classes = hierarchy.classes_below(node)
+        classes = sorted(hierarchy.below(node) & set(hierarchy.classes))
         if len(classes) >= GROUPS:
             drawn = draw.choice(len(classes), GROUPS, replace=False)
             found[node] = tuple(classes[i] for i in sorted(drawn))
@@ -196,7 +192,6 @@ def facts(settings: Breeds) -> dict[str, Any]:
 
 
 def whole(settings: Breeds, contents: Contents) -> Whole:
-    """The pictures that are used; raises DataError."""
     return pictures.whole(listed(settings), settings, contents)
 
 

@@ -29,7 +29,6 @@ def source(settings: ColorizedDigits, contents: Contents) -> str:
 
 
 def original_and_reserve(settings: ColorizedDigits, contents: Contents) -> tuple[Ids, Ids]:
-    """Labels of D0 and of the reserve."""
     (_, labels), _ = _scans(settings)
     names = colours.DIGIT_NAMES
     original, _, apart = cut_rows(labels, settings.reserve, settings.seed, names)
@@ -37,11 +36,7 @@ def original_and_reserve(settings: ColorizedDigits, contents: Contents) -> tuple
 
 
 def prepare(settings: ColorizedDigits, contents: Contents) -> Prepared:
-    """The scans used, cut and coloured."""
-    colouring = colours.Colouring(settings.initialization, settings.ratios, settings.test_colours)
-    train, test = _scans(settings)
-    splits = colours.colorize(train, test, colouring, settings.reserve, settings.seed)
-    facts = common(settings)
+    splits, facts = colours.colorize(*_scans(settings), settings), common(settings)
     if isinstance(settings, ColorizedMnist):
         facts["official"] = source(settings, contents) == mnist.OFFICIAL
     return Prepared(splits, facts)

@@ -111,14 +111,17 @@ class Contents:
         return row.startswith(stamp) and not self._known(root, name).damage
 
     def _known(self, root: Path, name: str) -> Look:
-        look = _parsed(self._table(root)[name])
-        return _compared(look, (self._sums_of(root) or {}).get(name))
+        look, own = _parsed(self._table(root)[name]), (self._sums_of(root) or {}).get(name)
+        if look.damage or own in (None, look.sha256):
+            return look
+        said = f" is not the file of {SUMS}: its sha256 is {look.sha256[:8]}..."
+        return look._replace(damage=said)
 
     def _take(self, root: Path, seen: Iterable[tuple[str, str]]) -> None:
         """Enter new looks one by one, and say which files were something else before."""
         table, other = self._table(root), list[str]()
         for name, row in seen:
-            if name in table and _differ(row, table[name]):
+            if name in table and _parsed(row).sha256 != _parsed(table[name]).sha256:
                 other.append(name)
             table[name] = row
             self._new.add(root)
@@ -137,7 +140,6 @@ class Contents:
             )
 
     def keep(self) -> None:
-        """Write down what is new."""
         for root in sorted(self._new):
             if self._kept:
                 rows = (f"{row}\t{name}\n" for name, row in self._tables[root].items())
@@ -219,22 +221,12 @@ def _parsed(row: str) -> Look:
     return Look(sha256, int(width), int(height), damage)
 
 
-def _differ(row: str, other: str) -> bool:
-    return _parsed(row).sha256 != _parsed(other).sha256
-
-
 def content(path: Path) -> bytes:
     """The bytes of a file; raises DataError."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-
-
-def _compared(look: Look, sha256: str | None) -> Look:
-    if look.damage or sha256 in (None, look.sha256):
-        return look
-    return look._replace(damage=f" is not the file of {SUMS}: its sha256 is {look.sha256[:8]}...")
 
 
 def _sums(path: Path) -> dict[str, str] | None:

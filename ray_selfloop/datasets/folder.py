@@ -24,6 +24,7 @@ from ray_selfloop.images.split import stratified_cut
 
 SPLITS = ("train", "test")
 LEAST = 2  # classes
+OTHER_MARKS = {";": "semicolons", "\t": "tabs"}  # that spreadsheets write between columns
 
 
 class Row(NamedTuple):
@@ -90,7 +91,6 @@ def of_table(table: Path, root: Path, settings: Folder) -> list[Row]:
 
 
 def _wanted(settings: Folder) -> list[str]:
-    """The columns that must be there."""
     masks = [settings.mask_column] if settings.mask_column else []
     return [*RESERVED[:2], *settings.subgroups, *masks]
 
@@ -127,8 +127,10 @@ def _check_columns(table: Path, columns: Sequence[str], wanted: Sequence[str]) -
         raise DataError(f"{table}, line 1: column {twice[0]} is there twice")
     lacking = [name for name in wanted if name not in columns]
     if lacking:
+        other = next((name for mark, name in OTHER_MARKS.items() if mark in "".join(columns)), "")
+        hint = f"; it is separated by {other}, and must be by commas: save it so" if other else ""
         raise DataError(
-            f"{table}, line 1: column {lacking[0]} is missing; columns: {', '.join(columns)}"
+            f"{table}, line 1: column {lacking[0]} is missing; columns: {', '.join(columns)}{hint}"
         )
 
 
@@ -241,7 +243,10 @@ def whole(settings: Folder, contents: Contents) -> Whole:
     def beside(test: Found) -> Found:
         return Found(test.root, [masks[name] for name in test.names], test.cells)
 
-    used = pictures.whole(found, settings, contents, beside if settings.masked else None)
+    try:
+        used = pictures.whole(found, settings, contents, beside if settings.masked else None)
+    except pictures.TooFewError as error:
+        raise DataError(f"{settings.table or _root(settings)}: {error}") from error
     _require_held_out(used.listed, settings)
     return used
 

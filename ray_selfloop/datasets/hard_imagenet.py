@@ -11,40 +11,13 @@ import pickletools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ray_selfloop.config.datasets.hard_imagenet import HardClass, HardImageNet
+from ray_selfloop.config.datasets.hard_imagenet import SYNSETS, HardImageNet
 from ray_selfloop.datasets import imagenet, pictures
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.datasets.pictures import Found, Listed, Whole
 from ray_selfloop.errors import DataError
-
-
-class Synset(NamedTuple):
-    """A class of ImageNet: its WordNet id, and its number 0..999 among the thousand."""
-
-    wnid: str
-    number: int
-
-
-SYNSETS: Mapping[HardClass, Synset] = {
-    "dog sled": Synset("n03218198", 537),
-    "howler monkey": Synset("n02492660", 379),
-    "seat belt": Synset("n04162706", 785),
-    "ski": Synset("n04228054", 795),
-    "sunglasses": Synset("n04356056", 837),
-    "swimming cap": Synset("n02807133", 433),
-    "balance beam": Synset("n02777292", 416),
-    "horizontal bar": Synset("n03535780", 602),
-    "patio": Synset("n03899768", 706),
-    "hockey puck": Synset("n04019541", 746),
-    "miniskirt": Synset("n03770439", 655),
-    "keyboard space bar": Synset("n04264628", 810),
-    "volleyball": Synset("n04540053", 890),
-    "baseball player": Synset("n09835506", 981),
-    "snorkel": Synset("n04251144", 801),
-}
-"""The classes in the official order: the label of a class is its place here."""
 
 FOLDER = "hardImageNet"
 RANKINGS = ("paths_by_rank2.pkl", "meta/paths_by_rank.pkl")  # the official loader's, others'
@@ -69,7 +42,6 @@ FETCH = (
 
 
 def folder_of(settings: HardImageNet) -> Path:
-    """Where masks and ranking lie."""
     return Path(settings.masks or _root(settings) / FOLDER)
 
 
@@ -97,7 +69,7 @@ def _root(settings: HardImageNet) -> Path:
 
 
 def _of_class(
-    name: HardClass, by_wnid: Mapping[str, Sequence[str]], settings: HardImageNet, split: str
+    name: str, by_wnid: Mapping[str, Sequence[str]], settings: HardImageNet, split: str
 ) -> Sequence[str]:
     """The pictures of one class that have a mask; all of them must be there."""
     wnid, masks = SYNSETS[name].wnid, folder_of(settings) / split
@@ -249,17 +221,14 @@ def whole(settings: HardImageNet, contents: Contents) -> Whole:
     Under ``crop`` a mask and its picture must have one shape, up to rounding. Under ``stretch`` a
     mask of any shape is stretched as its picture is, as in the reference code.
     """
-    found = pictures.whole(
-        listed(settings), settings, contents, lambda test: _masks(test, settings)
-    )
+
+    def masks(test: Found) -> Found:
+        return Found(folder_of(settings), [mask_name(name) for name in test.names], test.cells)
+
+    found = pictures.whole(listed(settings), settings, contents, masks)
     if settings.fit == "crop" and found.beside:
         _check_shapes(found.listed.test, found.beside, settings, contents)
     return found
-
-
-def _masks(test: Found, settings: HardImageNet) -> Found:
-    """The masks of the test pictures, in their order."""
-    return Found(folder_of(settings), [mask_name(name) for name in test.names], test.cells)
 
 
 def _check_shapes(test: Found, masks: Found, settings: HardImageNet, contents: Contents) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,17 @@ from ray_selfloop.datasets.contents import Contents, Look, content
 from ray_selfloop.errors import ConfigError, DataError
 from ray_selfloop.graph import digest
 from ray_selfloop.images.imageset import Ids, ImageSet, Splits
-from ray_selfloop.images.pictures import Pictures, View, checked
+from ray_selfloop.images.pictures import Encoded, Pictures, View, checked
 from ray_selfloop.images.split import cut_rows, stratified_cut
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 
 CHANGED = "is not what it was when this sweep was planned; run it again, on sound files"
+
+
+class TooFewError(DataError):
+    """A class or subgroup has not as many pictures as it must."""
 
 
 class Found(NamedTuple):
@@ -55,7 +59,6 @@ class Found(NamedTuple):
 
     @property
     def files(self) -> "PictureFiles":
-        """Their bytes."""
         return PictureFiles(self.root, self.names, self.digests)
 
 
@@ -78,7 +81,7 @@ class Listed(NamedTuple):
         return cells % groups if groups else np.full_like(cells, -1)
 
 
-class PictureFiles(Sequence[bytes]):
+class PictureFiles(Encoded):
     """The files ``root/name`` as they lie there: each is read when it is asked for.
 
     digests: sha256 of each as it was looked at; where they are not known a file is looked at anew.
@@ -91,13 +94,7 @@ class PictureFiles(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, row: int) -> bytes: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, row: int | slice) -> bytes | Sequence[bytes]:
-        if isinstance(row, slice):
-            return PictureFiles(self.root, self.names[row], self.digests[row])
+    def one(self, row: int) -> bytes:
         path = self.root / self.names[row]
         encoded = content(path)
         if not self.digests:
@@ -177,7 +174,7 @@ def _limited(listed: Listed, settings: PictureDataset, split: str) -> Ids:
         return rows
     few = f"{counts.min()} of {listed.strata[int(counts.argmin())]}"
     if len(rows) == len(cells):
-        raise DataError(f"the {split} pictures are {few} and must be {least} or more; add some")
+        raise TooFewError(f"the {split} pictures are {few} and must be {least} or more; add some")
     raise ConfigError(
         f"dataset.limit_{split}: {len(rows)} pictures are {few}, which needs {least}; raise it, "
         "or use fewer classes"
@@ -217,7 +214,10 @@ def whole(
     rows = used(listed, settings)
     parts = [found.take(r) for found, r in zip((listed.train, listed.test), rows, strict=True)]
     parts += [beside(parts[1])] if beside else []
-    _require_sums(parts, contents)
+    for root in dict.fromkeys(found.root for found in parts):  # of pictures, or of masks
+        contents.require_named(
+            root, [n for found in parts if found.root == root for n in found.names]
+        )
     looks = [contents.of(found.root, found.names) for found in parts]
     bad = [
         (found.root, name, look)
@@ -236,13 +236,6 @@ def whole(
     left = listed._replace(train=train, test=test)
     used(left, settings)  # each class or subgroup still has enough
     return Whole(left, more[0] if more else None, sorted(name for _, name, _ in bad))
-
-
-def _require_sums(parts: Sequence[Found], contents: Contents) -> None:
-    """Raise DataError for checksums beside the pictures, or the masks, that are of none of them."""
-    for root in dict.fromkeys(found.root for found in parts):
-        names = [name for found in parts if found.root == root for name in found.names]
-        contents.require_named(root, names)
 
 
 def _damaged(bad: Sequence[tuple[Path, str, Look]]) -> DataError:
@@ -275,7 +268,6 @@ def original_and_reserve(listed: Listed, settings: PictureDataset) -> tuple[Ids,
 
 
 def view(settings: PictureDataset) -> View:
-    """How the pictures are seen."""
     return View(settings.side, settings.frame, settings.fit)
 
 

@@ -202,7 +202,7 @@ class Scheduler:
             task = ray.remote(num_cpus=0, max_retries=0)(finetune.run)
             self._tasks[task.remote(stage, self.root, gpus)] = stage.key
         else:
-            task = ray.remote(num_cpus=STAGE_CPUS, num_gpus=gpus, max_retries=0)(worker.run)
+            task = ray.remote(num_cpus=STAGE_CPUS, num_gpus=gpus, max_retries=0)(worker.run_stage)
             self._tasks[task.remote(stage, self.root)] = stage.key
 
     def _trials(self) -> Experiment:

@@ -72,7 +72,6 @@ def _train(stage: Stage, root: str, attempt: str, gpus: float) -> None:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    """One worker."""
     stage, store = config["stage"], Store(config["root"])
     notes = Notes(store, stage, config["attempt"])
     with notes.errors():

@@ -5,6 +5,7 @@ waits without a word for a machine that cannot come.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +65,6 @@ class Machines:
         return self._best(lambda kind: kind.resources.get(name, 0.0))
 
     def count(self) -> int:
-        """How many machines there can be at once."""
         return int(self._best(lambda kind: 1.0))
 
     def most(self, piece: Mapping[str, float]) -> int:
@@ -108,7 +108,6 @@ def amounts(resources: Mapping[str, float]) -> str:
 
 
 def present() -> Machines:
-    """The machines that are there now."""
     return Machines(_grouped(node["Resources"] for node in ray.nodes() if node["Alive"]))
 
 
@@ -214,10 +213,8 @@ def _shape(resources: Mapping[str, float]) -> dict[str, float]:
 
 def _grouped(machines: Iterable[Mapping[str, float]]) -> tuple[NodeType, ...]:
     """Machines of equal shape as one type."""
-    shapes: dict[tuple[tuple[str, float], ...], int] = {}
-    for machine in machines:
-        shape = tuple((name, machine[name]) for name in (*COUNTED, HEAD) if name in machine)
-        shapes[shape] = shapes.get(shape, 0) + 1
+    names = (*COUNTED, HEAD)
+    shapes = Counter(tuple((n, own[n]) for n in names if n in own) for own in machines)
     return tuple(NodeType("node", dict(shape), n, n) for shape, n in shapes.items())
 
 
@@ -243,12 +240,11 @@ def waiting(found: Any) -> str:
 def _demands(found: Any) -> dict[str, int]:
     """Requests that Ray has not placed yet, as people read them, and how many of each."""
     summary = found.resource_demands
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for demand in (*summary.placement_group_demand, *summary.ray_task_actor_demand):
         for bundle in demand.bundles_by_count:
             if any(bundle.bundle.values()):
-                text = amounts(bundle.bundle)
-                counts[text] = counts.get(text, 0) + bundle.count
+                counts[amounts(bundle.bundle)] += bundle.count
     return counts
 
 

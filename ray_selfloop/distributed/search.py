@@ -29,7 +29,6 @@ from ray_selfloop.stages.search import (
     Rungs,
     Standing,
     attempt,
-    searching,
 )
 from ray_selfloop.store.records import Store
 
@@ -43,8 +42,7 @@ HERE = 1e-3  # of this node's own resource: enough to be placed here, beside any
 
 def run(stage: Stage, root: str, gpus: float = 0.0) -> None:
     """A search stage in a Ray task; ``gpus`` are those of one candidate."""
-    with searching(partial(asha, gpus=gpus)):
-        execute(stage, Store(root))
+    execute(stage, Store(root), halving=partial(asha, gpus=gpus))
 
 
 def asha(

@@ -21,7 +21,7 @@ _pools: dict[tuple[str, Callable[..., Pool]], Pool] = {}
 """Those of the attempt that this process has worked for last: (attempt, what opens it) -> pool."""
 
 
-def run(stage: Stage, root: str) -> None:
+def run_stage(stage: Stage, root: str) -> None:
     """A stage in a Ray task."""
     release()
     hold_memory()

@@ -28,7 +28,6 @@ class Notes:
         return None if found is None else found.decode()
 
     def write(self, name: str, text: str) -> None:
-        """Write over what was there."""
         self._place.write(f"{self._attempt}-{name}", text.encode())
 
     @contextmanager

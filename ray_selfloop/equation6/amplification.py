@@ -32,6 +32,7 @@ from ray_selfloop.equation6.bias import BiasSeries
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.chains import critical
 
+Ends = tuple[float, float, float]  # value, low, high
 GRID = 241
 NO_BIAS = "undecided: no measurable bias"
 ONE_CHAIN = "undecided: this chain only"
@@ -53,8 +54,13 @@ class Amplification:
     low: float
     high: float
     verdict: str
-    by_step: dict[int, tuple[float, float, float]]
+    by_step: dict[int, Ends]
     chains: int = 0
+
+    @property
+    def ends(self) -> Ends:
+        """Value, low, high."""
+        return self.a, self.low, self.high
 
 
 def contrast(log_a: Floats, known: Floats) -> Floats:
@@ -132,7 +138,6 @@ class Test:
 
     @property
     def chains(self) -> int:
-        """m."""
         return len(self.y)
 
     def parts(self, x: Floats) -> tuple[Floats, Floats, Floats]:
@@ -171,9 +176,7 @@ class Test:
         )
 
 
-def solved(
-    test: Test, misfit: Callable[[float], float], limit: float
-) -> tuple[float, float, float] | None:
+def solved(test: Test, misfit: Callable[[float], float], limit: float) -> Ends | None:
     """exp of the root of U that fits best and of the interval's ends around it; None without a root
     in ``[1/limit, limit]``. An end that is NaN is open."""
     grid = np.linspace(-np.log(limit), np.log(limit), GRID)
@@ -216,7 +219,7 @@ def _pair(x: Floats, chains: int) -> Floats:
     return np.repeat(np.stack([-of_first, 1.0 - of_first], axis=1)[:, None], chains, axis=1)
 
 
-def _step(two: BiasSeries, level: float, limit: float) -> tuple[float, float, float] | None:
+def _step(two: BiasSeries, level: float, limit: float) -> Ends | None:
     """A_t of two generations by the same test; an end that is NaN is open. None without a chain
     that has both, or with a B(t)^2 below zero."""
     known = ~np.isnan(two.squared[0]).any(axis=1)
@@ -229,9 +232,7 @@ def _step(two: BiasSeries, level: float, limit: float) -> tuple[float, float, fl
     return solved(test, abs, limit) or (value, float("nan"), float("nan"))
 
 
-def _by_step(
-    series: BiasSeries, level: float, limit: float
-) -> dict[int, tuple[float, float, float]]:
+def _by_step(series: BiasSeries, level: float, limit: float) -> dict[int, Ends]:
     steps = {t: series.between(t, t + 2) for t in range(series.generations - 1)}
     found = {t: _step(two, level, limit) for t, two in steps.items() if series.measurable[t]}
     return {t: ends for t, ends in found.items() if ends is not None}

@@ -49,13 +49,11 @@ class Rates:
     def variance(self, pooled: bool) -> tuple[Floats, Floats]:
         """Variance of the true subgroup rates ``(B, T)``, mean over classes or of pooled rates:
         without and with the sampling noise."""
-        if self.spread is not None:
-            crossed = fairness.gap_variance_pooled_crossed if pooled else _crossed
-            return crossed(self.hits, self.support, self.spread)
-        value, raw = (fairness.gap_variance_pooled if pooled else _independent)(
-            self.hits, self.support
-        )
-        return value + self._less_noise(pooled), raw
+        of = fairness.gap_variance_pooled if pooled else fairness.gap_variance
+        value, raw = of(self.hits, self.support, self.spread)
+        if not pooled:
+            value, raw = fairness.mean_defined(value), fairness.mean_defined(raw)
+        return (value if self.spread is not None else value + self._less_noise(pooled)), raw
 
     def _less_noise(self, pooled: bool) -> Floats:
         """By how much the noise of 0/1 rows exceeds that of these: ``(x - x^2) / (n - 1)``."""
@@ -67,16 +65,6 @@ class Rates:
         weight = fairness.ratio(self.support, self.support.sum(axis=-2)) ** 2
         total = np.where(self.support > 0, weight * each, 0.0).sum(axis=-2)
         return fairness.mean_defined(np.where(self.support.sum(axis=-2) > 0, total, np.nan))
-
-
-def _independent(hits: Floats, support: Floats) -> tuple[Floats, Floats]:
-    value, raw = fairness.gap_variance(hits, support)
-    return fairness.mean_defined(value), fairness.mean_defined(raw)
-
-
-def _crossed(hits: Floats, support: Floats, spread: Floats) -> tuple[Floats, Floats]:
-    value, raw = fairness.gap_variance_crossed(hits, support, spread)
-    return fairness.mean_defined(value), fairness.mean_defined(raw)
 
 
 def bias(rates: Rates, pooled: bool) -> tuple[Floats, Floats]:

@@ -18,8 +18,16 @@ from ray_selfloop.equation6 import between_seeds, without_object
 from ray_selfloop.equation6.between_seeds import Rates, Together
 from ray_selfloop.equation6.steps import Contents
 from ray_selfloop.evaluation import fairness, metrics
+from ray_selfloop.evaluation.ablation.readings import kinds_of
 from ray_selfloop.evaluation.fairness import mean_defined
-from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet, without_subgroups
+from ray_selfloop.evaluation.predictions import (
+    Floats,
+    Ids,
+    Outcome,
+    TestSet,
+    right,
+    without_subgroups,
+)
 from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
 from ray_selfloop.inference.images import band
 
@@ -162,7 +170,7 @@ def _places(trials: list[Outcome]) -> Ids:
 
 
 def _by_subgroups(trials: list[Outcome], test: TestSet, settings: Evaluation) -> _Measured:
-    correct = np.stack([np.asarray(o.predictions) == test.labels for o in trials])
+    correct = right(trials, test)
     drawn = resampled(correct, test, settings.resamples, settings.seed)
     mixed = permuted(correct, test, settings.permutations, settings.seed)
     kind, accuracy = settings.dynamics.bias, drawn.hits.sum((-2, -1)) / drawn.support.sum()
@@ -189,7 +197,9 @@ def _by_subgroups(trials: list[Outcome], test: TestSet, settings: Evaluation) ->
 
 def _by_cues(trials: list[Outcome], test: TestSet, settings: Evaluation) -> _Measured | None:
     """None without ablated predictions, or without a trial that is above chance."""
-    sure = without_object.above_chance(trials, test) if without_object.measured(trials) else []
+    if without_object.KIND not in kinds_of(trials):
+        return None
+    sure = without_object.above_chance(trials, test)
     if not sure:
         return None
     test = test if test.groups else without_subgroups(test)

@@ -7,7 +7,7 @@ sweep. Without a control there is none, whatever A is: accuracy alone moves A.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ray_selfloop.equation6.amplification import NO_BIAS, Amplification, amplifi
 from ray_selfloop.equation6.bias import BiasSeries, Labels
 from ray_selfloop.equation6.laws import Law, compare
 from ray_selfloop.equation6.parameters import Number, parameters
-from ray_selfloop.equation6.relative import NO_CONTROL, NOTHING, Relative, relative
+from ray_selfloop.equation6.relative import NAN, NO_CONTROL, NOTHING, Relative, relative
 from ray_selfloop.equation6.steps import Steps
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.rows import Rows, Where, typed
@@ -44,6 +44,29 @@ FILLED = "A over filled-queue steps"
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What is said of one classifier in one scenario, as a record and the report have it.
+
+    a, low, high: geometric mean of A_t and its interval; NaN = not identified or not defined.
+    ratio, ratio_low, ratio_high: A over the A of the control arm, chain by chain; NaN without one.
+    text, note, p_holm, chains: as of `ModelVerdict`.
+    """
+
+    scenario: str
+    classifier: str
+    a: float
+    low: float
+    high: float
+    text: str
+    note: str = ""
+    ratio: float = NAN
+    ratio_low: float = NAN
+    ratio_high: float = NAN
+    p_holm: float = NAN
+    chains: int = 0
+
+
+@dataclass(frozen=True)
 class ModelVerdict:
     """A of one classifier in one scenario, and A relative to its control.
 
@@ -60,8 +83,8 @@ class ModelVerdict:
     text: str
     note: str
     ratio: Relative | None = None
-    p_holm: float = float("nan")
-    same_accuracy: float = float("nan")
+    p_holm: float = NAN
+    same_accuracy: float = NAN
     filled: Amplification | None = None
 
     @property
@@ -74,6 +97,15 @@ class ModelVerdict:
     def chains(self) -> int:
         """Behind the ratio, or behind A where there is none."""
         return self.ratio.chains if self.ratio else self.found.chains
+
+    @property
+    def row(self) -> Verdict:
+        """In plain numbers."""
+        found, ratio = self.found, self.ratio or NOTHING
+        return Verdict(
+            self.scenario, self.classifier, found.a, found.low, found.high, self.text, self.note,
+            ratio.value, ratio.low, ratio.high, self.p_holm, self.chains,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,61 +127,41 @@ class Fit:
         """
         frames = [Rows("", "test").frame()]
         for verdict in self.verdicts:
-            rows, found = Rows(verdict.scenario, "test"), verdict.found
-            where, ratio = Where(classifier=verdict.classifier), verdict.ratio
-            rows.add(metrics.AMPLIFICATION.name, (found.a, found.low, found.high), where)
-            if ratio is not None:
-                ends = ratio.value, ratio.low, ratio.high
-                rows.add(metrics.AMPLIFICATION_RATIO.name, ends, where)
+            rows, found, name = Rows(verdict.scenario, "test"), verdict.found, verdict.classifier
+            rows.add(metrics.AMPLIFICATION.name, found.ends, Where(classifier=name))
+            if verdict.ratio is not None:
+                ends = verdict.ratio.ends
+                rows.add(metrics.AMPLIFICATION_RATIO.name, ends, Where(classifier=name))
             if verdict.filled is not None:
-                ends = verdict.filled.a, verdict.filled.low, verdict.filled.high
-                rows.add(metrics.AMPLIFICATION_FILLED.name, ends, where)
+                ends = verdict.filled.ends
+                rows.add(metrics.AMPLIFICATION_FILLED.name, ends, Where(classifier=name))
             for t, ends in found.by_step.items():
-                rows.add(
-                    metrics.AMPLIFICATION.name,
-                    ends,
-                    Where(generation=t, classifier=verdict.classifier),
-                )
+                rows.add(metrics.AMPLIFICATION.name, ends, Where(generation=t, classifier=name))
             frames.append(rows.frame())
         return typed(pd.concat(frames, ignore_index=True))
 
     def summary(self) -> dict[str, list[dict[str, Any]]]:
-        """What fits into a record, ready for JSON; null where a number is not identified.
-
-        verdicts: scenario, classifier, a, low, high, text, note, ratio, ratio_low, ratio_high,
-        p_holm, chains. fit: scope, quantity, value, low, high, note. laws: scenario, classifier,
-        law, parameters, held_out_error, low, high, better_than_persistence, note.
-        """
+        """What fits into a record: lists of `Verdict`, `Number` and `Law`, see `entries`."""
+        verdicts = [verdict.row for verdict in self.verdicts]
         return {
-            "verdicts": [_entry(v) for v in self.verdicts],
-            "fit": [_json(**asdict(n)) for n in self.numbers],
-            "laws": [_json(**asdict(law)) for law in self.laws],
+            "verdicts": entries(verdicts),
+            "fit": entries(self.numbers),
+            "laws": entries(self.laws),
         }
 
 
-def _entry(verdict: ModelVerdict) -> dict[str, Any]:
-    found, ratio = verdict.found, verdict.ratio or NOTHING
-    return _json(
-        scenario=verdict.scenario,
-        classifier=verdict.classifier,
-        a=found.a,
-        low=found.low,
-        high=found.high,
-        text=verdict.text,
-        note=verdict.note,
-        ratio=ratio.value,
-        ratio_low=ratio.low,
-        ratio_high=ratio.high,
-        p_holm=verdict.p_holm,
-        chains=verdict.chains,
-    )
+def entries(rows: Iterable[Any]) -> list[dict[str, Any]]:
+    """Rows as JSON objects named as their fields; null for NaN."""
+    found: list[dict[str, Any]] = _plain([asdict(row) for row in rows])
+    return found
 
 
-def _json(**entry: Any) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in entry.items()
-    }
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _open(of: str, ends: tuple[float, float, float]) -> str:
@@ -166,9 +178,9 @@ def _open(of: str, ends: tuple[float, float, float]) -> str:
 
 
 def _note(series: BiasSeries, found: Amplification, ratio: Relative | None, labels: Labels) -> str:
-    notes = [_open("", (found.a, found.low, found.high))]
+    notes = [_open("", found.ends)]
     if ratio is not None:
-        notes.append(_open(" of the ratio", (ratio.value, ratio.low, ratio.high)))
+        notes.append(_open(" of the ratio", ratio.ends))
         if ratio.chains < len(series.chains):
             notes.append(f"ratio from {ratio.chains} of {len(series.chains)} chains")
     notes.append(_reading(series))
@@ -207,13 +219,13 @@ def _separate(series: BiasSeries, found: Amplification | None, labels: Labels) -
     start = labels.filled.get(series.scenario, 0)
     if start == 0:
         return None
-    scope, nan = f"{series.scenario}, {series.classifier}", float("nan")
+    scope = f"{series.scenario}, {series.classifier}"
     if found is None:
         note = "no step with an unchanged dose: dose and generation are confounded throughout"
-        return Number(scope, FILLED, nan, nan, nan, note)
+        return Number(scope, FILLED, NAN, NAN, NAN, note)
     note = f"steps from generation {start} on; before, dose and generation are confounded"
     note = f"{note}; {found.verdict}" if found.verdict.startswith("undecided:") else note
-    return Number(scope, FILLED, found.a, found.low, found.high, note)
+    return Number(scope, FILLED, *found.ends, note)
 
 
 def _control(one: BiasSeries, series: Sequence[BiasSeries], labels: Labels) -> BiasSeries | None:
@@ -241,7 +253,7 @@ def _case(
     note = "; ".join(part for part in (gate, note) if part)
     filled = _filled(one, labels, settings)
     text = _without_test(ratio, gate) or _incomplete(one, control, labels)
-    same = float("nan") if control is None else _same_accuracy(one, control, settings)
+    same = NAN if control is None else _same_accuracy(one, control, settings)
     return ModelVerdict(
         one.scenario, one.classifier, found, text, note, ratio, same_accuracy=same, filled=filled
     )

@@ -20,7 +20,7 @@ from scipy.optimize import least_squares
 
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.equation6.bias import BiasSeries
-from ray_selfloop.equation6.steps import Steps
+from ray_selfloop.equation6.steps import Steps, acting
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.chains import effect_of_chains
 
@@ -49,8 +49,8 @@ class Law:
     held_out_error: float
     low: float
     high: float
-    better_than_persistence: bool | None
-    note: str
+    better_than_persistence: bool | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,10 @@ def _persistence(y: Floats, h: int) -> _Fitted:
 def _factors(series: BiasSeries, factors: Steps) -> tuple[Floats, Floats]:
     """1 - q and u of every chain and step, ``(m, N)`` each."""
     shape = (len(series.chains), series.generations - 1)
-    x, u = np.full(shape, np.nan), np.full(shape, np.nan)
+    x, u = np.empty(shape), np.empty(shape)
     for k, t in np.ndindex(shape):
-        key = (series.scenario, series.classifier, series.chains[k], t)
-        step = factors.get(key) or factors.get((series.scenario, "", series.chains[k], t))
-        if step is not None:
-            x[k, t], u[k, t] = 1.0 - step.q, step.u
+        step = acting(factors, series.scenario, series.classifier, series.chains[k], t)
+        x[k, t], u[k, t] = 1.0 - step.q, step.u
     return x, u
 
 

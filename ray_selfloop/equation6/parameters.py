@@ -32,7 +32,7 @@ from scipy.optimize import least_squares
 from scipy.stats import t as student
 
 from ray_selfloop.equation6.bias import BiasSeries, Labels
-from ray_selfloop.equation6.steps import Step, Steps
+from ray_selfloop.equation6.steps import Step, Steps, acting
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.chains import critical
 
@@ -90,10 +90,9 @@ def _observed(series: Sequence[BiasSeries], factors: Steps, labels: Labels) -> l
                 pair = one.squared[:, k, t : t + 2]
                 if not (one.measurable[t : t + 2].all() and (pair[0] > 0).all()):
                     continue
-                key = (one.scenario, one.classifier, chain, t)
-                step = factors.get(key) or factors.get((one.scenario, "", chain, t))
+                step = acting(factors, one.scenario, one.classifier, chain, t)
                 error = (pair[1:] - pair[0]) / (2.0 * pair[0])  # of log B = log(B^2) / 2
-                found.append(_step(one, cell, chain, pair[0], error, step or Step(np.nan, np.nan)))
+                found.append(_step(one, cell, chain, pair[0], error, step))
     return found
 
 

@@ -22,7 +22,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_selfloop.equation6.amplification import INFLATED, NO_BIAS, ONE_CHAIN, Images, Test, solved
+from ray_selfloop.equation6.amplification import (
+    INFLATED,
+    NO_BIAS,
+    ONE_CHAIN,
+    Ends,
+    Images,
+    Test,
+    solved,
+)
 from ray_selfloop.equation6.bias import BiasSeries
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.chains import Effect
@@ -49,6 +57,11 @@ class Relative:
     above: float
     below: float
     chains: int
+
+    @property
+    def ends(self) -> Ends:
+        """r, low, high."""
+        return self.value, self.low, self.high
 
     @property
     def p(self) -> float:

@@ -28,8 +28,15 @@ class Step:
 
 
 Steps = Mapping[tuple[str, str, int, int], Step]  # scenario, classifier or "", chain, t
+UNKNOWN = Step(float("nan"), float("nan"))
 # (classifier, chain, generation) -> kept generation -> images of it
 Contents = Mapping[tuple[str, int, int], Mapping[int, float]]
+
+
+def acting(factors: Steps, scenario: str, classifier: str, chain: int, t: int) -> Step:
+    """On a classifier's step: its own chain's, else the shared chain's."""
+    own = factors.get((scenario, classifier, chain, t))
+    return own or factors.get((scenario, "", chain, t), UNKNOWN)
 
 
 def over_queue(values: Mapping[int, float], content: Mapping[int, float]) -> float:

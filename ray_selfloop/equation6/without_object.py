@@ -13,36 +13,29 @@ and the second term is taken off. With a D of several standard errors what is le
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation.ablation.readings import Mask, Removed, defined, kinds_of, removed
+from ray_selfloop.evaluation.ablation.readings import Mask, Removed, defined, removed
 from ray_selfloop.evaluation.fairness import ratio
-from ray_selfloop.evaluation.predictions import Floats, Outcome, TestSet
+from ray_selfloop.evaluation.predictions import Floats, Outcome, TestSet, right
 
 KIND = "object_gray"
 SURE = 4.0  # standard errors above chance; a classifier below has no B
-
-
-def measured(outcomes: Sequence[Outcome]) -> bool:
-    """Whether the trials have what B is read from."""
-    return KIND in kinds_of(outcomes)
 
 
 def above_chance(outcomes: Sequence[Outcome], test: TestSet) -> list[Outcome]:
     """The trials whose clean accuracy lies `SURE` standard errors above chance: the others' B is a
     ratio to nothing."""
     found = []
-    for outcome, where in zip(outcomes, defined(outcomes, [KIND]), strict=True):
-        right = (outcome.predictions == test.labels)[where]
-        if not len(right):
-            continue
-        accuracy = float(right.mean())
-        error = (accuracy * (1.0 - accuracy) / len(right)) ** 0.5
-        if accuracy - 1.0 / test.classes > SURE * error:
+    rows = zip(outcomes, right(outcomes, test), defined(outcomes, [KIND]), strict=True)
+    for outcome, correct, where in rows:
+        hits, n = int(correct[where].sum()), int(where.sum())
+        error = (hits / n * (1.0 - hits / n) / n) ** 0.5 if n else 0.0
+        if n and hits / n - 1.0 / test.classes > SURE * error:
             found.append(outcome)
     return found
 
@@ -57,17 +50,14 @@ def squared(
     """
     found = removed(KIND, outcomes, test, settings, defined(outcomes, [KIND]))
     value, raw = _corrected(found, test.classes)
-    mirrored, _ = _corrected(_mirrored(found), test.classes)
+    counts = (getattr(found, one.name) for one in fields(found))
+    around = Removed(*(2.0 * count[:1] - count for count in counts))
+    mirrored, _ = _corrected(around, test.classes)
     moved = raw[:1] - value[:1]
     value[1:] -= moved
     mirrored[1:] -= moved
     above, clean = _above(found, test.classes)
     return ratio(above, clean)[0], value, 0.5 * (value[1:] + mirrored[1:]) - value[:1]
-
-
-def _mirrored(found: Removed) -> Removed:
-    counts = {one.name: getattr(found, one.name) for one in fields(found)}
-    return replace(found, **{name: 2.0 * value[:1] - value for name, value in counts.items()})
 
 
 def _above(found: Removed, classes: int) -> tuple[Floats, Floats]:
@@ -127,5 +117,5 @@ def null(outcomes: Sequence[Outcome], test: TestSet, settings: Evaluation) -> Fl
 
 def _observed_bottom(outcomes: Sequence[Outcome], test: TestSet, where: Mask) -> Floats:
     """D of each trial, ``(T,)``."""
-    right = where & (np.stack([o.predictions for o in outcomes]) == test.labels)
-    return np.asarray(right.sum(axis=1) / where.sum(axis=1) - 1.0 / test.classes)
+    hits = (where & right(outcomes, test)).sum(axis=1)
+    return np.asarray(hits / where.sum(axis=1) - 1.0 / test.classes)

@@ -20,7 +20,14 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import difficulty, metrics
 from ray_selfloop.evaluation.ablation.readings import defined, kinds_of, reliance_readings
 from ray_selfloop.evaluation.fairness import ratio
-from ray_selfloop.evaluation.predictions import Floats, Ids, Outcome, TestSet, without_subgroups
+from ray_selfloop.evaluation.predictions import (
+    Floats,
+    Ids,
+    Outcome,
+    TestSet,
+    right,
+    without_subgroups,
+)
 from ray_selfloop.evaluation.readings import (
     Plan,
     Reading,
@@ -68,12 +75,10 @@ class _Trials:
         return self.outcomes[0].classifier
 
     def where(self, t: int) -> Where:
-        """The keys of trial t."""
         o = self.outcomes[t]
         return Where(o.loop_seed, o.generation, o.classifier, o.seed)
 
     def mean_of(self, generation: int) -> Where:
-        """The keys of a generation's mean."""
         return Where(generation=generation, classifier=self.classifier)
 
     def chains(self, used: Mask) -> dict[int, list[Ids]]:
@@ -89,16 +94,11 @@ class _Trials:
         }
 
 
-def _base(outcomes: list[Outcome]) -> Ids:
-    """Of each trial, the trial of generation 0 with the same chain and seed; -1 without one."""
-    start = {(o.loop_seed, o.seed): t for t, o in enumerate(outcomes) if o.generation == 0}
-    return np.array([start.get((o.loop_seed, o.seed), -1) for o in outcomes], np.int64)
-
-
 def _trials(
     outcomes: list[Outcome], hits: Floats, support: Floats, test: TestSet, settings: Evaluation
 ) -> _Trials:
-    base = _base(outcomes)
+    start = {(o.loop_seed, o.seed): t for t, o in enumerate(outcomes) if o.generation == 0}
+    base = np.array([start.get((o.loop_seed, o.seed), -1) for o in outcomes], np.int64)
     sound = np.array([not o.collapsed for o in outcomes])
     alone = -1 - np.arange(len(outcomes))
     # a collapsed trial must not decide which classes the sound ones share, nor how they scatter
@@ -156,12 +156,6 @@ def _over_images(draws: Floats, level: float) -> tuple[Floats, Floats]:
     return np.where(missing, np.nan, low), np.where(missing, np.nan, high)
 
 
-def _of_one_chain(draws: Floats, level: float) -> tuple[float, float, float]:
-    """``(1 + R, 1)`` -> value, low, high: the test images alone."""
-    low, high = _over_images(draws[:, 0], level)
-    return float(draws[0, 0]), float(low), float(high)
-
-
 def _measured(
     rows: Rows, trials: _Trials, reading: Reading, values: Floats, used: Mask, suffix: str
 ) -> None:
@@ -174,18 +168,18 @@ def _measured(
     places = [(trials.where(int(t)), (values[0, t], low[t], high[t])) for t in np.flatnonzero(used)]
     for generation, chains in trials.chains(used).items():
         means = _seed_means(values, chains)
-        ends = over_chains(means, level) if len(chains) > 1 else _of_one_chain(means, level)
-        if len(chains) == 1 and np.isnan(low).all():
-            ends = (ends[0], NAN, NAN)
+        if len(chains) > 1:
+            ends = over_chains(means, level)
+        else:  # the test images alone, where trials have an interval
+            alone = _over_images(means[:, 0], level) if not np.isnan(low).all() else (NAN, NAN)
+            ends = float(means[0, 0]), float(alone[0]), float(alone[1])
         places.append((trials.mean_of(generation), ends))
     if reading.rows and not suffix:
         places = [(where, _of_rate(reading, where, ends, level)) for where, ends in places]
     for where, ends in places:
         _write(rows, reading, keys, ends, where)
         if reading.root and not suffix:
-            roots = np.sqrt(
-                np.maximum(ends, 0.0)
-            )  # of the mean variance: a mean of roots is biased
+            roots = np.sqrt(np.maximum(ends, 0.0))  # of the mean: a mean of roots is biased
             _write(rows, reading, _root_keys(keys), roots.tolist(), where)
 
 
@@ -235,7 +229,6 @@ def _floor(
 
 
 def _used(trials: _Trials, metric: str) -> Mask:
-    """The trials that a reading is written for."""
     if metric == metrics.ACCURACY.name:
         return np.ones_like(trials.sound)
     if "_change_" in metric:
@@ -290,13 +283,8 @@ def _flips(before: Mask, after: Mask, paired: bool) -> dict[str, float]:
     lost, gained, size = int((before & ~after).sum()), int((~before & after).sum()), len(before)
     if not size:
         return {}
-    values = {
-        metrics.FLIPS_LOST.name: lost / size,
-        metrics.FLIPS_GAINED.name: gained / size,
-    }
-    if paired:
-        values[metrics.MCNEMAR_P.name] = mcnemar(lost, gained)
-    return values
+    p = {metrics.MCNEMAR_P.name: mcnemar(lost, gained)} if paired else {}
+    return {metrics.FLIPS_LOST.name: lost / size, metrics.FLIPS_GAINED.name: gained / size, **p}
 
 
 def _flip_rows(rows: Rows, trials: _Trials, correct: Mask) -> None:
@@ -367,7 +355,7 @@ def _support_rows(rows: Rows, test: TestSet) -> None:
 def _classifier_rows(
     rows: Rows, outcomes: list[Outcome], test: TestSet, settings: Evaluation
 ) -> None:
-    correct: Mask = np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
+    correct = right(outcomes, test)
     plain = test.groups == 0
     subgrouped = without_subgroups(test) if plain else test
     tally = resampled(correct, subgrouped, settings.resamples, settings.seed)
@@ -375,10 +363,8 @@ def _classifier_rows(
     reliance = reliance_readings(outcomes, trials.plan, settings)
     _reading_rows(rows, trials, reliance, floor=False)
     if plain:
-        accuracy = [
-            r for r in rate_readings(tally, trials.plan) if r.metric == metrics.ACCURACY.name
-        ]
-        _reading_rows(rows, trials, accuracy, floor=False)
+        accuracy = next(rate_readings(tally, trials.plan))
+        _reading_rows(rows, trials, [accuracy], floor=False)
         _count_rows(rows, trials, np.zeros(len(outcomes), np.int64))
         return
     _reading_rows(rows, trials, all_readings(tally, trials.plan), floor=False)

@@ -40,7 +40,6 @@ class Link:
 
     @property
     def grid(self) -> Floats:
-        """The logits of the table's entries."""
         return self.start + STEP * np.arange(len(self.table), dtype=np.float64)
 
     def rate(self, logit: Floats) -> Floats:
@@ -108,7 +107,7 @@ def estimated(tally: Tally, base: Ids) -> float:
         return float("nan")
     if not most > 0:
         return float("nan")
-    rates = _smooth(hits, tally.support)
+    rates = (hits.sum(axis=0) + 0.5) / (len(hits) * tally.support + 1.0)  # add-half, (C, G)
     return float(np.interp(excess / most, _shares(rates, tally), SDS))
 
 
@@ -136,11 +135,6 @@ def _between_trials(together: Floats, support: Floats) -> tuple[float, float]:
     most = rates[:, None] - product + ratio(excess, n)
     used = ~np.eye(len(hits), dtype=np.bool_)[..., None, None] & (n > 1)
     return float((n * excess)[used].sum()), float((n * most)[used].sum())
-
-
-def _smooth(hits: Floats, support: Floats) -> Floats:
-    """Add-half rates over all trials, ``(t, C, G) -> (C, G)``; one half where there is no row."""
-    return (hits.sum(axis=0) + 0.5) / (len(hits) * support + 1.0)
 
 
 def _shares(rates: Floats, tally: Tally) -> Floats:

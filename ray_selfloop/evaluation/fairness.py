@@ -163,7 +163,9 @@ def _cell_noise(hits: Floats, support: Floats) -> Floats:
     return ratio(rates * (1.0 - rates), support - 1.0)
 
 
-def gap_variance(hits: Floats, support: Floats) -> tuple[Floats, Floats]:
+def gap_variance(
+    hits: Floats, support: Floats, spread: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Variance of the true subgroup rates within each class: ``(..., C, G) -> (..., C)``, twice.
 
     Variance components for independent cells, support n_g:
@@ -171,18 +173,31 @@ def gap_variance(hits: Floats, support: Floats) -> tuple[Floats, Floats]:
     The second term is the sampling noise's expected share of the first, so that the first result
     is unbiased (and may be negative). The second result is the first term alone. Classes with a
     supported cell of one row are NaN: its noise cannot be estimated.
+    spread: of units that are each shown in every subgroup, see `_crossed_noise`.
     """
     raw = _rate_variance(ratio(hits, support))
-    raw = np.where((support == 1).any(axis=-1), np.nan, raw)
-    return raw - mean_defined(_cell_noise(hits, support)), raw
+    if spread is None:
+        noise, unknown = mean_defined(_cell_noise(hits, support)), (support == 1).any(axis=-1)
+    else:
+        noise = _crossed_noise(hits, support, spread)
+        unknown = np.isnan(noise)
+    raw = np.where(unknown, np.nan, raw)
+    return raw - noise, raw
 
 
-def gap_variance_pooled(hits: Floats, support: Floats) -> tuple[Floats, Floats]:
+def gap_variance_pooled(
+    hits: Floats, support: Floats, spread: Floats | None = None
+) -> tuple[Floats, Floats]:
     """The same for rates pooled over the classes: ``(..., C, G) -> (...)``, twice.
 
-    Classes are strata: the noise of pooled rate g is ``sum_c (n_cg / n_g)^2 noise_cg``.
+    Classes are strata: the noise of pooled rate g is ``sum_c (n_cg / n_g)^2 noise_cg``; of crossed
+    units, n_c of each class, that of the variance is ``sum_c (n_c / n)^2 noise_c``.
     """
     raw = _rate_variance(ratio(hits.sum(axis=-2), support.sum(axis=-2)))
+    if spread is not None:
+        units = support[..., 0]
+        crossed = np.where(units > 0, _crossed_noise(hits, support, spread), 0.0)
+        return raw - ((units / units.sum()) ** 2 * crossed).sum(axis=-1), raw
     raw = np.where((support == 1).any(), np.nan, raw)
     weight = ratio(support, support.sum(axis=-2, keepdims=True)) ** 2
     noise = np.where(support > 0, weight * _cell_noise(hits, support), 0.0).sum(axis=-2)
@@ -191,7 +206,8 @@ def gap_variance_pooled(hits: Floats, support: Floats) -> tuple[Floats, Floats]:
 
 
 def _crossed_noise(hits: Floats, support: Floats, spread: Floats) -> Floats:
-    """Sampling noise of the variance of rates of one class whose n units are all in every subgroup.
+    """Sampling noise of the variance of rates of one class whose n units are all in every subgroup:
+    the rates are dependent, and their noise comes from the spread within units.
 
     ``(spread / n - Q) / ((n - 1)(G - 1))`` with ``Q = sum_g (p_g - mean p)^2``; see Tally for
     spread ``(..., C)``.
@@ -199,24 +215,6 @@ def _crossed_noise(hits: Floats, support: Floats, spread: Floats) -> Floats:
     units, groups = support[..., 0], hits.shape[-1]
     q = (groups - 1) * _rate_variance(ratio(hits, support))
     return ratio(ratio(spread, units) - q, (units - 1.0) * (groups - 1))
-
-
-def gap_variance_crossed(hits: Floats, support: Floats, spread: Floats) -> tuple[Floats, Floats]:
-    """``gap_variance`` where each unit is shown in every subgroup: the rates are dependent, and
-    their noise comes from the spread within units."""
-    noise = _crossed_noise(hits, support, spread)
-    raw = np.where(np.isnan(noise), np.nan, _rate_variance(ratio(hits, support)))
-    return raw - noise, raw
-
-
-def gap_variance_pooled_crossed(
-    hits: Floats, support: Floats, spread: Floats
-) -> tuple[Floats, Floats]:
-    """``gap_variance_pooled`` for crossed units: noise ``sum_c (n_c / n)^2 noise_c``."""
-    units = support[..., 0]
-    noise = np.where(units > 0, _crossed_noise(hits, support, spread), 0.0)
-    raw = _rate_variance(ratio(hits.sum(axis=-2), support.sum(axis=-2)))
-    return raw - ((units / units.sum()) ** 2 * noise).sum(axis=-1), raw
 
 
 def share_levels(shares: Floats) -> list[NDArray[np.bool_]] | None:

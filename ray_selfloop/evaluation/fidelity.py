@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ray_selfloop.evaluation import fairness
 from ray_selfloop.evaluation.frechet import (
-    Moments,
     RealFeatures,
     distances,
     frechet_between,
@@ -170,27 +169,16 @@ def quality(
     return 2 * p * c / (p + c) if p + c else 0.0
 
 
-def frechet_relative(original: Moments, held_out: Floats, generated: Floats) -> float:
+def frechet_relative(real: RealFeatures, generated: Floats, neighbours: int) -> float:
     """Frechet distance of held-out real images to the original ones, over the generated images',
-    0..1: another reading of q, where 1 is as close as real images are.
+    0..1: another reading of q, where 1 is as close as real images are; ``generated (n, d)``.
 
     The distance falls with the number of images, so that both use as many: the first rows of each,
     which must come in random order. NaN where that is fewer than two.
     """
-    count = min(len(held_out), len(generated))
+    count = min(len(real.held_out), len(generated))
     if count < 2:
         return float("nan")
-    real, ours = (
-        frechet_between(original, moments(part[:count])) for part in (held_out, generated)
-    )
-    return min(real / ours, 1.0) if ours > 0 else 1.0
-
-
-def relative_distance(real: RealFeatures, drawn: Floats, neighbours: int) -> float:
-    """`frechet_relative` of one feature set."""
-    return frechet_relative(real.moments, real.held_out, drawn)
-
-
-def agreement(labels: Ids, judged: Ids, of: NDArray[np.bool_]) -> tuple[int, int]:
-    """(images that the judge gives their label, images) among the rows ``of``."""
-    return int((labels == judged)[of].sum()), int(of.sum())
+    sets = (real.held_out[:count], generated[:count])
+    theirs, ours = (frechet_between(real.moments, moments(part)) for part in sets)
+    return min(theirs / ours, 1.0) if ours > 0 else 1.0

@@ -32,10 +32,10 @@ from ray_selfloop.evaluation.rows import Rows, Where, typed
 from ray_selfloop.inference.images import band, reverse_percentile, wilson
 
 Ends = tuple[float, float, float]  # value, low, high
+Mask = NDArray[np.bool_]
 
-PUBLISHED_NAMES = {
-    "inception": (metrics.FID.name, metrics.KID.name)
-}  # of the feature sets that have names of their own
+PUBLISHED_NAMES = {"inception": (metrics.FID.name, metrics.KID.name)}
+"""Of the feature sets that have names of their own."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,10 @@ def real_features(
 
 
 def generator_rows(
-    scenario: str,
-    loop_seed: int,
-    generation: int,
-    splits: dict[str, Generated],
-    reference: Reference,
-    settings: Evaluation,
+    generation: int, splits: dict[str, Generated], reference: Reference, settings: Evaluation
 ) -> pd.DataFrame:
-    """Rows of one generation, with the columns of `rows.COLUMNS` and no classifier or seed.
+    """Rows of one generation, with the columns of `rows.COLUMNS`; which scenario and chain they are
+    of, is known where they are put together.
 
     splits: any of ``generated`` (before the filter), ``kept`` (after it) and ``queue`` (all
     generated images in the training set); the name becomes the table's ``split``. Feature metrics
@@ -109,9 +105,9 @@ def generator_rows(
     (``precision/lenet``); distances always carry theirs, but for `fid` and `kid`, which are the
     distances on the features named ``inception``. Numbers do not depend on the images' order.
     """
-    where, frames = Where(loop_seed, generation), []
+    where, frames = Where(0, generation), []
     for split, data in splits.items():
-        rows = Rows(scenario, split)
+        rows = Rows("", split)
         with threadpool_limits(limits=1):
             _feature_rows(rows, where, data, reference, settings)
         _fidelity_rows(rows, where, data, reference, settings)
@@ -178,20 +174,25 @@ def _fidelity_rows(
 ) -> None:
     if data.judged is None:
         return
-    everything = np.ones(len(data.labels), np.bool_)
-    parts = {"": everything}
-    parts |= {name: data.labels == c for c, name in enumerate(reference.class_names)}
-    for name, mask in parts.items():
-        hits, total = fidelity.agreement(data.labels, data.judged, mask)
-        ends = wilson(hits, total, settings.level)
+    for name, mask in _of_classes(data, reference).items():
+        ends = _share(data.labels == data.judged, mask, settings.level)
         rows.add(metrics.LABEL_FIDELITY.name, ends, where, (name, ""))
 
 
-def judge_rows(
-    scenario: str, loop_seed: int, generation: int, reference: Reference, settings: Evaluation
-) -> pd.DataFrame:
+def _of_classes(data: Generated, reference: Reference) -> dict[str, Mask]:
+    """Class ("" for all of them) -> its images."""
+    classes = {name: data.labels == c for c, name in enumerate(reference.class_names)}
+    return {"": np.ones(len(data.labels), np.bool_), **classes}
+
+
+def _share(hit: Mask, of: Mask, level: float) -> Ends:
+    """Share of the rows ``of`` that are hit, with Wilson's interval."""
+    return wilson(int((hit & of).sum()), int(of.sum()), level)
+
+
+def judge_rows(generation: int, reference: Reference, settings: Evaluation) -> pd.DataFrame:
     """`judge_accuracy` of all held-out real images and of each class, in split ``generated``."""
-    rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
+    rows, where = Rows("", "generated"), Where(0, generation)
     if reference.judged is not None:
         counts = {"": reference.judged.sum(axis=0)}
         counts |= dict(zip(reference.class_names, reference.judged, strict=True))
@@ -202,15 +203,10 @@ def judge_rows(
 
 
 def cas_rows(
-    scenario: str,
-    loop_seed: int,
-    generation: int,
-    counted: tuple[int, int],
-    reference: Reference,
-    settings: Evaluation,
+    generation: int, counted: tuple[int, int], reference: Reference, settings: Evaluation
 ) -> pd.DataFrame:
     """`cas` and `cas_relative`; counted: held-out real images classified correctly, and all."""
-    rows, where = Rows(scenario, "generated"), Where(loop_seed, generation)
+    rows, where = Rows("", "generated"), Where(0, generation)
     ends = wilson(*counted, settings.level)
     rows.add(metrics.CAS.name, ends, where)
     if reference.judged is not None and reference.judged[:, 0].sum():
@@ -240,8 +236,9 @@ def _share_rows(
 
 def _changes(
     counts: Floats, shares: Floats, data: Generated, settings: Evaluation
-) -> tuple[fidelity.ShareChange, list[list[Ends]]]:
-    """What became of the shares, and every class x subgroup's share; counts ``(C, G + 1)``.
+) -> tuple[fidelity.ShareChange, Floats]:
+    """What became of the shares, and every class x subgroup's share with its interval, ``(C, G,
+    3)``; counts ``(C, G + 1)``. Shares that were set have themselves as interval.
 
     Shares are among readable images. Those that a tilt set were set as they were read: the probe
     is not corrected for there.
@@ -249,76 +246,50 @@ def _changes(
     readable, stream = counts[:, :-1], seeding.rng(settings.seed, "shares")
     totals = readable.sum(axis=1)
     if data.designed:
-        exact = fidelity.designed_change(readable, shares)
-        return exact, _set_shares(readable, totals)
+        found = ratio(readable, totals[:, None])
+        return fidelity.designed_change(readable, shares), np.stack([found] * 3, axis=-1)
+    resamples, level = settings.resamples, settings.level
     if data.confusion is None:
-        change = fidelity.share_change(readable, shares, settings.resamples, settings.level, stream)
-        return change, _counted_shares(readable, totals, settings.level)
-    probed = probed_change(
-        readable, shares, data.confusion, settings.resamples, settings.level, stream
-    )
-    return probed.change, _corrected_shares(probed.shares, settings.level)
+        rows = zip(readable, totals, strict=True)
+        counted = [[wilson(int(n), int(total), level) for n in row] for row, total in rows]
+        change = fidelity.share_change(readable, shares, resamples, level, stream)
+        return change, np.array(counted)
+    probed = probed_change(readable, shares, data.confusion, resamples, level, stream)
+    return probed.change, _corrected_shares(probed.shares, level)
 
 
-def _set_shares(counts: Floats, totals: Floats) -> list[list[Ends]]:
-    """Shares without sampling, their interval themselves; ``(C, G)``, ``(C,)``."""
-    found = ratio(counts, totals[:, None])
-    return [[(float(v), float(v), float(v)) for v in row] for row in found]
-
-
-def _counted_shares(counts: Floats, totals: Floats, level: float) -> list[list[Ends]]:
-    """Wilson's interval of each ``counts`` ``(C, G)`` out of ``totals`` ``(C,)``."""
-    return [
-        [wilson(int(hits), int(total), level) for hits in row]
-        for row, total in zip(counts, totals, strict=True)
-    ]
-
-
-def _corrected_shares(draws: Floats, level: float) -> list[list[Ends]]:
+def _corrected_shares(draws: Floats, level: float) -> Floats:
     """Corrected shares ``(1 + R, C, G)`` with the central quantiles of their draws."""
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(draws[1:], tails, axis=0)  # shares end at 0: no basic interval
-    ends = np.stack([draws[0], np.minimum(low, draws[0]), np.maximum(high, draws[0])], axis=-1)
-    return [[(float(v), float(lo), float(hi)) for v, lo, hi in row] for row in ends]
+    return np.stack([draws[0], np.minimum(low, draws[0]), np.maximum(high, draws[0])], axis=-1)
 
 
 def _variation_rows(
     rows: Rows, where: Where, change: fidelity.ShareChange, names: tuple[str, ...], level: float
 ) -> None:
     """u and its like: mean over classes with intervals and floors, then the classes' values."""
-    rows.add(metrics.U.name, change.u.mean, where)
-    _of_classes(rows, where, metrics.U.name, change.u.classes, names)
+    found = {metrics.U: (change.u.mean, change.u.classes)}
     other = ((metrics.U_TOTAL_VARIATION, change.variation), (metrics.U_SIGNED, change.signed))
     for metric, draws in other:
         mean = mean_defined(draws)
         low, high = reverse_percentile(mean, level)
-        rows.add(metric.name, (float(mean[0]), float(low), float(high)), where)
-        _of_classes(rows, where, metric.name, draws[0], names)
+        found[metric] = (float(mean[0]), float(low), float(high)), draws[0]
+    for metric, (ends, classes) in found.items():
+        rows.add(metric.name, ends, where)
+        for name, value in zip(names, classes, strict=True):
+            rows.add(metric.name, [float(value)], where, (name, ""))
     if change.null is not None:
         floors = {
             metrics.U: change.u.null,
             metrics.U_TOTAL_VARIATION: mean_defined(change.null),
         }
         for metric, null in floors.items():
-            ends = tuple(float(end) for end in band(null, level))
-            rows.add(metrics.with_suffix(metric.name, "floor"), ends, where)
-
-
-def _of_classes(
-    rows: Rows, where: Where, metric: str, values: Floats, names: tuple[str, ...]
-) -> None:
-    for name, value in zip(names, values, strict=True):
-        rows.add(metric, [float(value)], where, (name, ""))
+            rows.add(metrics.with_suffix(metric.name, "floor"), np.array(band(null, level)), where)
 
 
 def kept_rows(
-    scenario: str,
-    loop_seed: int,
-    generation: int,
-    drawn: Generated,
-    kept: NDArray[np.bool_],
-    reference: Reference,
-    settings: Evaluation,
+    generation: int, drawn: Generated, kept: Mask, reference: Reference, settings: Evaluation
 ) -> pd.DataFrame:
     """``kept_fraction`` of all, of each class, each subgroup and each class x subgroup.
 
@@ -326,16 +297,13 @@ def kept_rows(
     those that came out. Shares of all and of a class are the cut's own doing and have no interval;
     those of subgroups have Wilson's.
     """
-    rows, where = Rows(scenario, "kept"), Where(loop_seed, generation)
-    masks = {name: drawn.labels == c for c, name in enumerate(reference.class_names)}
-    everything = np.ones(len(kept), np.bool_)
-    for name, inside in {"": everything, **masks}.items():
-        ends = wilson(int((kept & inside).sum()), int(inside.sum()), settings.level)
+    rows, where = Rows("", "kept"), Where(0, generation)
+    for name, inside in _of_classes(drawn, reference).items():
+        ends = _share(kept, inside, settings.level)
         rows.add(metrics.KEPT_FRACTION.name, ends[:1], where, (name, ""))
         if drawn.subgroups is None:
             continue
         for g, subgroup in enumerate(reference.subgroup_names):
-            of = inside & (drawn.subgroups == g)
-            ends = wilson(int((kept & of).sum()), int(of.sum()), settings.level)
+            ends = _share(kept, inside & (drawn.subgroups == g), settings.level)
             rows.add(metrics.KEPT_FRACTION.name, ends, where, (name, subgroup))
     return rows.frame()

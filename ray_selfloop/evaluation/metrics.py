@@ -478,7 +478,7 @@ FRECHET_RELATIVE = metric(
     definition="Frechet distance of held-out real images to the original ones, over that of as "
     "many generated images, cut at 1",
     reads=Reads.FEATURES,
-)(fidelity.relative_distance)
+)(fidelity.frechet_relative)
 LABEL_FIDELITY = _share(
     "label_fidelity",
     ideal=1.0,
@@ -664,7 +664,6 @@ _HEADINGS = {
 
 
 def page() -> Iterator[str]:
-    """The lines of ``docs/metrics.md``."""
     yield from _PAGE.splitlines()
     for about, heading in _HEADINGS.items():
         yield from ("", f"## {heading} (stage `{about.value}`)", "")

@@ -3,7 +3,7 @@
 Knows nothing of images, networks or files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -66,12 +66,6 @@ class TestSet:
         return len(self.subgroup_names)
 
 
-def without_subgroups(test: TestSet) -> TestSet:
-    """A dataset without subgroups, as one with a single nameless one."""
-    zeros, ones = np.zeros(len(test.labels), np.int64), np.ones((test.classes, 1))
-    return replace(test, subgroups=zeros, subgroup_names=("",), train_shares=ones, crossed=False)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """The stored result of one trial on the test set.
@@ -89,3 +83,14 @@ class Outcome:
     predictions: NDArray[np.integer]
     collapsed: bool = False
     ablated: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
+
+
+def right(outcomes: Sequence[Outcome], test: TestSet) -> NDArray[np.bool_]:
+    """Which test rows each trial classifies correctly, ``(T, n)``."""
+    return np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
+
+
+def without_subgroups(test: TestSet) -> TestSet:
+    """A dataset without subgroups, as one with a single nameless one."""
+    zeros, ones = np.zeros(len(test.labels), np.int64), np.ones((test.classes, 1))
+    return replace(test, subgroups=zeros, subgroup_names=("",), train_shares=ones, crossed=False)

@@ -74,6 +74,11 @@ class Plan:
     pool: Ids = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
+    def later(self) -> bool:
+        """Whether any trial is later than generation 0."""
+        return bool((self.base != np.arange(len(self.base))).any())
+
+    @property
     def pools(self) -> Ids:
         """``(T,)``."""
         if len(self.pool):
@@ -91,12 +96,12 @@ def di_classes(hits: Floats, support: Floats, runs: Ids) -> Mask:
     return common
 
 
-def _scalars(rates: Floats, logits: Floats, ordered: bool) -> Iterator[tuple[str, Floats]]:
+def _scalars(hits: Floats, support: Floats, ordered: bool) -> Iterator[tuple[str, Floats]]:
     """The metrics of one set of subgroups; ``(..., G) -> (...)``."""
-    for metric in metrics.reading(metrics.Reads.RATES):
-        yield metric.name, metric.of(rates, ordered)
-    for metric in metrics.reading(metrics.Reads.LOG_ODDS):
-        yield metric.name, metric.of(logits, ordered)
+    scales = {metrics.Reads.RATES: fairness.ratio, metrics.Reads.LOG_ODDS: fairness.log_odds}
+    for reads, scale in scales.items():
+        values = scale(hits, support)
+        yield from ((one.name, one.of(values, ordered)) for one in metrics.reading(reads))
 
 
 def over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
@@ -109,21 +114,17 @@ def over_classes(metric: str, values: Floats, plan: Plan) -> Floats:
 
 def _gaps(tally: Tally, plan: Plan) -> Iterator[Reading]:
     test = plan.test
-    rates, logits = (
-        fairness.ratio(tally.hits, tally.support),
-        fairness.log_odds(tally.hits, tally.support),
-    )
-    for metric, values in _scalars(rates, logits, plan.ordered):
+    for metric, values in _scalars(tally.hits, tally.support, plan.ordered):
         yield Reading(f"{metric}_per_class", over_classes(metric, values, plan))
         for label, name in enumerate(test.class_names):
             yield Reading(metric, values[..., label], cls=name, changes=False)
     hits, support = tally.hits.sum(axis=-2), tally.support.sum(axis=-2)
-    pooled, logits = fairness.ratio(hits, support), fairness.log_odds(hits, support)
-    for metric, values in _scalars(pooled, logits, plan.ordered):
+    for metric, values in _scalars(hits, support, plan.ordered):
         yield Reading(f"{metric}_pooled", values)
-    yield Reading(metrics.WORST_SUBGROUP.read("pooled"), fairness.worst(pooled))
-    flat = rates.reshape(*rates.shape[:-2], -1)
-    yield Reading(metrics.WORST_SUBGROUP.read("per_class"), fairness.worst(flat))
+    worst, cells = metrics.WORST_SUBGROUP, fairness.ratio(tally.hits, tally.support)
+    yield Reading(worst.read("pooled"), fairness.worst(fairness.ratio(hits, support)))
+    flat = cells.reshape(*cells.shape[:-2], -1)
+    yield Reading(worst.read("per_class"), fairness.worst(flat))
 
 
 def _by_share_rank(tally: Tally, plan: Plan) -> Iterator[Reading]:
@@ -133,9 +134,9 @@ def _by_share_rank(tally: Tally, plan: Plan) -> Iterator[Reading]:
         return
     hits = np.stack([(tally.hits * mask).sum(axis=(-2, -1)) for mask in levels], axis=-1)
     support = np.array([(tally.support * mask).sum() for mask in levels])
-    rates, logits = fairness.ratio(hits, support), fairness.log_odds(hits, support)
-    for metric, values in _scalars(rates, logits, plan.ordered):
+    for metric, values in _scalars(hits, support, plan.ordered):
         yield Reading(f"{metric}_by_share_rank", values)
+    rates = fairness.ratio(hits, support)
     middle = [f"share {k + 1}" for k in range(1, len(levels) - 1)]
     for k, name in enumerate(["majority", *middle, "minority"]):
         rows = float(support[k])
@@ -162,16 +163,14 @@ def cross_fitted(tally: Tally, plan: Plan, scale: Callable[[Floats, Floats], Flo
     return np.where((plan.base >= 0)[:, None], crossed, np.nan)
 
 
-def _ranks(tally: Tally, plan: Plan) -> Iterator[Reading]:
-    in_sample = fairness.ranked(fairness.ratio(tally.hits, tally.support))
-    for k in range(plan.test.groups):
-        yield Reading(metrics.RANKED_ACCURACY.name, in_sample[..., k], subgroup=f"rank {k + 1}")
+def _by_rank(metric: str, values: Floats) -> Iterator[Reading]:
+    for k in range(values.shape[-1]):
+        yield Reading(metric, values[..., k], subgroup=f"rank {k + 1}")
 
 
 def _cross_fitted(tally: Tally, plan: Plan) -> Iterator[Reading]:
     crossed = cross_fitted(tally, plan, fairness.ratio)
-    for k in range(plan.test.groups):
-        yield Reading(metrics.RANKED_CROSS_FITTED.name, crossed[..., k], subgroup=f"rank {k + 1}")
+    yield from _by_rank(metrics.RANKED_CROSS_FITTED.name, crossed)
 
 
 def gap_variances(tally: Tally, bootstrap: bool) -> tuple[Floats, Floats]:
@@ -192,19 +191,10 @@ def gap_variances(tally: Tally, bootstrap: bool) -> tuple[Floats, Floats]:
 
 def _variances(tally: Tally) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
     """Of per-class (mean) and pooled rates ``(B, T)``: variance without and with the noise."""
-    h, n = tally.hits, tally.support
-    if tally.spread is None:
-        classes, pooled = fairness.gap_variance(h, n), fairness.gap_variance_pooled(h, n)
-    else:
-        classes = fairness.gap_variance_crossed(h, n, tally.spread)
-        pooled = fairness.gap_variance_pooled_crossed(h, n, tally.spread)
-    corrected, raw = (fairness.mean_defined(part) for part in classes)
-    return (corrected, pooled[0]), (raw, pooled[1])
-
-
-def _later(plan: Plan) -> bool:
-    """Whether any trial is later than generation 0."""
-    return bool((plan.base != np.arange(len(plan.base))).any())
+    counts = tally.hits, tally.support, tally.spread
+    corrected, raw = map(fairness.mean_defined, fairness.gap_variance(*counts))
+    of_pooled, raw_pooled = fairness.gap_variance_pooled(*counts)
+    return (corrected, of_pooled), (raw, raw_pooled)
 
 
 def _level_gaps(plan: Plan, support: Floats) -> Iterator[tuple[str, split.Gap]]:
@@ -245,9 +235,9 @@ def _split(name: str, change: Floats, level: Floats, plan: Plan) -> Iterator[Rea
 
 
 def _plug_ins(tally: Tally, plan: Plan) -> Iterator[Reading]:
-    """Functions of the rates alone."""
     yield from _gaps(tally, plan)
-    yield from _ranks(tally, plan)
+    in_sample = fairness.ranked(fairness.ratio(tally.hits, tally.support))
+    yield from _by_rank(metrics.RANKED_ACCURACY.name, in_sample)
     yield from _by_share_rank(tally, plan)
 
 
@@ -258,18 +248,6 @@ def _around(seen: Iterator[Reading], drawn: Iterator[Reading]) -> Iterator[Readi
         yield replace(one, values=values)
 
 
-def _first(tally: Tally) -> Tally:
-    """The observed counts alone."""
-    spread = None if tally.spread is None else tally.spread[:1]
-    return replace(
-        tally,
-        hits=tally.hits[:1],
-        half_hits=tally.half_hits[:1],
-        half_support=tally.half_support[:1],
-        spread=spread,
-    )
-
-
 def _drawn_readings(tally: Tally, plan: Plan, shrunk: noise.Shrinkage) -> Iterator[Reading]:
     """Readings of resamples laid around rates without the noise's share.
 
@@ -278,10 +256,10 @@ def _drawn_readings(tally: Tally, plan: Plan, shrunk: noise.Shrinkage) -> Iterat
     that intervals take off.
     """
     truth = shrunk(fairness.ratio(tally.hits[0], tally.support))
-    first, whole = _first(tally), noise.around(tally, truth)
-    halves = noise.halves_around(tally, truth)
+    first, whole = tally.first, noise.around(tally, truth)
     plug_ins = _around(_plug_ins(first, plan), _plug_ins(whole, plan))
-    crossed = _around(_cross_fitted(first, plan), _cross_fitted(halves, plan))
+    halves = _cross_fitted(noise.halves_around(tally, truth), plan)
+    crossed = _around(_cross_fitted(first, plan), halves)
     for reading in chain(plug_ins, crossed):
         of_pooled = "_pooled" in reading.metric or "_by_share_rank" in reading.metric
         response = shrunk.pooled_response if of_pooled else shrunk.response
@@ -316,7 +294,7 @@ def subgroup_readings(tally: Tally, plan: Plan, bootstrap: bool) -> Iterator[Rea
         if not reading.cls:
             found[reading.metric] = reading.values
         yield reading
-    if _later(plan):
+    if plan.later:
         yield from _level_parts(found, _mechanical(tally, plan, shrunk), tally, plan)
 
 
@@ -329,7 +307,7 @@ def _mechanical(tally: Tally, plan: Plan, shrunk: noise.Shrinkage | None) -> spl
 
 
 def rate_readings(tally: Tally, plan: Plan) -> Iterator[Reading]:
-    """Accuracy and true positive rates."""
+    """Accuracy, the first of them, and true positive rates."""
     test, total = plan.test, tally.support.sum()
     accuracy, units = tally.hits.sum(axis=(-2, -1)) / total, float(tally.units.sum())
     yield Reading(metrics.ACCURACY.name, accuracy, floored=False, rows=units)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.predictions import Floats
 
 COLUMNS = (
     "scenario", "loop_seed", "generation", "classifier", "seed", "split", "class", "subgroup",
@@ -39,14 +40,14 @@ class Rows:
     def add(
         self,
         metric: str,
-        ends: Sequence[float],
+        ends: Sequence[float] | Floats,
         where: Where,
         of: tuple[str, str] = ("", ""),
     ) -> None:
         """One row. ends: value, or value, low, high; bounds are cut at the metric's range.
         of: (class, subgroup)."""
         low, high = metrics.describe(metric).range
-        bounds = [min(max(bound, low), high) for bound in ends[1:]] or [NAN, NAN]
+        bounds = [float(min(max(bound, low), high)) for bound in ends[1:]] or [NAN, NAN]
         self.found.append(
             (self.scenario, where.loop_seed, where.generation, where.classifier, where.seed,
              self.split, *of, metric, float(ends[0]), *bounds)

@@ -4,8 +4,8 @@ Decides what a resampling unit is. Every draw is one set of weights (or of permu
 the test rows, applied to all trials at once: seeds and generations share it. Knows no metric.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,13 @@ class Tally:
     units: Floats
     together: Floats
     subgroup_names: tuple[str, ...]
+
+    @property
+    def first(self) -> "Tally":
+        """The observed counts alone."""
+        names = ("hits", "half_hits", "half_support", "spread")
+        drawn = {name: values for name in names if (values := getattr(self, name)) is not None}
+        return replace(self, **{name: values[:1] for name, values in drawn.items()})
 
 
 @dataclass(frozen=True)
@@ -104,18 +111,13 @@ def _count(
 
     weights ``(B or 1, n)``, subgroups ``(B or 1, n)``, correct ``(n, T)``.
     """
-    hits, halves, supports = [], [], []
+    found = []
     for g in range(groups):
         member = weights * (subgroups == g)
         half = member * part.half
-        hits.append(member @ correct)
-        halves.append(half @ correct)
-        supports.append(half.sum(axis=1))
-    return (
-        np.stack(hits, axis=-1).astype(np.float64),
-        np.stack(halves, axis=-1).astype(np.float64),
-        np.stack(supports, axis=-1).astype(np.float64),
-    )
+        found.append((member @ correct, half @ correct, half.sum(axis=1)))
+    hits, halves, supports = (np.stack(of, axis=-1) for of in zip(*found, strict=True))
+    return hits.astype(np.float64), halves.astype(np.float64), supports.astype(np.float64)
 
 
 def _spread(correct: Singles, groups: int) -> Floats:
@@ -130,23 +132,32 @@ def _together(correct: Singles, subgroups: Ids, groups: int) -> Floats:
     return np.stack([x.T @ x for x in members], axis=-1).astype(np.float64)
 
 
-def _tally(
-    test: TestSet,
-    parts: list[tuple[Floats, Floats, Floats]],
-    spread: Floats | None,
-    units: list[int],
-    together: list[Floats],
-) -> Tally:
+Draw = Callable[[_ClassRows, int], tuple[Singles, Ids, Callable[[Floats], Floats]]]
+"""Of a class and the rows of a unit: weights and subgroups of its rows, ``(B or 1, n)`` each, and
+what sums its units' spread ``(units, T)`` to ``(B, T)``."""
+
+
+def _tally(correct: NDArray[np.bool_], test: TestSet, seed: int, draw: Draw) -> Tally:
+    step = test.groups if test.crossed else 1
+    parts, spreads, units, together = [], [], [], []
+    for part in _by_class(test, seed):
+        x = correct[:, part.rows].T.astype(np.float32)
+        weights, subgroups, summed = draw(part, step)
+        parts.append(_count(weights, subgroups, part, x, test.groups))
+        units.append(len(part.rows) // step)
+        together.append(_together(x, part.subgroups, test.groups))
+        if test.crossed:
+            spreads.append(summed(_spread(x, step)))
     hits, halves, supports = (np.stack(column, axis=-2) for column in zip(*parts, strict=True))
-    cells = test.labels * test.groups + test.subgroups
-    support = np.bincount(cells, minlength=test.classes * test.groups).astype(np.float64)
-    shape = (test.classes, test.groups)
+    cells = np.bincount(
+        test.labels * test.groups + test.subgroups, minlength=test.classes * test.groups
+    )
     return Tally(
         hits=hits,
-        support=support.reshape(shape),
+        support=cells.astype(np.float64).reshape(test.classes, test.groups),
         half_hits=halves,
         half_support=supports,
-        spread=spread,
+        spread=np.stack(spreads, axis=-1) if spreads else None,
         units=np.asarray(units, np.float64),
         together=np.stack(together, axis=-2),
         subgroup_names=test.subgroup_names,
@@ -159,36 +170,25 @@ def resampled(correct: NDArray[np.bool_], test: TestSet, resamples: int, seed: i
     correct: ``(T, n)``. Units are drawn within the class where crossed, else within class x
     subgroup; so the support of every cell is the same in every draw.
     """
-    step = test.groups if test.crossed else 1
-    parts, spreads, units, together = [], [], [], []
-    for part in _by_class(test, seed):
-        x = correct[:, part.rows].T.astype(np.float32)
+
+    def draw(part: _ClassRows, step: int) -> tuple[Singles, Ids, Callable[[Floats], Floats]]:
         weights = _resample_weights(part, step, resamples, seed)
-        parts.append(_count(weights, part.subgroups[None], part, x, test.groups))
-        units.append(len(part.rows) // step)
-        together.append(_together(x, part.subgroups, test.groups))
-        if test.crossed:
-            spreads.append(weights[:, ::step].astype(np.float64) @ _spread(x, step))
-    spread = np.stack(spreads, axis=-1) if spreads else None
-    return _tally(test, parts, spread, units, together)
+        of_units = weights[:, ::step].astype(np.float64)
+        return weights, part.subgroups[None], lambda each: of_units @ each
+
+    return _tally(correct, test, seed, draw)
 
 
 def permuted(correct: NDArray[np.bool_], test: TestSet, draws: int, seed: int) -> Tally:
     """Counts of ``draws`` permutations of the subgroups among the test rows of the same class.
 
-    Crossed subgroups are permuted within the unit: an image keeps its own difficulty.
+    Crossed subgroups are permuted within the unit: an image keeps its own difficulty, and a
+    permutation leaves the spread.
     """
-    step = test.groups if test.crossed else 1
-    ones = np.ones((1, 1), np.float32)
-    parts, spreads, units, together = [], [], [], []
-    for part in _by_class(test, seed):
-        x = correct[:, part.rows].T.astype(np.float32)
+
+    def draw(part: _ClassRows, step: int) -> tuple[Singles, Ids, Callable[[Floats], Floats]]:
         labels = _permuted_subgroups(part, test.crossed, draws, seed, test.groups)
-        parts.append(_count(ones, labels, part, x, test.groups))
-        units.append(len(part.rows) // step)
-        together.append(_together(x, part.subgroups, test.groups))
-        if test.crossed:
-            total = _spread(x, step).sum(axis=0)  # a permutation leaves it
-            spreads.append(np.broadcast_to(total, (draws, len(total))))
-    spread = np.stack(spreads, axis=-1) if spreads else None
-    return _tally(test, parts, spread, units, together)
+        ones = np.ones((1, 1), np.float32)
+        return ones, labels, lambda each: np.broadcast_to(each.sum(axis=0), (draws, each.shape[1]))
+
+    return _tally(correct, test, seed, draw)

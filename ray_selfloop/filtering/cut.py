@@ -84,12 +84,6 @@ def _without_lowest(values: Scores, ids: Ids, count: int) -> Mask:
     return mask
 
 
-def _within_range(values: Scores, drop: float) -> Mask:
-    """All but the lowest ``round(10 drop)`` of 10 equal-width bins of the values' range."""
-    low, high = values.min(), values.max()
-    return values >= low + (high - low) * round(BINS * drop) / BINS
-
-
 def keep(scores: Mapping[str, NDArray[Any]], labels: Ids, ids: Ids, settings: Filter) -> Mask:
     """Which samples stay, bool ``(n,)``.
 
@@ -103,7 +97,8 @@ def keep(scores: Mapping[str, NDArray[Any]], labels: Ids, ids: Ids, settings: Fi
         return np.ones(n, bool)
     values = ranking(scores, labels, settings)
     if settings.cut == "range":
-        return _within_range(values, drop)
+        low, high = values.min(), values.max()
+        return values >= low + (high - low) * round(BINS * drop) / BINS
     if settings.cut == "global":
         return _without_lowest(values, ids, dropped_count(n, drop))
     mask = np.ones(n, bool)

@@ -4,11 +4,11 @@ A generator's file holds one `Generator`: how it is trained, how it draws. Its s
 it. No generator sees a subgroup or a test image; the types here leave no room for either.
 """
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -79,11 +79,7 @@ class Lesson:
 
     @cached_property
     def data(self) -> TrainingImages:
-        """The training set as one; the original data alone as they lie there."""
         labels = np.concatenate([part.labels[part.rows] for part in self.parts])
-        whole = self.parts[0]
-        if len(self.parts) == 1 and len(whole.rows) == len(whole.labels):
-            return TrainingImages(whole.images, labels)
         return TrainingImages(join([(part.images, part.rows) for part in self.parts]), labels)
 
 
@@ -161,13 +157,6 @@ class Demand:
     class_names: Callable[[], tuple[str, ...]]
 
 
-def loaded(name: str) -> Any:
-    """What a trait names as ``module:object``."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
 def worker(settings: GeneratorSettings) -> Generator:
-    """What trains and draws by these settings."""
-    found: Generator = loaded(settings.traits.worker)
+    found: Generator = resolve_name(settings.traits.worker)
     return found

@@ -38,7 +38,19 @@ class DuplicateReal:
         return selected(self.data.images, self.order[self.starts[labels] + places])
 
 
-class HeldOutReal:
+class _Planned:
+    """Hands out the ``rows`` of a reserve; see ``generators.Sampler``."""
+
+    def __init__(self, reserve: TrainingImages, plan: Ids) -> None:
+        self.reserve, self.plan, self.rows = reserve, plan, np.empty(len(plan), np.int64)
+
+    def sample(self, ids: Ids, labels: Ids, seed: int) -> ImageSource:
+        """Image ``i`` is the row that the plan gave to id ``i``; ``seed`` has no part in it."""
+        assert np.array_equal(self.plan[ids], labels), "labels are the plan's"
+        return selected(self.reserve.images, self.rows[ids])
+
+
+class HeldOutReal(_Planned):
     """Hands out the reserve's images, none of them twice in a chain; see ``generators.Sampler``.
 
     plan: label of every sample id ``0..n-1`` of one generation, the same in each generation.
@@ -50,8 +62,7 @@ class HeldOutReal:
         self, reserve: TrainingImages, plan: Ids, generation: int, chain_seed: int
     ) -> None:
         check_reserve(np.bincount(reserve.labels), np.bincount(plan), generation)
-        self.reserve, self.plan = reserve, plan
-        self.rows = np.empty(len(plan), np.int64)
+        super().__init__(reserve, plan)
         for label in np.unique(plan):
             mine = np.flatnonzero(plan == label)
             order = seeding.rng(chain_seed, "reserve_order", int(label)).permutation(
@@ -59,13 +70,8 @@ class HeldOutReal:
             )
             self.rows[mine] = order[(generation - 1) * len(mine) : generation * len(mine)]
 
-    def sample(self, ids: Ids, labels: Ids, seed: int) -> ImageSource:
-        """Image ``i`` is the row that the plan gave to id ``i``; ``seed`` has no part in it."""
-        assert np.array_equal(self.plan[ids], labels), "labels are the plan's"
-        return selected(self.reserve.images, self.rows[ids])
 
-
-class SkewedReal:
+class SkewedReal(_Planned):
     """Reserve images with given within-class subgroup shares: arm `real_skewed`, uses subgroups.
 
     subgroups: int64 ``(m,)`` of the reserve's images. plan: as in HeldOutReal. shares: float
@@ -83,8 +89,7 @@ class SkewedReal:
         shares: list[NDArray[np.float64]],
         chain_seed: int,
     ) -> None:
-        self.reserve, self.plan = reserve, plan
-        self.rows = np.empty(len(plan), np.int64)
+        super().__init__(reserve, plan)
         self.repeated = 0
         for label in np.unique(plan):
             mine = np.flatnonzero(plan == label)
@@ -103,11 +108,6 @@ class SkewedReal:
                              if count else np.empty(0, np.int64))  # fmt: skip
                 self.repeated += min(count, max(past + count - len(rows), 0))
             self.rows[mine] = np.concatenate(parts)
-
-    def sample(self, ids: Ids, labels: Ids, seed: int) -> ImageSource:
-        """Image ``i`` is the row that the plan gave to id ``i``; ``seed`` has no part in it."""
-        assert np.array_equal(self.plan[ids], labels), "labels are the plan's"
-        return selected(self.reserve.images, self.rows[ids])
 
 
 def _possible(shares: NDArray[np.float64], have: Ids) -> NDArray[np.float64]:
@@ -144,14 +144,11 @@ def check(settings: config.HeldOutReal, demand: Callable[[], Demand]) -> None:
     check_reserve(asked.reserve, asked.draws, asked.generations)
 
 
-def _duplicate(scene: Scene, settings: config.DuplicateReal) -> DuplicateReal:
-    return DuplicateReal(scene.original)
-
-
 def _held_out(scene: Scene, settings: config.HeldOutReal) -> HeldOutReal:
     turn = scene.turn
     assert turn is not None, "it draws by turn"
     return HeldOutReal(scene.reserve, turn.labels, turn.generation, turn.seed)
 
 
-DUPLICATE, HELD_OUT = Generator(sampler=_duplicate), Generator(sampler=_held_out)
+DUPLICATE = Generator(sampler=lambda scene, settings: DuplicateReal(scene.original))
+HELD_OUT = Generator(sampler=_held_out)

@@ -8,7 +8,6 @@ where the samples were nearest to held-out real images. Sees images and labels; 
 """
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ray_selfloop import seeding
-from ray_selfloop.config.generators.ddpm import Ddpm
+from ray_selfloop.config.generators.ddpm import LEVELS, Ddpm
 from ray_selfloop.errors import ConfigError, StageError
 from ray_selfloop.generators.base import Generator, Lesson, Scene, Trained
-from ray_selfloop.generators.stopping import CRITERION, Look, Stopping, features, look
+from ray_selfloop.generators.looked import Looks, trained
+from ray_selfloop.generators.stopping import Look
 from ray_selfloop.images.imageset import Ids, Images
-from ray_selfloop.images.split import apportion
 
-LEVELS = 1_000  # of noise in training
 NOISE = {
     "num_train_timesteps": LEVELS,
     "beta_schedule": "squaredcos_cap_v2",
@@ -86,7 +84,6 @@ class _Trainer:
         self.noise = DDPMScheduler(**NOISE)
 
     def step(self, number: int) -> Tensor:
-        """One optimiser step -> its loss."""
         rows = torch.randint(len(self.labels), (self.settings.batch_size,), generator=self.random)
         rows = rows.to(self.device)
         real = self.images[rows].float() / 127.5 - 1
@@ -107,86 +104,24 @@ class _Trainer:
         return loss.detach()
 
     def finite(self) -> bool:
-        """Whether every weight is a number."""
         return all(bool(value.isfinite().all()) for value in self.live)
 
 
-class _Looks:
-    """Compares samples with held-out real images; the same noise and labels at each look."""
-
-    def __init__(self, lesson: Lesson, settings: Ddpm) -> None:
-        held_out = lesson.held_out
-        self.settings, self.device = settings, lesson.device
-        self.shape = tuple(held_out.images.shape[1:])
-        self.real = features(np.asarray(held_out.images))
-        self.real_labels = torch.from_numpy(np.asarray(held_out.labels))
-        shares = np.bincount(held_out.labels, minlength=len(lesson.class_names))
-        counts = apportion(settings.check_samples, shares.astype(np.float64))
-        self.labels = np.repeat(np.arange(len(counts)), counts)
-        self.seed = seeding.derive(lesson.seed, "looks")
-
-    def at(self, net: nn.Module) -> Look:
-        draws = DdpmSampler(net, self.shape, self.settings, self.device)
-        ids = np.arange(len(self.labels))
-        drawn = [
-            draws.sample(ids[first : first + CHECK_BATCH], labels, self.seed)
-            for first in range(0, len(ids), CHECK_BATCH)
-            for labels in [self.labels[first : first + CHECK_BATCH]]
-        ]
-        drawn_labels = torch.from_numpy(self.labels)
-        return look(self.real, self.real_labels, features(np.concatenate(drawn)), drawn_labels)
-
-
 def train(lesson: Lesson, settings: Ddpm) -> Trained:
-    """Train until the criterion stops improving, or for the budget that ``settings`` grant.
+    """Train as `looked.trained`; the same noise and labels at each look.
 
     On the CPU with one thread the result is bit-identical for the same arguments. Raises
     ConfigError where images are not square.
     """
-    trainer, looks = _Trainer(lesson, settings), _Looks(lesson, settings)
-    stopping, weights = Stopping(**settings.granted), _copy(trainer.average)
-    best, history = Look(*[float("nan")] * 3), list[dict[str, float]]()
-    outcome = None
-    for step, loss in _rounds(trainer, settings):
-        if not (bool(loss.isfinite()) and trainer.finite()):
-            outcome = "diverged"
-            break
-        seen = looks.at(trainer.average)
-        history.append(_entry(step, loss, seen))
-        if stopping.improved(step, seen.distance):
-            best, weights = seen, _copy(trainer.average)
-        outcome = stopping.verdict(step)
-        if outcome is not None:
-            break
-    assert outcome is not None, "the last round is the budget's"
-    if outcome != "diverged" and best.diversity < settings.collapse_ratio:
-        outcome = "collapsed"
-    return Trained(weights, history, outcome, {"steps": step, "best_step": stopping.best_step})
+    looks, shape = Looks(lesson.held_out, settings.check_samples), lesson.held_out.images.shape[1:]
+    seed, ids = seeding.derive(lesson.seed, "looks"), np.arange(len(looks.labels))
+    parts = [ids[first : first + CHECK_BATCH] for first in range(0, len(ids), CHECK_BATCH)]
 
+    def look(net: nn.Module) -> Look:
+        draws = DdpmSampler(net, tuple(shape), settings, lesson.device)
+        return looks.compared([draws.sample(part, looks.labels[part], seed) for part in parts])
 
-def _rounds(trainer: _Trainer, settings: Ddpm) -> Iterator[tuple[int, Tensor]]:
-    """Train, and stop for a look: number of steps made, and the mean loss since the last look."""
-    losses: list[Tensor] = []
-    last = settings.granted["budget"]
-    for step in range(1, last + 1):
-        losses.append(trainer.step(step))
-        if step % settings.check_every == 0 or step == last:
-            yield step, torch.stack(losses).mean()
-            losses = []
-
-
-def _copy(net: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}
-
-
-def _entry(step: int, loss: Tensor, seen: Look) -> dict[str, float]:
-    return {
-        "step": float(step),
-        "loss": float(loss),
-        CRITERION: seen.distance,
-        "diversity": seen.diversity,
-        "least_diversity": seen.least_diversity,
-    }
+    return trained(_Trainer(lesson, settings), look, settings, ["loss"])
 
 
 class DdpmSampler:

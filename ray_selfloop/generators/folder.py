@@ -30,6 +30,12 @@ def check(settings: FolderOfImages, demand: Callable[[], Demand]) -> None:
     """Raise DataError where a generation lacks a class, or images of it."""
     asked = demand()
     names = asked.class_names()
+    slashed = [name for name in names if "/" in name]
+    if slashed:
+        raise DataError(
+            f"generator.root: a class folder cannot be called {slashed[0]!r}; rename that class in "
+            "the dataset"
+        )
     for generation in range(1, asked.generations + 1):
         found = _files(settings, generation)
         for name, draws in zip(names, asked.draws, strict=False):

@@ -21,9 +21,7 @@ class ImageSource(Protocol):
     """
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """``(n, C, H, W)``."""
-        ...
+    def shape(self) -> tuple[int, ...]: ...
 
     def __len__(self) -> int: ...
 
@@ -42,7 +40,6 @@ class Joined:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n, C, H, W)``."""
         return (len(self), *self.parts[0][0].shape[1:])
 
     def __getitem__(self, rows: Any) -> Images:
@@ -60,7 +57,13 @@ class Joined:
 
 
 def join(parts: Sequence[tuple[ImageSource, Ids]]) -> ImageSource:
-    """Rows of several sources as one source: an array where all are arrays, else by need."""
+    """Rows of several sources as one source: an array where all are arrays, else by need.
+
+    All rows of a single source in their order are that source, as it lies there.
+    """
+    source, rows = parts[0]
+    if len(parts) == 1 and np.array_equal(rows, np.arange(len(source))):
+        return source
     if all(isinstance(source, np.ndarray) for source, _ in parts):
         return np.concatenate([source[rows] for source, rows in parts])
     return Joined(parts)

@@ -10,14 +10,12 @@ import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ray_selfloop.errors import DataError
@@ -60,7 +58,6 @@ class View(NamedTuple):
 
     @property
     def uncropped(self) -> "View":
-        """The whole frame."""
         return self._replace(side=self.frame)
 
 
@@ -177,21 +174,15 @@ class Pictures:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """``(n, 3, side, side)``."""
         return len(self), 3, self.view.side, self.view.side
 
     def seen(self, view: View) -> "Pictures":
-        """The same pictures at another size."""
         return Pictures(self.encoded, view, self.threads)
 
     def take(self, rows: Ids) -> "Pictures":
         """The rows as pictures of their own, encoded as they are."""
         return Pictures([self.encoded[int(row)] for row in rows], self.view, self.threads)
 
-    @overload
-    def __getitem__(self, rows: int | np.integer[Any]) -> Images: ...
-    @overload
-    def __getitem__(self, rows: slice | Ids | list[int] | NDArray[np.bool_]) -> Images: ...
     def __getitem__(self, rows: Any) -> Images:
         """uint8 ``(b, 3, side, side)``; of a single row ``(3, side, side)``."""
         if isinstance(rows, int | np.integer):
@@ -222,7 +213,6 @@ def selected(images: ImageSource, rows: Ids) -> ImageSource:
 
 
 def seen(images: ImageSource, view: View) -> ImageSource:
-    """Pictures, single or joined, in another view."""
     if isinstance(images, Joined):
         return Joined([(seen(source, view), rows) for source, rows in images.parts])
     assert isinstance(images, Pictures), "an array has one size"
@@ -236,7 +226,19 @@ def view_of(images: ImageSource) -> View | None:
     return images.view if isinstance(images, Pictures) else None
 
 
-class EncodedFile(Sequence[bytes]):
+class Encoded(Sequence[bytes]):
+    """Encoded things that are read when they are asked for, one by its row or several."""
+
+    def one(self, row: int) -> bytes:
+        """The thing of a row, 0..n-1."""
+        raise NotImplementedError
+
+    def __getitem__(self, row: Any) -> Any:
+        rows = range(len(self))[row]
+        return [self.one(i) for i in rows] if isinstance(rows, range) else self.one(rows)
+
+
+class EncodedFile(Encoded):
     """Encoded things one after another in one file, read one at a time and never mapped.
 
     offsets: int64 ``(n + 1,)``; thing i is bytes ``offsets[i]`` to ``offsets[i + 1]``.
@@ -249,14 +251,7 @@ class EncodedFile(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @overload
-    def __getitem__(self, row: int) -> bytes: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, row: int | slice) -> bytes | Sequence[bytes]:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        row = range(len(self))[row]
+    def one(self, row: int) -> bytes:
         first, end = int(self.offsets[row]), int(self.offsets[row + 1])
         if self._file is None:
             self._file = self.path.open("rb")
@@ -267,7 +262,7 @@ class EncodedFile(Sequence[bytes]):
         return {**self.__dict__, "_file": None}
 
 
-class EncodedParts(Sequence[bytes]):
+class EncodedParts(Encoded):
     """The binary ``column`` of parquet files as one sequence; one file is held at a time.
 
     Reading in order opens each file once.
@@ -282,16 +277,8 @@ class EncodedParts(Sequence[bytes]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    @overload
-    def __getitem__(self, row: int) -> bytes: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, row: int | slice) -> bytes | Sequence[bytes]:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
+    def one(self, row: int) -> bytes:
         part = int(np.searchsorted(self._ends, row, side="right"))
-        if part == len(self.paths):
-            raise IndexError(row)
         held, column = self._held  # one step: another thread may be reading another part
         if held != part:
             column = tables.read(self.paths[part], [self.column])[self.column]
@@ -300,41 +287,18 @@ class EncodedParts(Sequence[bytes]):
         return bytes(column[row - first].as_py())
 
 
-class EncodedWriter:
-    """Writes ``<name>.bin`` and ``<name>_offsets.npy`` into a folder, one thing after another."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name, self._ends = folder, name, [0]
-
-    def __enter__(self) -> "EncodedWriter":
-        self._file = (self._folder / f"{self._name}.bin").open("wb")
-        return self
-
-    def append(self, encoded: bytes) -> None:
-        """The next thing."""
-        self._file.write(encoded)
-        self._ends.append(self._ends[-1] + len(encoded))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
-        offsets = np.asarray(self._ends, np.int64)
-        np.save(self._folder / f"{self._name}_offsets.npy", offsets, allow_pickle=False)
-
-
 def write_encoded(folder: Path, name: str, encoded: Iterable[bytes]) -> None:
-    """All of ``encoded``, as `EncodedWriter` writes them."""
-    with EncodedWriter(folder, name) as writer:
+    """Write ``<name>.bin`` and ``<name>_offsets.npy`` into a folder, one thing after another."""
+    ends = [0]
+    with (folder / f"{name}.bin").open("wb") as file:
         for one in encoded:
-            writer.append(one)
+            file.write(one)
+            ends.append(ends[-1] + len(one))
+    offsets = np.asarray(ends, np.int64)
+    np.save(folder / f"{name}_offsets.npy", offsets, allow_pickle=False)
 
 
 def read_encoded(folder: Path, name: str) -> EncodedFile:
-    """What `EncodedWriter` wrote."""
     with (folder / f"{name}_offsets.npy").open("rb") as file:
         offsets = np.lib.format.read_array(file, allow_pickle=False)
     return EncodedFile(folder / f"{name}.bin", offsets)

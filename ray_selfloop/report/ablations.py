@@ -9,15 +9,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ray_selfloop.evaluation.metrics import (
-    ABLATION_ACCURACY,
-    ABLATION_DROP,
-    ABLATION_DROP_RELATIVE,
-    ABLATION_UNDEFINED,
-    ACCURACY,
-    RELATIVE_FOREGROUND_SENSITIVITY,
-    with_suffix,
-)
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.report import behind, cells, style
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.style import STYLE, Inks
@@ -28,31 +20,31 @@ KINDS = {
     "box_gray": "box gray",
     "box_neighbour": "box from neighbour",
 }
-MEASURES = (ABLATION_ACCURACY, ABLATION_DROP, ABLATION_DROP_RELATIVE)
+MEASURES = (metrics.ABLATION_ACCURACY, metrics.ABLATION_DROP, metrics.ABLATION_DROP_RELATIVE)
 
 
 def kinds(table: Table, scenario: ScenarioView) -> list[str]:
     """The ablations that the scenario's table has; empty for a dataset without masks."""
     names = scenario.classifiers
     found = {metric for name in names for metric, _ in table.measured(scenario.name, name)}
-    return [kind for kind in KINDS if f"{ABLATION_DROP.name}/{kind}" in found]
+    return [kind for kind in KINDS if f"{metrics.ABLATION_DROP.name}/{kind}" in found]
 
 
 def undefined(table: Table, scenario: ScenarioView) -> str:
     """``box from neighbour 12``: in how many test images ablations mean nothing; "" for none."""
     found = kinds(table, scenario)
-    name = ABLATION_UNDEFINED.name
+    name = metrics.ABLATION_UNDEFINED.name
     counts = {kind: table.count(scenario.name, f"{name}/{kind}") for kind in found}
     return ", ".join(f"{KINDS[kind]} {count:.0f}" for kind, count in counts.items() if count > 0)
 
 
 def title(metric: str) -> str:
-    """``drop, object gray`` for ``ablation_drop/object_gray``; other keys as they are."""
+    """``Drop, object gray`` for ``ablation_drop/object_gray``; the title of any other metric."""
     stem, _, kind = metric.partition("/")
-    named = {one.name: one.heading for one in MEASURES}
-    if stem not in named:
+    found = metrics.METRICS.get(stem)
+    if found is None:
         return metric
-    return f"{named[stem]}, {KINDS.get(kind, kind)}" if kind else named[stem]
+    return f"{found.heading}, {KINDS[kind]}" if kind in KINDS else found.title
 
 
 def figure(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
@@ -66,6 +58,7 @@ def figure(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
                 key = f"{measure.name}/{kind}"
                 curves = [table.mean(scenario.name, name, key) for name in names]
                 style.dodged(axes, curves, [inks[name] for name in names])
+                style.unless_defined(axes, curves)
                 axes.set_title(f"{measure.heading}: {KINDS[kind]}")
                 axes.set_ylabel(measure.axis)
                 style.generation_axis(axes, table.generations)
@@ -77,14 +70,16 @@ def figure(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
 
 def columns(found: list[str]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Heads of the table: ``(group, [(metric key, name under it), ...])``."""
-    heads: list[tuple[str, list[tuple[str, str]]]] = [("clean", [(ACCURACY.name, ACCURACY.long)])]
+    heads: list[tuple[str, list[tuple[str, str]]]] = [
+        ("clean", [(metrics.ACCURACY.name, metrics.ACCURACY.long)])
+    ]
     heads += [
         (measure.long, [(f"{measure.name}/{kind}", KINDS[kind]) for kind in found])
         for measure in MEASURES
     ]
     return [
         *heads,
-        ("relative foreground", [(RELATIVE_FOREGROUND_SENSITIVITY.name, "sensitivity")]),
+        ("relative foreground", [(metrics.RELATIVE_FOREGROUND_SENSITIVITY.name, "sensitivity")]),
     ]
 
 
@@ -105,8 +100,10 @@ def _lines(
     if last > first:
         asked += [(f"generation {last}", "", last), ("change", "change", last)]
     for label, suffix, generation in asked:
-        write = cells.signed if suffix else cells.at
-        curves = (table.mean(scenario, classifier, with_suffix(key, suffix)) for key in keys)
+        write = cells.change if suffix else cells.at
+        curves = (
+            table.mean(scenario, classifier, metrics.with_suffix(key, suffix)) for key in keys
+        )
         shown = [write(curve, generation) for curve in curves]
         counted = "" if suffix else behind.cell(table, scenario, classifier, generation)
         yield {"label": label, "cells": shown, "behind": counted}

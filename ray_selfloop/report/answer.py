@@ -10,44 +10,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ray_selfloop.claims.cases import CUE
+from ray_selfloop.claims.noise import AS_EXPECTED, NOT_EXPECTED
 from ray_selfloop.claims.statements import HYPOTHESIS
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.evaluation import metrics
-from ray_selfloop.evaluation.metrics import MD, MEO, WORST_SUBGROUP
-from ray_selfloop.inference.verdicts import (
-    ACCURACY,
-    CONTRADICTED,
-    DOWN,
-    EXPLORATORY,
-    NOT_TESTED,
-    RULED_OUT,
-    SUPPORTED,
-    UNDECIDED,
-    WORDS,
-)
+from ray_selfloop.inference import verdicts as words
 from ray_selfloop.report import numbers
 from ray_selfloop.report.groups import groups
 from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
 
-VERDICTS = tuple(WORDS)
 GROWS, SHRINKS = "A > control", "A < control"
 TITLES = {
-    **{one.name: one.long for one in (MD, MEO, WORST_SUBGROUP)},
+    **{one.name: one.long for one in (metrics.MD, metrics.MEO, metrics.WORST_SUBGROUP)},
     CUE: "drop without the object",
 }  # fmt: skip
 KINDS = {
-    SUPPORTED: "supported", CONTRADICTED: "contradicted", RULED_OUT: "ruledout",
-    ACCURACY: "accuracy", NOT_TESTED: "untested", EXPLORATORY: "untested",
-    GROWS: "amplifies", SHRINKS: "mitigates",
+    words.SUPPORTED: "supported", words.CONTRADICTED: "contradicted", words.RULED_OUT: "ruledout",
+    words.ACCURACY: "accuracy", words.NOT_TESTED: "untested", words.EXPLORATORY: "untested",
+    GROWS: "amplifies", SHRINKS: "mitigates", AS_EXPECTED: "untested",
+    NOT_EXPECTED.split(":")[0]: "contradicted",
 }  # fmt: skip
 LEADS: Mapping[frozenset[str], tuple[str, str]] = {
-    frozenset({SUPPORTED}): ("Yes", "amplifies"),
-    frozenset({CONTRADICTED}): ("No", "mitigates"),
-    frozenset({RULED_OUT}): ("No", "mitigates"),
-    frozenset({CONTRADICTED, RULED_OUT}): ("No", "mitigates"),
-    frozenset({ACCURACY}): ("As accuracy explains", "accuracy"),
-    frozenset({UNDECIDED}): ("Undecided", "undecided"),
-    frozenset({EXPLORATORY}): ("Exploratory", "undecided"),
+    frozenset({words.SUPPORTED}): ("Yes", "amplifies"),
+    frozenset({words.CONTRADICTED}): ("No", "mitigates"),
+    frozenset({words.RULED_OUT}): ("No", "mitigates"),
+    frozenset({words.CONTRADICTED, words.RULED_OUT}): ("No", "mitigates"),
+    frozenset({words.ACCURACY}): ("As accuracy explains", "accuracy"),
+    frozenset({words.UNDECIDED}): ("Undecided", "undecided"),
+    frozenset({words.EXPLORATORY}): ("Exploratory", "undecided"),
 }
 """Verdicts that occur -> first words and badge; any other mixture depends on the setting."""
 
@@ -62,7 +52,6 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The whole sentence."""
         return f"{self.lead}: {self.rest}."
 
 
@@ -82,7 +71,7 @@ def hypothesis(claims: Iterable[Claim]) -> list[Claim]:
 def counts(claims: Iterable[Claim]) -> list[tuple[str, int]]:
     """``(verdict, how many)`` in the page's order; verdicts that no claim has are left out."""
     found = Counter(claim.verdict for claim in claims)
-    return [(verdict, found[verdict]) for verdict in VERDICTS if found[verdict]]
+    return [(verdict, found[verdict]) for verdict in words.WORDS if found[verdict]]
 
 
 def of_treatment(view: ReportView) -> list[Verdict]:
@@ -94,7 +83,7 @@ def of_treatment(view: ReportView) -> list[Verdict]:
 def answer(view: ReportView) -> Answer:
     """'Does generated data amplify bias here?' in one sentence."""
     asked = hypothesis(view.claims)
-    tested = [c for c in asked if c.verdict != NOT_TESTED]
+    tested = [c for c in asked if c.verdict != words.NOT_TESTED]
     if not tested:
         return _unasked(view, asked)
     answering = [c for c in tested if c.primary] or tested
@@ -115,14 +104,13 @@ def _lead(verdicts: set[str]) -> tuple[str, str]:
     whole = LEADS.get(frozenset(verdicts))
     if whole:
         return whole
-    decided = LEADS.get(frozenset(verdicts - {UNDECIDED}), ("It depends", "accuracy"))
+    decided = LEADS.get(frozenset(verdicts - {words.UNDECIDED}), ("It depends", "accuracy"))
     if decided[0] == "Yes":
         return "In part", "amplifies"
-    return ("Undecided in part", "undecided") if UNDECIDED in verdicts else decided
+    return ("Undecided in part", "undecided") if words.UNDECIDED in verdicts else decided
 
 
 def _unasked(view: ReportView, asked: Sequence[Claim]) -> Answer:
-    """Why there is no answer."""
     controlled = any(s.arm == CONTROL.name for s in view.scenarios)
     if asked and not controlled:
         rest = (
@@ -144,25 +132,24 @@ def _said(view: ReportView, claim: Claim, named: bool) -> str:
 
 def _happened(claim: Claim) -> str:
     grew, shrank = ("bias grew", "bias shrank")
-    if claim.metric in (metrics.ACCURACY.name, WORST_SUBGROUP.name):
+    if claim.metric in (metrics.ACCURACY.name, metrics.WORST_SUBGROUP.name):
         grew, shrank = (
             f"{TITLES.get(claim.metric, claim.metric)} {way}" for way in ("fell", "rose")
         )
-    rises = (claim.value < 0) == (claim.direction == DOWN)
+    rises = (claim.value < 0) == (claim.direction == words.DOWN)
     moved = grew if rises else shrank
     margin = numbers.number(claim.margin)
     return {
-        SUPPORTED: grew,
-        CONTRADICTED: shrank,
-        RULED_OUT: f"that {grew} by {margin} or more is excluded",
-        ACCURACY: f"{moved}, as follows from the accuracy of each class alone",
-        UNDECIDED: f"whether {grew} is not decided: {claim.reason}",
-        EXPLORATORY: f"no verdict: {claim.reason}",
+        words.SUPPORTED: grew,
+        words.CONTRADICTED: shrank,
+        words.RULED_OUT: f"that {grew} by {margin} or more is excluded",
+        words.ACCURACY: f"{moved}, as follows from the accuracy of each class alone",
+        words.UNDECIDED: f"whether {grew} is not decided: {claim.reason}",
+        words.EXPLORATORY: f"no verdict: {claim.reason}",
     }[claim.verdict]
 
 
 def _numbers(claim: Claim) -> Iterator[str]:
-    """The effect and what is behind it."""
     title = TITLES.get(claim.metric, claim.metric)
     if not math.isnan(claim.value):
         ends = numbers.small_interval(claim.low, claim.high)
@@ -171,7 +158,7 @@ def _numbers(claim: Claim) -> Iterator[str]:
     if few:
         yield f"mean over {len(claim.networks)} networks"
     yield behind(claim)
-    if claim.verdict == UNDECIDED and not math.isnan(claim.mde):
+    if claim.verdict == words.UNDECIDED and not math.isnan(claim.mde):
         yield f"a change of {numbers.number(claim.mde)} would be found in 4 of 5 repetitions"
     if few:
         values = [network.value for network in claim.networks]
@@ -196,12 +183,6 @@ def _law(view: ReportView) -> list[str]:
         f"eq. 6 finds A above that of the control in {texts[GROWS]} and below it in "
         f"{texts[SHRINKS]} of {len(judged)} cases (classifier in a setting)"
     ]
-
-
-def words(claims: Iterable[Claim]) -> list[tuple[str, str]]:
-    """The verdict words that these claims use, with their definitions."""
-    used = {claim.verdict for claim in claims}
-    return [(word, meaning) for word, meaning in WORDS.items() if word in used]
 
 
 def chains(scenarios: Sequence[ScenarioView]) -> str:

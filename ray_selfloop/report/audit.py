@@ -60,35 +60,25 @@ def rows(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
 
 
 def _row(table: Table, scenario: ScenarioView, audit: FilterAudit) -> dict[str, Any]:
-    rates = [
-        cells.at(
-            table.kept_fraction(scenario.name, audit.classifier, audit.loop_seed, name),
-            audit.generation,
-        )
-        for name in scenario.subgroup_names
-    ]
-    share = audit.kept / audit.generated if audit.generated else float("nan")
+    own = {g: table.keep_rate(scenario.name, audit.classifier, "", g, audit.loop_seed)
+           for g in scenario.subgroup_names}  # fmt: skip
     return {
         "of": audit,
         "chain": of_chain(f"loop seed {audit.loop_seed}", audit.classifier),
-        "share": numbers.number(share),
+        "share": numbers.number(audit.kept / max(audit.generated, 1)),
         "subgroups": [
-            {"rate": rate, "shares": _shares(audit, name)}
-            for name, rate in zip(scenario.subgroup_names, rates, strict=True)
+            {"rate": cells.at(curve, audit.generation), "shares": _shares(audit, name)}
+            for name, curve in own.items()
         ],
         "thresholds": _span(audit.thresholds.values()),
     }
 
 
 def _shares(audit: FilterAudit, name: str) -> str:
-    """``share 0.333 → 0.343 (+0.010)``, or the shift alone where only that is known."""
-    if name not in audit.share_shift:
-        return ""
-    shift = numbers.signed(audit.share_shift[name])
-    if name not in audit.share_before or name not in audit.share_after:
-        return f"share {shift}"
-    ends = numbers.number(audit.share_before[name]), numbers.number(audit.share_after[name])
-    return f"share {ends[0]} → {ends[1]} ({shift})"
+    """``share 0.333 → 0.343 (+0.010)``."""
+    before, after = audit.share_before[name], audit.share_after[name]
+    ends = f"{numbers.number(before)} → {numbers.number(after)}"
+    return f"share {ends} ({numbers.signed(after - before)})"
 
 
 def _span(values: Iterable[float]) -> str:

@@ -24,7 +24,6 @@ class Behind:
 
     @property
     def lost(self) -> int:
-        """Collapsed trials."""
         return self.trials - self.sound
 
     @property

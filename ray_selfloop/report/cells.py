@@ -20,19 +20,24 @@ class Cell:
     colour: str = ""
 
 
+NO_CELL = Cell(numbers.NO_RESULT)
+
+
 def at(curve: Curve, generation: int) -> Cell:
     """The curve's number at a generation; an en dash where there is no row."""
     if generation not in curve.generations:
-        return Cell(numbers.NO_RESULT)
+        return NO_CELL
     value, low, high = curve.at(generation)
     return Cell(numbers.number(value), numbers.interval(low, high))
 
 
-def signed(curve: Curve, generation: int) -> Cell:
+def change(curve: Curve, generation: int) -> Cell:
     """A change at a generation, with its sign and the digits that a small one needs."""
-    if generation not in curve.generations:
-        return Cell(numbers.NO_RESULT)
-    value, low, high = curve.at(generation)
+    return signed(*curve.at(generation)) if generation in curve.generations else NO_CELL
+
+
+def signed(value: float, low: float, high: float) -> Cell:
+    """A change or slope with its interval."""
     return Cell(numbers.signed(value), numbers.small_interval(low, high))
 
 
@@ -40,7 +45,7 @@ def heat(curve: Curve, overall: Curve, generation: int) -> Cell:
     """The same with two decimals, coloured by its distance from the overall rate."""
     value, low, high = curve.at(generation)
     if math.isnan(value):
-        return Cell(numbers.NO_RESULT)
+        return NO_CELL
     rest = value - overall.at(generation)[0]
     return Cell(f"{value:.2f}", numbers.interval(low, high), _tint(rest))
 
@@ -71,6 +76,11 @@ class Axis:
             return None
         ends = (value, value) if math.isnan(low) or math.isnan(high) else (low, high)
         return {"value": self.x(value), "low": self.x(ends[0]), "high": self.x(ends[1])}
+
+    def band(self, margin: float) -> tuple[float, float]:
+        """Places of both ends of a margin; of NaN that of 0, twice."""
+        reach = 0.0 if math.isnan(margin) else margin
+        return self.x(-reach), self.x(reach)
 
 
 def around_zero(values: Iterable[float]) -> Axis:

@@ -133,22 +133,10 @@ def decomposition(parts: Sequence[Part], inks: Inks) -> Figure:
             axes = panels[row, column]
             found = {p.part: p for p in parts if (p.metric, p.classifier) == (metric, name)}
             _draw_parts(axes, found, inks.get(name, (SOFT, "o"))[0])
-            short = _short(metric)
+            short = ablations.title(metric)
             axes.set_title(f"{name or 'all classifiers'}: {short}")
-            axes.set_xlabel(f"effect on {short} ({_unit(metric)})")
+            axes.set_xlabel(f"effect on {short} ({metrics.describe(metric).unit})")
     return figure
-
-
-def _short(metric: str) -> str:
-    found = metrics.METRICS.get(metric)
-    return found.title if found else ablations.title(metric)
-
-
-def _unit(metric: str) -> str:
-    try:
-        return metrics.describe(metric).unit
-    except KeyError:
-        return "its unit"
 
 
 def _draw_parts(axes: Axes, found: dict[str, Part], colour: str) -> None:
@@ -196,18 +184,7 @@ def amplification(
 
 def _draw_amplification(axes: Axes, table: Table, scenario: ScenarioView, inks: Inks) -> None:
     axes.axhline(1.0, color="#202124", lw=0.9, ls=(0, (2, 2)), zorder=1)
-    shown = False
-    for i, name in enumerate(scenario.classifiers):
-        curve = table.mean(scenario.name, name, metrics.AMPLIFICATION.name)
-        at = curve.generations + 0.012 * len(table.generations) * (
-            i - (len(scenario.classifiers) - 1) / 2
-        )
-        colour, marker = inks[name]
-        axes.vlines(at, curve.low, curve.high, color=colour, lw=1.3, zorder=2)
-        axes.plot(
-            at, curve.value, color=colour, marker=marker, lw=1.1, ms=4.5, mec="white", mew=0.7,
-            zorder=3,
-        )  # fmt: skip
-        shown |= bool(np.isfinite(curve.value).any())
-    if not shown:
-        style.say(axes, "not defined: B is under its noise floor")
+    names = scenario.classifiers
+    curves = [table.mean(scenario.name, name, metrics.AMPLIFICATION.name) for name in names]
+    style.dodged(axes, curves, [inks[name] for name in names])
+    style.unless_defined(axes, curves, "not defined: B is under its noise floor")

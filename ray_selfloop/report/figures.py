@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,6 +51,7 @@ def accuracy(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
                 style.zero(axes)
             curves = [table.mean(scenario.name, name, metric) for name in names]
             style.dodged(axes, curves, [inks[name] for name in names])
+            style.unless_defined(axes, curves)
             axes.set_title(title)
             axes.set_ylabel(unit)
             style.generation_axis(axes, table.generations)
@@ -62,19 +62,16 @@ def accuracy(table: Table, scenario: ScenarioView, inks: Inks) -> Figure:
 
 def _draw_metric(axes: Axes, table: Table, scenario: ScenarioView, metric: str, inks: Inks) -> None:
     style.floor(axes, table.floor(scenario.name, scenario.classifiers, metric))
-    shown = False
-    for classifier in scenario.classifiers:
+    curves = [table.mean(scenario.name, name, metric) for name in scenario.classifiers]
+    for classifier, curve in zip(scenario.classifiers, curves, strict=True):
         if _few(scenario):
             trials = table.trials(scenario.name, classifier, metric)
             axes.scatter(
                 trials["generation"].astype(float), trials["value"], s=7,
                 color=inks[classifier][0], alpha=0.35, linewidths=0, zorder=2,
             )  # fmt: skip
-        curve = table.mean(scenario.name, classifier, metric)
-        shown |= bool(np.isfinite(curve.value).any())
         style.line(axes, curve, inks[classifier], 0.13 if _few(scenario) else 0.08)
-    if not shown:
-        style.say(axes, "not defined")
+    style.unless_defined(axes, curves)
 
 
 def _few(scenario: ScenarioView) -> bool:
@@ -123,22 +120,21 @@ def _draw_ranks(
     axes: Axes, table: Table, scenario: str, classifier: str, colours: Mapping[str, str]
 ) -> None:
     axes.set_title(classifier)
-    shown = False
+    key = RANKED_ACCURACY.name
+    curves = {rank: table.mean(scenario, classifier, key, rank) for rank in colours}
+    style.unless_defined(axes, curves.values())
     for i, (rank, colour) in enumerate(colours.items()):
-        solid = table.mean(scenario, classifier, RANKED_ACCURACY.name, rank)
-        shown |= bool(np.isfinite(solid.value).any())
+        solid = curves[rank]
         if colour == BETWEEN:
             axes.plot(solid.generations, solid.value, color=BETWEEN, lw=1.0, zorder=1.5)
             continue
-        floor = metrics.with_suffix(RANKED_ACCURACY.name, "floor")
+        floor = metrics.with_suffix(key, "floor")
         style.floor(axes, table.mean(scenario, classifier, floor, rank))
         aside = 0.006 * len(solid) * (i - (len(colours) - 1) / 2)  # so that none hides another
         axes.vlines(solid.generations + aside, solid.low, solid.high, color=colour, lw=1.3)
         style.line(axes, solid, (colour, "o"), 0.0)
         dashed = table.mean(scenario, classifier, RANKED_CROSS_FITTED.name, rank)
         axes.plot(dashed.generations, dashed.value, color=colour, lw=1.1, ls=CROSS_FITTED)
-    if not shown:
-        style.say(axes, "not defined")
 
 
 def _write_slopes(axes: Axes, table: Table, scenario: str, classifier: str) -> None:
@@ -172,7 +168,7 @@ def _classifier_keys(scenario: ScenarioView, inks: Inks) -> list[Key]:
 def _rank_keys(ranks: Sequence[str], colours: Sequence[str]) -> list[Key]:
     ends = {0: " (worst)", len(ranks) - 1: " (best)"} if len(ranks) > 1 else {}
     named = [
-        "ranks between" if colour == BETWEEN else _rank(rank) + ends.get(i, "")
+        "ranks between" if colour == BETWEEN else rank + ends.get(i, "")
         for i, (rank, colour) in enumerate(zip(ranks, colours, strict=True))
     ]
     return [
@@ -186,7 +182,3 @@ def _rank_keys(ranks: Sequence[str], colours: Sequence[str]) -> list[Key]:
         Line2D([], [], color=SOFT, lw=1.1, ls=CROSS_FITTED, label="cross-fitted ranks"),
         style.floor_key(),
     ]
-
-
-def _rank(name: str) -> str:
-    return f"rank {name}" if name.isdigit() else name

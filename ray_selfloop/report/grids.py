@@ -45,9 +45,12 @@ def cell_width(classes: int) -> int:
 
 def cell(images: Pixels, width: int) -> Pixels:
     """``(k, C, h, w)`` -> ``(H, W, 3)``: a block of images, each pixel an exact square."""
+    columns = math.isqrt(len(images))
+    return _tiled(images, columns, max(1, (width + GAP) // columns // images.shape[-1]))
+
+
+def _tiled(images: Pixels, columns: int, scale: int) -> Pixels:
     k, _, h, w = images.shape
-    columns = math.isqrt(k)
-    scale = max(1, (width + GAP) // columns // w)
     rows = -(-k // columns)
     size = (rows * (h * scale + GAP) - GAP, columns * (w * scale + GAP) - GAP)
     out = np.full((*size, 3), 255, np.uint8)
@@ -77,10 +80,14 @@ def _shrunk(image: Pixels, width: int) -> Pixels:
 
 def row_png(samples: Samples, width: int) -> bytes:
     """One row of the grid, a cell of about ``width`` pixels for each class, as PNG."""
-    cells = [cell(fitting(of_class, width), width) for of_class in samples.images]
-    gap = np.full((cells[0].shape[0], 2 * GAP, 3), 255, np.uint8)
+    return _encode(_row([cell(fitting(one, width), width) for one in samples.images], 2 * GAP))
+
+
+def _row(cells: Sequence[Pixels], aside: int) -> Image.Image:
+    """Side by side, with so many white pixels at both sides of each."""
+    gap = np.full((cells[0].shape[0], aside, 3), 255, np.uint8)
     parts = [part for c in cells for part in (gap, c, gap)]
-    return _encode(Image.fromarray(np.concatenate(parts, axis=1)))
+    return Image.fromarray(np.concatenate(parts, axis=1))
 
 
 def photographs(samples: Samples) -> bool:
@@ -118,15 +125,7 @@ def _row_of_photographs(images: Pixels, width: int) -> Image.Image:
     """``(classes, k, C, h, w)`` as one picture, white between."""
     if images.shape[-1] > width:
         images = np.stack([[_shrunk(image, width) for image in of_class] for of_class in images])
-    classes, k, _, high, wide = images.shape
-    size = (classes * (wide + 2 * GAP), k * (high + GAP) - GAP)
-    row = Image.new("RGB", size, "white")
-    for column, of_class in enumerate(images):
-        for i, image in enumerate(of_class):
-            rgb = np.broadcast_to(image, (3, high, wide)).transpose(1, 2, 0)
-            place = (column * (wide + 2 * GAP) + GAP, i * (high + GAP))
-            row.paste(Image.fromarray(np.ascontiguousarray(rgb)), place)
-    return row
+    return _row([_tiled(of_class, columns=1, scale=1) for of_class in images], GAP)
 
 
 def sheet(samples: Sequence[Samples], class_names: Sequence[str]) -> bytes:
@@ -166,7 +165,6 @@ def _fitted(text: str, font: Any, width: float) -> str:
 
 
 def label(generation: int) -> str:
-    """The name of a grid's row."""
     return f"generation {generation}" if generation else "real images"
 
 

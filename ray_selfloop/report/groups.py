@@ -58,7 +58,8 @@ def _group(name: str, members: Sequence[ScenarioView]) -> Group:
     order = tuple(ARMS)
     ranked = sorted(members, key=lambda s: order.index(s.arm) if s.arm in order else len(order))
     main = ranked[0]
-    return Group(name, _title(main, len(members)), tuple(ranked), _figure(main), _grid(main))
+    grid = traits_of(main.dataset).figures.get("grid", "") if main.of_the_paper else ""
+    return Group(name, _title(main, len(members)), tuple(ranked), _figure(main), grid)
 
 
 def _title(main: ScenarioView, members: int) -> str:
@@ -131,7 +132,3 @@ def _figure(scenario: ScenarioView) -> str:
         return " and ".join(sorted(number for part, number in own.items() if part != "grid"))
     started = "pretrained" if scenario.pretrained else "scratch"
     return own.get(scenario.initialization, own.get(started, ""))
-
-
-def _grid(scenario: ScenarioView) -> str:
-    return traits_of(scenario.dataset).figures.get("grid", "") if scenario.of_the_paper else ""

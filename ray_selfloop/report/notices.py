@@ -9,8 +9,7 @@ import pandas as pd
 from ray_selfloop.claims.noise import NOT_EXPECTED
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
-from ray_selfloop.config.scores import SCORES
-from ray_selfloop.evaluation.metrics import ABLATION_DROP, ABLATION_DROP_RELATIVE, COLLAPSED
+from ray_selfloop.evaluation import metrics
 from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
 
 WELL_ENDED, NOT_TRAINED = ("converged", "completed"), "not trained"
@@ -83,7 +82,7 @@ def _failures(view: ReportView) -> Iterator[Notice]:
 def _collapsed(view: ReportView) -> Iterator[Notice]:
     """One notice: how many trials of how many, per scenario and classifier."""
     rows = view.results
-    rows = rows[(rows["metric"] == COLLAPSED.name) & rows["seed"].notna()]
+    rows = rows[(rows["metric"] == metrics.COLLAPSED.name) & rows["seed"].notna()]
     flagged = rows[rows["value"] == 1.0]
     if flagged.empty:
         return
@@ -141,12 +140,10 @@ def _warnings(view: ReportView) -> Iterator[Notice]:
         known = bool(colon) and name in names
         sharing[rest if known else text] += [name] if known else []
     for text, where in sharing.items():
-        if len(where) == len(names) > MOST_NAMES:
-            yield Notice("warning", "Sweep", f"all {len(names)} scenarios: {text}")
-        elif len(where) > MOST_NAMES:
-            yield Notice("warning", "Sweep", f"{len(where)} scenarios: {text}", tuple(where))
-        else:
-            yield Notice("warning", "Sweep", f"{', '.join(where)}: {text}" if where else text)
+        folded = MOST_NAMES < len(where) < len(names)
+        told = f"{len(where)} scenarios" if folded else _named(where, view)
+        said = f"{told}: {text}" if where else text
+        yield Notice("warning", "Sweep", said, tuple(where) if folded else ())
 
 
 _ENDED = {
@@ -166,12 +163,12 @@ def _ablations(view: ReportView) -> Iterator[Notice]:
     rows = view.results
     for scenario in view.scenarios:
         own = rows[(rows["scenario"] == scenario.name) & rows["seed"].isna()]
-        drops = own["metric"].str.startswith(f"{ABLATION_DROP.name}/")
+        drops = own["metric"].str.startswith(f"{metrics.ABLATION_DROP.name}/")
         if traits_of(scenario.dataset).masks and len(own) and not drops.any():
             yield Notice(
                 "warning", "No ablations", f"{scenario.name}: {_unablated(rows, scenario)}"
             )
-    of_drops = rows["metric"].str.startswith(f"{ABLATION_DROP_RELATIVE.name}/")
+    of_drops = rows["metric"].str.startswith(f"{metrics.ABLATION_DROP_RELATIVE.name}/")
     relative = rows[of_drops & rows["seed"].isna()]
     undefined = relative[relative["value"].isna()]
     bad = undefined[["scenario", "generation", "classifier"]].drop_duplicates()
@@ -190,7 +187,9 @@ def _ablations(view: ReportView) -> Iterator[Notice]:
 
 def _unablated(rows: pd.DataFrame, scenario: ScenarioView) -> str:
     """Why a scenario has no accuracy under ablation, as far as the table tells."""
-    flags = rows[(rows["scenario"] == scenario.name) & (rows["metric"] == COLLAPSED.name)]["value"]
+    flags = rows[(rows["scenario"] == scenario.name) & (rows["metric"] == metrics.COLLAPSED.name)][
+        "value"
+    ]
     if flags.empty:
         why = "every classifier is collapsed or no predictions without the object are there"
     elif (flags == 1.0).all():
@@ -210,14 +209,18 @@ def _other_weights(view: ReportView) -> Iterator[Notice]:
             continue
         if not scenario.pretrained:
             said[_FROM_SCRATCH].append(scenario.name)
-        if scenario.clip and SCORES[scenario.clip].trained and scenario.audits:
+        if scenario.own_clip and scenario.audits:
             said[_DOMAIN_CLIP].append(scenario.name)
         if scenario.base not in ("", PUBLISHED_BASE) and scenario.generators:
             said[_OTHER_BASE.format(scenario.base)].append(scenario.name)
     for text, where in said.items():
-        several = len(where) == len(view.scenarios) > MOST_NAMES
-        named = f"all {len(where)} scenarios" if several else ", ".join(where)
-        yield Notice("note", "Not the paper's weights", f"{named}: {text}")
+        yield Notice("note", "Not the paper's weights", f"{_named(where, view)}: {text}")
+
+
+def _named(where: Sequence[str], view: ReportView) -> str:
+    """Scenarios by name, or that they are all of many."""
+    every = len(where) == len(view.scenarios) > MOST_NAMES
+    return f"all {len(where)} scenarios" if every else ", ".join(where)
 
 
 _FROM_SCRATCH = "classifiers start from scratch, the paper's from ImageNet weights"
@@ -236,13 +239,12 @@ def _few_chains(view: ReportView) -> Iterator[Notice]:
     single = [scenario for scenario in view.scenarios if len(scenario.loop_seeds) == 1]
     if not single:
         return
-    whole = len(single) == len(view.scenarios) > MOST_NAMES
-    where = f"all {len(single)} scenarios" if whole else ", ".join(s.name for s in single)
     yield Notice(
         "note",
         "One chain only",
-        f"{where}: intervals hold for this chain only; how much another run of the whole loop "
-        f"would differ is not known, so no statement gets a verdict. {_missing(view, single)}",
+        f"{_named([s.name for s in single], view)}: intervals hold for this chain only; how much "
+        "another run of the whole loop would differ is not known, so no statement gets a verdict. "
+        f"{_missing(view, single)}",
     )
 
 

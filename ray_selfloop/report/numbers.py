@@ -1,6 +1,7 @@
 """How numbers are written, on the page and in the terminal: with intervals, never a stand-in."""
 
 import math
+from collections.abc import Callable
 
 NOT_DEFINED = "not defined"
 NO_RESULT = "–"
@@ -61,6 +62,9 @@ def small_interval(low: float, high: float) -> str:
 
 def signed(value: float) -> str:
     """As ``small`` with its sign: for changes and effects."""
-    return (
-        small(value) if math.isnan(value) else f"{'+' if value > -ROUNDING else ''}{small(value)}"
-    )
+    return f"{'+' if value > -ROUNDING else ''}{small(value)}"
+
+
+def known(value: float, write: Callable[[float], str] = signed) -> str:
+    """The number as ``write`` gives it; an en dash for NaN."""
+    return NO_RESULT if math.isnan(value) else write(value)

@@ -2,9 +2,8 @@
 
 import base64
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ray_selfloop.config.arms import ARMS, TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.metrics import AMPLIFICATION
+from ray_selfloop.inference.verdicts import NOT_TESTED
 from ray_selfloop.report import (
     ablations,
     answer,
@@ -37,7 +37,7 @@ from ray_selfloop.report.groups import Group, groups, labels
 from ray_selfloop.report.groups import titles as group_titles
 from ray_selfloop.report.notices import notices
 from ray_selfloop.report.series import Table
-from ray_selfloop.report.view import ReportView, Samples, ScenarioView, StageUse
+from ray_selfloop.report.view import ReportView, Samples, ScenarioView
 
 TEMPLATE = "page.html.jinja"
 SHARED = (
@@ -57,53 +57,46 @@ def write(view: ReportView, out: Path) -> Path:
 def html(view: ReportView) -> str:
     """The page; the same text for the same view."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
+        loader=jinja2.PackageLoader("ray_selfloop", "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=numbers.number,
-        small=numbers.small,
-        signed=numbers.signed,
-        seconds=numbers.seconds,
-        p=numbers.p_value,
-    )
-    environment.globals.update(
-        interval=numbers.interval, small_interval=numbers.small_interval, kind=answer.verdict_kind
-    )
+    written = (numbers.number, numbers.small, numbers.signed, numbers.seconds, numbers.p_value)
+    told = (numbers.interval, numbers.small_interval, numbers.known, verdicts.heading)
+    environment.filters.update({write.__name__: write for write in written})
+    environment.globals.update({write.__name__: write for write in (*written, *told)})
+    environment.globals.update(kind=answer.verdict_kind, what=verdicts.what, end=definitions.end)
     return environment.get_template(TEMPLATE).render(_content(view))
-
-
-def _source(name: str) -> str:
-    return files("ray_selfloop.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _content(view: ReportView) -> dict[str, Any]:
     table, found, inks = Table(view.results), groups(view.scenarios), _inks(view)
-    titles = {group.name: group.title for group in found}
-    names = group_titles(view.scenarios)
+    of_claims = primary.readings(view)
     return {
         "view": view,
-        "level": _level(view.level),
+        "level": f"{100 * view.level:g}\u00a0% interval",
         "trials": _trial_count(view),
         "chains": answer.chains(view.scenarios),
         "generations": table.generations,
         "answer": answer.answer(view),
-        "alpha": f"{100 * (1 - view.level):g} %" if view.level == view.level else "a few percent",
+        "alpha": f"{100 * (1 - view.level):g} %",
         "counts": primary.counts(view),
         "words": primary.defined(view),
         "frozen": primary.declaration(view.declared),
         "primary": primary.rows(view, table),
-        "networks": primary.networks(view, titles),
-        "nothing": primary.nothing(view, titles),
+        "networks": primary.networks(view),
+        "nothing": primary.nothing(view),
         "shared": SHARED,
+        "arms": ARMS,
         "one_number": primary.one_number(view),
-        "readings": verdicts.readings(primary.readings(view)),
-        "names": names,
-        "sections": verdicts.sections(view, titles),
-        "untested": verdicts.untested(view, titles),
+        "readings": of_claims,
+        "definitions_read": verdicts.readings(of_claims),
+        "titles": {group.name: group.title for group in found},
+        "names": group_titles(view.scenarios),
+        "sections": verdicts.sections(view),
+        "untested": [c for c in verdicts.beside(view.claims) if c.verdict == NOT_TESTED],
         "verdicts": verdicts.equation_6(view),
         "laws": [law for law in view.laws if law.held_out_error == law.held_out_error],
         "no_laws": verdicts.without_prediction(view.laws),
@@ -112,14 +105,10 @@ def _content(view: ReportView) -> dict[str, Any]:
         "groups": [_group(table, view, group, inks) for group in found],
         "law_of_cues": verdicts.of_cues(view),
         "quality": _quality(table, view, found),
-        "stages": _stages(view.stages),
         "total": sum(use.core_seconds for use in view.stages),
+        "most": max((use.core_seconds for use in view.stages), default=0.0) or 1.0,
         "definitions": definitions.used(view.results["metric"].unique()),
     }
-
-
-def _level(level: float) -> str:
-    return f"{100 * level:g}\u00a0% interval" if level == level else "interval"
 
 
 def _inks(view: ReportView) -> style.Inks:
@@ -148,32 +137,23 @@ def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:
 def _group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> dict[str, Any]:
     parts = [part for part in view.decomposition if part.scenario_group == group.name]
     known = {part.part for part in parts if part.value == part.value}
-    most = grids.bytes_per_row(_rows_of_photographs(view))
-    main, controls = group.main, group.controls
+    chains = (rows for scenario in view.scenarios for rows in _shown(scenario).values())
+    most = grids.bytes_per_row(sum(sum(map(grids.photographs, rows)) for rows in chains))
+    main, *controls = (
+        _scenario(table, s, inks)
+        | {"labels": labels(s, group.paper if s is group.main else ""), "grids": _grids(s, most)}
+        for s in group.scenarios
+    )
     return {
         "of": group,
-        "main": _scenario(table, main, inks)
-        | {"labels": labels(main, group.paper), "grids": _grids(main, most)},
-        "controls": [
-            _scenario(table, scenario, inks)
-            | {"labels": labels(scenario), "grids": _grids(scenario, most)}
-            for scenario in controls
-        ],
-        "about": [(s.arm, _says(s.arm), behind.sentence(table, s)) for s in group.scenarios],
-        "arms": _drawing(comparisons.arms(table, group, inks)) if _has_arms(table, group) else "",
-        "compared": [title for _, title, _ in comparisons.compared(table, main)],
+        "main": main,
+        "controls": controls,
+        "about": [(s.arm, behind.sentence(table, s)) for s in group.scenarios],
+        "plots": _plots(_of_group(table, view, group, inks)),
+        "compared": [title for _, title, _ in comparisons.compared(table, group.main)],
         "parts": verdicts.parts(parts),
         "part_names": [name for name in PARTS if name in known],
-        "decomposition": _drawing(comparisons.decomposition(parts, inks)) if len(known) > 1 else "",
     }
-
-
-def _says(arm: str) -> str:
-    return ARMS[arm].says if arm in ARMS else ""
-
-
-def _has_arms(table: Table, group: Group) -> bool:
-    return bool(group.controls and table.generations)
 
 
 def _scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> dict[str, Any]:
@@ -181,12 +161,8 @@ def _scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> dict[st
     return {
         "of": scenario,
         "behind": behind.sentence(table, scenario),
-        "overall": _drawing(figures.overall(table, scenario, inks)),
-        "ranked": _drawing(figures.ranked(table, scenario))
-        if table.subgroups(scenario.name, metrics.RANKED_ACCURACY.name)
-        else "",
+        "plots": _plots(_of_scenario(table, scenario, inks)),
         "slopes": slopes.rows(table, scenario) if traits_of(scenario.dataset).ends_alone else [],
-        "ablations": _drawing(ablations.figure(table, scenario, inks)) if kinds else "",
         "columns": ablations.columns(kinds) if kinds else [],
         "ablated": ablations.rows(table, scenario) if kinds else [],
         "undefined": ablations.undefined(table, scenario),
@@ -203,47 +179,36 @@ def _ends(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
     """The key metrics at the first and last generation, their change, and the floors of both."""
     if not table.generations:
         return []
+    return [
+        {"classifier": name, "rows": list(_end_rows(table, scenario, name))}
+        for name in scenario.classifiers
+    ]
+
+
+def _end_rows(table: Table, scenario: ScenarioView, classifier: str) -> Iterator[dict[str, Any]]:
     first, last = table.generations[0], table.generations[-1]
-    asked = (
+    for label, suffix, n in (
         (f"generation {first}", "", first),
         (f"generation {last}", "", last),
         ("noise floor", "floor", last),
         ("change", "change", last),
         ("noise floor of the change", "change_floor", last),
-    )
-    return [
-        {
-            "classifier": classifier,
-            "rows": [
-                {
-                    "label": label,
-                    "quiet": suffix.endswith("floor"),
-                    "behind": ""
-                    if suffix
-                    else behind.cell(table, scenario.name, classifier, generation),
-                    "cells": [
-                        cells.at(table.mean(scenario.name, classifier, key), generation)
-                        for one in _key_metrics(scenario)
-                        for key in [metrics.with_suffix(one.name, suffix)]
-                    ],
-                }
-                for label, suffix, generation in asked
-                if _any(table, scenario, classifier, suffix)
-            ],
-        }
-        for classifier in scenario.classifiers
-    ]
+    ):
+        keys = (metrics.with_suffix(one.name, suffix) for one in _key_metrics(scenario))
+        curves = [table.mean(scenario.name, classifier, key) for key in keys]
+        if any(map(len, curves)):
+            yield {
+                "label": label,
+                "quiet": suffix.endswith("floor"),
+                "behind": "" if suffix else behind.cell(table, scenario.name, classifier, n),
+                "cells": [cells.at(curve, n) for curve in curves],
+            }
 
 
 def _key_metrics(scenario: ScenarioView) -> tuple[metrics.Metric[..., Any], ...]:
     """Of a dataset without subgroups the first alone."""
     found = tuple(metrics.shown(metrics.Shown.FIGURES))
     return found if scenario.subgroup_names else found[:1]
-
-
-def _any(table: Table, scenario: ScenarioView, classifier: str, suffix: str) -> bool:
-    keys = [metrics.with_suffix(one.name, suffix) for one in _key_metrics(scenario)]
-    return any(len(table.mean(scenario.name, classifier, key)) for key in keys)
 
 
 def _all_numbers(table: Table, scenario: str, classifier: str) -> dict[str, Any]:
@@ -277,11 +242,6 @@ def _shown(scenario: ScenarioView) -> dict[tuple[int, str], list[Samples]]:
     if scenario.arm == TREATMENT.name:
         return found
     return {chain: [rows[0], *rows[1:][-1:]] for chain, rows in found.items()}
-
-
-def _rows_of_photographs(view: ReportView) -> int:
-    chains = (rows for scenario in view.scenarios for rows in _shown(scenario).values())
-    return sum(sum(map(grids.photographs, rows)) for rows in chains)
 
 
 def _bands(names: tuple[str, ...], rows: list[Samples], most: int) -> list[dict[str, Any]]:
@@ -326,10 +286,33 @@ def _quality(table: Table, view: ReportView, found: list[Group]) -> dict[str, An
     }
 
 
-def _stages(uses: Iterable[StageUse]) -> list[dict[str, Any]]:
-    uses = list(uses)
-    most = max((use.core_seconds for use in uses), default=0.0) or 1.0
-    return [{"of": use, "bar": round(100 * use.core_seconds / most, 1)} for use in uses]
+# --- figures -------------------------------------------------------------------------------------
+
+Drawings = dict[str, Callable[[], Figure]]
+"""Figures by name: those for which there are numbers."""
+
+
+def _of_scenario(table: Table, scenario: ScenarioView, inks: style.Inks) -> Drawings:
+    drawn: Drawings = {"overall": partial(figures.overall, table, scenario, inks)}
+    if table.subgroups(scenario.name, metrics.RANKED_ACCURACY.name):
+        drawn["ranked_subgroups"] = partial(figures.ranked, table, scenario)
+    if ablations.kinds(table, scenario):
+        drawn["ablations"] = partial(ablations.figure, table, scenario, inks)
+    return drawn
+
+
+def _of_group(table: Table, view: ReportView, group: Group, inks: style.Inks) -> Drawings:
+    parts = [part for part in view.decomposition if part.scenario_group == group.name]
+    drawn: Drawings = {}
+    if group.controls and table.generations:
+        drawn["arms"] = partial(comparisons.arms, table, group, inks)
+    if any(part.part != "total" and part.value == part.value for part in parts):
+        drawn["decomposition"] = partial(comparisons.decomposition, parts, inks)
+    return drawn
+
+
+def _plots(drawings: Drawings) -> dict[str, str]:
+    return {name: _drawing(draw()) for name, draw in drawings.items()}
 
 
 def _drawing(figure: Figure) -> str:
@@ -354,42 +337,30 @@ def artifacts(view: ReportView, folder: Path) -> Mapping[str, list[Path]]:
     table, inks = Table(view.results), _inks(view)
     for group in groups(view.scenarios):
         for scenario in group.scenarios:
-            drawn = _pictures(table, scenario, inks)
+            drawn = _of_scenario(table, scenario, inks)
             if scenario is group.main:
-                drawn |= _group_pictures(table, view, group, inks)
+                drawn |= _of_group(table, view, group, inks) | _growth(table, group, inks)
             into = folder / str(len(written))
             into.mkdir(parents=True, exist_ok=True)
-            written[scenario.name] = [into / name for name in drawn]
-            for name, draw in drawn.items():
-                (into / name).write_bytes(draw())
+            files = {f"{name}.png": style.png(draw()) for name, draw in drawn.items()}
+            files |= _sheets(scenario)
+            written[scenario.name] = [into / name for name in files]
+            for name, content in files.items():
+                (into / name).write_bytes(content)
     return written
 
 
-Pictures = dict[str, Callable[[], bytes]]
+def _growth(table: Table, group: Group, inks: style.Inks) -> Drawings:
+    curves = (table.mean(group.main.name, c, AMPLIFICATION.name) for c in group.main.classifiers)
+    mains = [(group.title, group.main)]
+    draw = partial(comparisons.amplification, table, mains, inks)
+    return {"amplification": draw} if any(map(len, curves)) else {}
 
 
-def _pictures(table: Table, scenario: ScenarioView, inks: style.Inks) -> Pictures:
-    drawn: Pictures = {"overall.png": lambda: style.png(figures.overall(table, scenario, inks))}
-    if scenario.subgroup_names:
-        drawn["ranked_subgroups.png"] = lambda: style.png(figures.ranked(table, scenario))
-    if ablations.kinds(table, scenario):
-        drawn["ablations.png"] = lambda: style.png(ablations.figure(table, scenario, inks))
+def _sheets(scenario: ScenarioView) -> dict[str, bytes]:
+    found = {}
     for (loop_seed, chain), samples in _by_chain(scenario).items():
         name = f"samples{f'_{chain}' if chain else ''}_loop_seed_{loop_seed}"
         kind = "jpg" if any(map(grids.photographs, samples)) else "png"
-        drawn[f"{name}.{kind}"] = partial(grids.sheet, samples, scenario.class_names)
-    return drawn
-
-
-def _group_pictures(table: Table, view: ReportView, group: Group, inks: style.Inks) -> Pictures:
-    parts = [part for part in view.decomposition if part.scenario_group == group.name]
-    drawn: Pictures = {}
-    if _has_arms(table, group):
-        drawn["arms.png"] = lambda: style.png(comparisons.arms(table, group, inks))
-    if any(part.part != "total" and part.value == part.value for part in parts):
-        drawn["decomposition.png"] = lambda: style.png(comparisons.decomposition(parts, inks))
-    if any(len(table.mean(group.main.name, c, AMPLIFICATION.name)) for c in group.main.classifiers):
-        drawn["amplification.png"] = lambda: style.png(
-            comparisons.amplification(table, [(group.title, group.main)], inks)
-        )
-    return drawn
+        found[f"{name}.{kind}"] = grids.sheet(samples, scenario.class_names)
+    return found

@@ -3,58 +3,50 @@
 Arranges; decides nothing, and says nothing that a verdict does not.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
 
 from ray_selfloop.claims.noise import AS_EXPECTED, UNTESTED
 from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
-from ray_selfloop.inference.verdicts import EXPLORATORY, NOT_TESTED, UNDECIDED, WORDS
-from ray_selfloop.report import answer, behind, numbers
-from ray_selfloop.report.cells import around_zero
-from ray_selfloop.report.groups import Group, groups
+from ray_selfloop.inference import verdicts as words
+from ray_selfloop.report import answer, behind
+from ray_selfloop.report.cells import Axis, around_zero
+from ray_selfloop.report.groups import groups
 from ray_selfloop.report.series import Table
-from ray_selfloop.report.verdicts import beside, row
-from ray_selfloop.report.view import Claim, Declared, Null, ReadingRow, ReportView
+from ray_selfloop.report.verdicts import beside
+from ray_selfloop.report.view import (
+    Claim,
+    Declared,
+    Network,
+    ReadingRow,
+    ReportView,
+    ScenarioView,
+)
 
 Words = list[tuple[str, str]]
 ONE_NUMBER = {2: "1 − MEO is MD", 3: "1 − MEO is 2/3 of MD"}  # of so many subgroups
 
 
-def rows(view: ReportView, table: Table) -> list[dict[str, Any]]:
-    """The hypothesis about every setting, primary ones first."""
-    settings = {group.name: group for group in groups(view.scenarios)}
-    titles = {name: group.title for name, group in settings.items()}
+def rows(view: ReportView, table: Table) -> list[tuple[Claim, Axis, str]]:
+    """The hypothesis about every setting, primary ones first; its scale, what collapsed."""
+    settings = {group.name: group.scenarios for group in groups(view.scenarios)}
     found = answer.hypothesis(view.claims)
     axis = around_zero(e for c in found for e in (c.value, c.low, c.high, c.margin))
-    return [
-        row(claim, axis, titles) | {"lost": _lost(claim, settings.get(claim.scenario_group), table)}
-        for claim in found
-    ]
+    return [(c, axis, _lost(c, settings.get(c.scenario_group, ()), table)) for c in found]
 
 
-def _lost(claim: Claim, setting: Group | None, table: Table) -> str:
+def _lost(claim: Claim, setting: Sequence[ScenarioView], table: Table) -> str:
     """What the arms behind a claim lost to collapse."""
-    compared = (TREATMENT.name, claim.control)
-    arms = [s for s in setting.scenarios if s.arm in compared] if setting else []
+    arms = [s for s in setting if s.arm in (TREATMENT.name, claim.control)]
     return claim.lost or behind.lost(table, arms)
 
 
-def networks(view: ReportView, titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The effect of each network behind the primary statements."""
-    return [
-        {
-            "where": titles.get(claim.scenario_group, claim.scenario_group),
-            "of": one,
-            "value": numbers.signed(one.value),
-            "interval": numbers.small_interval(one.low, one.high) or "–",
-        }
-        for claim in answer.hypothesis(view.claims)
-        for one in claim.networks
-        if not isnan(one.value)
-    ]
+def networks(view: ReportView) -> list[tuple[str, Network]]:
+    """The setting and the effect of each network behind the primary statements."""
+    asked = answer.hypothesis(view.claims)
+    return [(c.scenario_group, n) for c in asked for n in c.networks if not isnan(n.value)]
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -68,8 +60,8 @@ def defined(view: ReportView) -> dict[str, Words]:
     known: set[str] = set()
     found = {}
     for place, used in _used(view):
-        new = (set(used) & set(WORDS)) - known
-        found[place] = [(word, meaning) for word, meaning in WORDS.items() if word in new]
+        new = (set(used) & set(words.WORDS)) - known
+        found[place] = [(word, meaning) for word, meaning in words.WORDS.items() if word in new]
         known |= new
     return found
 
@@ -77,7 +69,7 @@ def defined(view: ReportView) -> dict[str, Words]:
 def _used(view: ReportView) -> Iterator[tuple[str, Iterable[str]]]:
     asked, others = answer.hypothesis(view.claims), beside(view.claims)
     yield "answer", of_answer(view)
-    yield "counts", [c.verdict for c in others if c.verdict != NOT_TESTED]
+    yield "counts", [c.verdict for c in others if c.verdict != words.NOT_TESTED]
     laws = [v.text.split(":")[0] for v in view.verdicts]
     yield "primary", [*_all_words(asked), *laws]
     yield "claims", _all_words(others)
@@ -86,10 +78,10 @@ def _used(view: ReportView) -> Iterator[tuple[str, Iterable[str]]]:
 
 def of_answer(view: ReportView) -> list[str]:
     """The verdict words behind the answer; without a tested statement its first word, if any."""
-    tested = [c for c in answer.hypothesis(view.claims) if c.verdict != NOT_TESTED]
+    tested = [c for c in answer.hypothesis(view.claims) if c.verdict != words.NOT_TESTED]
     answering = [c for c in tested if c.primary] or tested
     lead = answer.answer(view).lead.lower()
-    return [*(c.verdict for c in answering), *([lead] if lead == UNDECIDED else [])]
+    return [*(c.verdict for c in answering), *([lead] if lead == words.UNDECIDED else [])]
 
 
 def _all_words(claims: Iterable[Claim]) -> list[str]:
@@ -111,7 +103,9 @@ class Counts:
 
 def counts(view: ReportView) -> Counts:
     """Of the statements beside the primary ones, each once."""
-    found = [(word, n) for word, n in answer.counts(beside(view.claims)) if word != NOT_TESTED]
+    found = [
+        (word, n) for word, n in answer.counts(beside(view.claims)) if word != words.NOT_TESTED
+    ]
     tested = sum(n for _, n in found)
     return Counts(found, tested, len(beside(view.claims)) - tested)
 
@@ -130,7 +124,7 @@ def declaration(found: Declared | None) -> Frozen:
     if found is None or not found.at:
         return Frozen(
             "What is judged here was never declared before the data: this storage holds no "
-            f"declaration of it. So every statement of this page is {EXPLORATORY}.",
+            f"declaration of it. So every statement of this page is {words.EXPLORATORY}.",
             True,
             found.primary if found else (),
         )
@@ -143,7 +137,7 @@ def declaration(found: Declared | None) -> Frozen:
         f"{when}, after the first classifier of generation 1 had begun to train; hash "
         f"{found.hash}. Statements, margins or settings were chosen, or changed, when data could "
         "already be seen: "
-        f"so every statement of this page is {EXPLORATORY}.",
+        f"so every statement of this page is {words.EXPLORATORY}.",
         True,
         found.primary,
     )
@@ -156,21 +150,19 @@ def readings(view: ReportView) -> tuple[ReadingRow, ...]:
 
 @dataclass(frozen=True)
 class Nothing:
-    """What the arm `a_a` shows. rows: one per change. wrong: whether any is not as it must be."""
+    """What the arm `a_a` shows. wrong: whether any change is not as it must be."""
 
     text: str
     wrong: bool
-    rows: list[dict[str, Any]]
 
 
-def nothing(view: ReportView, titles: Mapping[str, str]) -> Nothing | None:
-    """In words and as a table; None without the arm."""
+def nothing(view: ReportView) -> Nothing | None:
+    """In words; None without the arm."""
     if not view.null:
         return None
     tested = [n for n in view.null if n.verdict != UNTESTED]
     fine = sum(n.verdict == AS_EXPECTED for n in tested)
-    rows = [_null(n, titles.get(n.scenario_group, n.scenario_group)) for n in view.null]
-    return Nothing(_of_nothing(fine, len(tested)), fine < len(tested), rows)
+    return Nothing(_of_nothing(fine, len(tested)), fine < len(tested))
 
 
 def _of_nothing(fine: int, tested: int) -> str:
@@ -183,16 +175,6 @@ def _of_nothing(fine: int, tested: int) -> str:
         f"{what} true change is 0, but only {fine} of {tested} changes look like no effect: "
         f"{tested - fine} intervals exclude it. Do not believe the intervals of this page."
     )
-
-
-def _null(found: Null, where: str) -> dict[str, Any]:
-    return {
-        "where": where,
-        "of": found,
-        "value": numbers.signed(found.value),
-        "interval": numbers.small_interval(found.low, found.high) or "–",
-        "kind": "untested" if found.verdict in (AS_EXPECTED, UNTESTED) else "contradicted",
-    }
 
 
 def one_number(view: ReportView) -> str:

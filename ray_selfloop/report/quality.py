@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_selfloop.config.arms import TREATMENT
-from ray_selfloop.evaluation.metrics import FID
+from ray_selfloop.evaluation.metrics import FID, Metric, describe
 from ray_selfloop.report import cells, definitions
 from ray_selfloop.report.groups import Group, dataset, initialization, other_axes
 from ray_selfloop.report.series import Table
@@ -18,7 +18,7 @@ class Block:
 
     metric: str
     split: str
-    about: definitions.Definition
+    about: Metric[..., Any]
     rows: list[dict[str, Any]]
 
 
@@ -32,7 +32,7 @@ def blocks(table: Table, scenarios: Sequence[ScenarioView]) -> list[Block]:
     """In the page's order, FID first; scenarios without generated data have no row."""
     keys = dict.fromkeys(k for s in scenarios for k in table.generator_measures(s.name))
     return [
-        Block(metric, split, definitions.of(metric), list(_rows(table, scenarios, metric, split)))
+        Block(metric, split, describe(metric), list(_rows(table, scenarios, metric, split)))
         for metric, split in definitions.ordered(keys)
     ]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ray_selfloop.evaluation.metrics import ACCURACY, COLLAPSED, KEPT_FRACTION, with_suffix
 
 Floats = NDArray[np.float64]
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,15 @@ class Curve:
 
     def at(self, generation: int) -> tuple[float, float, float]:
         """``(value, low, high)`` at a generation; NaN where the curve has none."""
-        where = np.flatnonzero(self.generations == generation)
-        if not len(where):
-            return float("nan"), float("nan"), float("nan")
-        i = int(where[0])
-        return float(self.value[i]), float(self.low[i]), float(self.high[i])
+        for i in np.flatnonzero(self.generations == generation):
+            return float(self.value[i]), float(self.low[i]), float(self.high[i])
+        return NAN, NAN, NAN
 
 
 Rows = NDArray[np.int64]
 Parts = dict[tuple[str, str, str, str, str, str], Rows]
 NOBODY = np.empty(0, np.int64)
+ENDS = ("value", "low", "high")
 NOTHING = Curve(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0))
 
 
@@ -58,11 +58,10 @@ class Table:
         self._generator = _parts(results, np.flatnonzero(~of_seed & (of_chain | ~named)))
         self.generations = sorted(int(n) for n in results["generation"].dropna().unique())
 
-    def mean(
-        self, scenario: str, classifier: str, metric: str, subgroup: str = "", cls: str = ""
-    ) -> Curve:
+    def mean(self, scenario: str, classifier: str, metric: str, subgroup: str = "") -> Curve:
         """Mean over seeds and chains, with its interval."""
-        return self._curve(self._means.get((scenario, classifier, metric, cls, subgroup, "test")))
+        key = (scenario, classifier, metric, "", subgroup, "test")
+        return self._curve(self._means.get(key, NOBODY))
 
     def over_generations(
         self, scenario: str, classifier: str, metric: str, subgroup: str = ""
@@ -71,14 +70,14 @@ class Table:
         part = self._means.get((scenario, classifier, metric, "", subgroup, "test"), NOBODY)
         part = part[np.isnan(self._columns["generation"][part])]
         if not len(part):
-            return float("nan"), float("nan"), float("nan")
-        value, low, high = (float(self._columns[end][part[0]]) for end in ("value", "low", "high"))
+            return NAN, NAN, NAN
+        value, low, high = (float(self._columns[end][part[0]]) for end in ENDS)
         return value, low, high
 
     def count(self, scenario: str, metric: str) -> float:
         """A number of the test images themselves, of no classifier; NaN where there is none."""
         part = self._generator.get((scenario, "", metric, "", "", "test"), NOBODY)
-        return float(self._columns["value"][part[0]]) if len(part) else float("nan")
+        return float(self._columns["value"][part[0]]) if len(part) else NAN
 
     def trials(self, scenario: str, classifier: str, metric: str) -> pd.DataFrame:
         """One row per trial behind a mean: generation, loop_seed, seed, value.
@@ -86,8 +85,8 @@ class Table:
         Collapsed trials stay in accuracy and are left out of any other metric.
         """
         columns = ["generation", "loop_seed", "seed", "value"]
-        part = self._trials.get((scenario, classifier, metric, "", "", "test"))
-        return self._rows.iloc[NOBODY if part is None else part][columns]
+        part = self._trials.get((scenario, classifier, metric, "", "", "test"), NOBODY)
+        return self._rows.iloc[part][columns]
 
     def floor(self, scenario: str, classifiers: Iterable[str], metric: str) -> Curve:
         """What classifiers would show without any bias: the union of their floors' intervals."""
@@ -121,19 +120,16 @@ class Table:
         chain: as ``chains`` names it. split: ``generated`` (before the filter), ``kept`` or
         ``queue``. A mean over several loop seeds made here has no interval.
         """
-        return self._curve(self._generator.get((scenario, chain, metric, "", "", split)))
+        return self._curve(self._generator.get((scenario, chain, metric, "", "", split), NOBODY))
 
-    def keep_rate(self, scenario: str, chain: str, cls: str = "", subgroup: str = "") -> Curve:
-        """Share of a class's, a subgroup's or a cell's generated images that the filter kept."""
+    def keep_rate(
+        self, scenario: str, chain: str, cls: str = "", subgroup: str = "", seed: int | None = None
+    ) -> Curve:
+        """Share of a class's, a subgroup's or a cell's generated images that the filter kept, over
+        all loop seeds or in one."""
         key = (scenario, chain, KEPT_FRACTION.name, cls, subgroup, "kept")
-        return self._curve(self._generator.get(key))
-
-    def kept_fraction(self, scenario: str, chain: str, loop_seed: int, subgroup: str) -> Curve:
-        """Share of one subgroup's generated images, over all classes, that one chain kept."""
-        part = self._generator.get((scenario, chain, KEPT_FRACTION.name, "", subgroup, "kept"))
-        if part is not None:
-            part = part[self._columns["loop_seed"][part] == loop_seed]
-        return self._curve(part)
+        part = self._generator.get(key, NOBODY)
+        return self._curve(part if seed is None else part[self._columns["loop_seed"][part] == seed])
 
     def subgroups(self, scenario: str, metric: str) -> list[str]:
         """Names that stand in column subgroup for a metric; ranks in ascending order."""
@@ -141,10 +137,8 @@ class Table:
         names = (s for name, _, m, _, s, _ in parts if name == scenario and m == metric and s)
         return sorted(dict.fromkeys(names), key=_natural)
 
-    def _curve(self, part: Rows | None) -> Curve:
+    def _curve(self, part: Rows) -> Curve:
         """Own mean rows where the table has them, else the mean over loop seeds."""
-        if part is None:
-            return NOTHING
         column = self._columns
         own = part[np.isnan(column["loop_seed"][part])]
         part = own if len(own) else part
@@ -152,12 +146,9 @@ class Table:
         generations, at, counts = np.unique(
             column["generation"][part], return_inverse=True, return_counts=True
         )
-        ends = [
-            _mean(column[name][part], at, len(generations)) for name in ("value", "low", "high")
-        ]
-        for end in ends[1:]:
-            end[counts > 1] = np.nan
-        return Curve(generations.astype(np.int64), *ends)
+        value, low, high = (_mean(column[name][part], at, len(counts)) for name in ENDS)
+        ends = (np.where(counts > 1, np.nan, end) for end in (low, high))
+        return Curve(generations.astype(np.int64), value, *ends)
 
 
 def _mean(values: Floats, at: NDArray[np.int64], size: int) -> Floats:
@@ -187,7 +178,7 @@ def _natural(name: str) -> tuple[int, str]:
 
 def _columns(rows: pd.DataFrame) -> dict[str, Floats]:
     """The numeric columns, NaN where a row has none."""
-    names = ("loop_seed", "generation", "value", "low", "high")
+    names = ("loop_seed", "generation", *ENDS)
     return {name: rows[name].to_numpy(np.float64, na_value=np.nan) for name in names}
 
 

@@ -6,25 +6,19 @@ themselves.
 
 from typing import Any
 
-from ray_selfloop.evaluation.metrics import (
-    GAP,
-    RANKED_CROSS_FITTED,
-    RANKED_CROSS_FITTED_SLOPE,
-    with_suffix,
-)
-from ray_selfloop.report import numbers
-from ray_selfloop.report.cells import Cell, at, signed
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.report.cells import Cell, at, change, signed
 from ray_selfloop.report.series import Table
 from ray_selfloop.report.view import ScenarioView
 
-METRIC = RANKED_CROSS_FITTED.name
-CHANGE = with_suffix(METRIC, "change")
-SLOPE = RANKED_CROSS_FITTED_SLOPE.name  # without generation; a slope per generation
+METRIC = metrics.RANKED_CROSS_FITTED.name
+CHANGE = metrics.with_suffix(METRIC, "change")
+SLOPE = metrics.RANKED_CROSS_FITTED_SLOPE.name  # without generation; a slope per generation
 
 
 def ends(table: Table, scenario: str) -> list[tuple[str, str]]:
     """``(subgroup, name)`` of the worst and the best rank; empty where there are no two ranks."""
-    ranks = [rank for rank in table.subgroups(scenario, METRIC) if rank != GAP]
+    ranks = [rank for rank in table.subgroups(scenario, METRIC) if rank != metrics.GAP]
     return [(ranks[0], "worst"), (ranks[-1], "best")] if len(ranks) > 1 else []
 
 
@@ -32,8 +26,7 @@ def slope(table: Table, scenario: str, classifier: str, subgroup: str) -> Cell |
     """The slope per generation with its interval; None where the table has none."""
     if (SLOPE, subgroup) not in table.measured(scenario, classifier):
         return None
-    value, low, high = table.over_generations(scenario, classifier, SLOPE, subgroup)
-    return Cell(numbers.signed(value), numbers.small_interval(low, high))
+    return signed(*table.over_generations(scenario, classifier, SLOPE, subgroup))
 
 
 def rows(table: Table, scenario: ScenarioView) -> list[dict[str, Any]]:
@@ -54,13 +47,9 @@ def _lines(
     lines = []
     for subgroup, name in found:
         level = table.mean(scenario, classifier, METRIC, subgroup)
-        change = table.mean(scenario, classifier, CHANGE, subgroup)
-        shown = [at(level, first), at(level, last), signed(change, last)]
-        label = f"{subgroup} ({name})"
-        lines.append(
-            {"label": label, "cells": shown, "slope": slope(table, scenario, classifier, subgroup)}
-        )
-    gap = slope(table, scenario, classifier, GAP)
-    if gap:
-        lines.append({"label": GAP, "cells": [Cell(""), Cell(""), Cell("")], "slope": gap})
-    return lines
+        moved = change(table.mean(scenario, classifier, CHANGE, subgroup), last)
+        own = slope(table, scenario, classifier, subgroup)
+        shown = [at(level, first), at(level, last), moved]
+        lines.append({"label": f"{subgroup} ({name})", "cells": shown, "slope": own})
+    gap = slope(table, scenario, classifier, metrics.GAP)
+    return [*lines, {"label": metrics.GAP, "cells": [Cell("")] * 3, "slope": gap}] if gap else lines

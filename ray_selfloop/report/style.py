@@ -2,10 +2,10 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps, rc_context, rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -22,29 +22,7 @@ FLOOR, FLOOR_EDGE = "#e4e6e8", "#8d9398"
 SOFT = "#5f6368"
 CROSS_FITTED = (0, (4, 2))
 X_LABEL = "generation (0 = real data only)"
-STYLE: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "DejaVu Sans"],
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelcolor": "#3c4043",
-    "axes.edgecolor": "#bdc1c6",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#eceff1",
-    "grid.linewidth": 0.8,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "ray_selfloop",
-}
+STYLE = rc_params_from_file(Path(__file__).with_name("page.mplstyle"), False, False)
 Key = Line2D | Patch
 Inks = Mapping[str, tuple[str, str]]
 
@@ -80,8 +58,6 @@ def dodged(axes: Axes, curves: Sequence[Curve], inks: Sequence[tuple[str, str]])
             at, curve.value, color=ink[0], marker=ink[1], lw=1.5, ms=4.5, mec="white", mew=0.7,
             zorder=3,
         )  # fmt: skip
-    if not any(np.isfinite(curve.value).any() for curve in curves):
-        say(axes, "not defined")
 
 
 def floor(axes: Axes, curve: Curve) -> None:
@@ -99,9 +75,10 @@ def zero(axes: Axes) -> None:
     axes.axhline(0.0, color="#202124", lw=0.9, ls=(0, (2, 2)), zorder=1)
 
 
-def say(axes: Axes, text: str) -> None:
-    """Words in the middle of an empty panel."""
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=SOFT)
+def unless_defined(axes: Axes, curves: Iterable[Curve], text: str = "not defined") -> None:
+    """Words in the middle of a panel whose curves have no number."""
+    if not any(np.isfinite(curve.value).any() for curve in curves):
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=SOFT)
 
 
 def generation_axis(axes: Axes, generations: Sequence[int], right: float = 0.2) -> None:
@@ -113,18 +90,15 @@ def generation_axis(axes: Axes, generations: Sequence[int], right: float = 0.2) 
 
 
 def classifier_key(name: str, ink: tuple[str, str]) -> Key:
-    """A legend entry for one classifier."""
     return Line2D([], [], color=ink[0], marker=ink[1], lw=1.8, ms=5, mec="white", mew=0.7,
                   label=name)  # fmt: skip
 
 
 def interval_key() -> Key:
-    """A legend entry for intervals that are drawn as vertical lines."""
     return Line2D([], [], color=SOFT, marker="|", ms=9, mew=1.3, lw=0, label="interval of the mean")
 
 
 def floor_key() -> Key:
-    """A legend entry for the noise floor."""
     return Patch(fc=FLOOR, ec=FLOOR_EDGE, ls=(0, (2, 2)), lw=0.8, label="noise floor")
 
 

@@ -27,18 +27,11 @@ from ray_selfloop.evaluation.metrics import (
     shown,
     with_suffix,
 )
-from ray_selfloop.inference.verdicts import (
-    ACCURACY,
-    CONTRADICTED,
-    NOT_TESTED,
-    RULED_OUT,
-    SUPPORTED,
-    WORDS,
-)
+from ray_selfloop.inference import verdicts as words
 from ray_selfloop.report import ablations, answer, behind, primary
 from ray_selfloop.report.groups import Group as PaperGroup
 from ray_selfloop.report.groups import groups
-from ray_selfloop.report.notices import Notice, notices
+from ray_selfloop.report.notices import notices
 from ray_selfloop.report.numbers import (
     NO_RESULT,
     NOT_DEFINED,
@@ -59,10 +52,10 @@ COLOUR_OF = {"failed": "red", "warning": "yellow", "note": "blue"}
 COLOUR_OF_VERDICT = {
     answer.GROWS: "bold red",
     answer.SHRINKS: "bold green",
-    SUPPORTED: "bold blue",
-    CONTRADICTED: "bold red",
-    RULED_OUT: "bold blue",
-    ACCURACY: "yellow",
+    words.SUPPORTED: "bold blue",
+    words.CONTRADICTED: "bold red",
+    words.RULED_OUT: "bold blue",
+    words.ACCURACY: "yellow",
 }
 MOST_DETAILED = 2  # scenarios whose tables show every generation
 
@@ -176,7 +169,8 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
         console.print(line_of_fidelity)
     console.print()
     for notice in notices(view):
-        console.print(_notice(notice))
+        colour = COLOUR_OF[notice.level]
+        console.print(Text.assemble((f"{notice.title}. ", colour), notice.text))
     console.print()
     _print_paths(console, paths)
 
@@ -191,20 +185,19 @@ def _print_answer(console: Console, view: ReportView) -> None:
     console.print(Text(frozen.text, "bold yellow" if frozen.late else "dim"))
     titles = {group.name: group.title for group in groups(view.scenarios)}
     for claim in answer.hypothesis(view.claims):
-        if claim.verdict != NOT_TESTED:  # why others are not stands in the answer
+        if claim.verdict != words.NOT_TESTED:  # why others are not stands in the answer
             console.print(_claim(claim, titles.get(claim.scenario_group, claim.scenario_group)))
     counted = primary.counts(view)
     if counted.tested or counted.untested:
         console.print(Text.assemble(("claims   ", "dim"), _counted(counted)))
         _print_words(console, {word for word, _ in counted.verdicts} - used)
-    null = primary.nothing(view, titles)
+    null = primary.nothing(view)
     if null:
         console.print(Text.assemble(("a_a      ", "dim"), (null.text, "bold red" * null.wrong)))
 
 
 def _print_words(console: Console, used: Set[str]) -> None:
-    """The definitions of these verdict words."""
-    for word, meaning in ((w, m) for w, m in WORDS.items() if w in used):
+    for word, meaning in ((w, m) for w, m in words.WORDS.items() if w in used):
         console.print(Text(f"{word}: {meaning}", "dim"))
 
 
@@ -217,7 +210,7 @@ def _counted(found: primary.Counts) -> str:
 
 def _claim(claim: Claim, setting: str) -> Text:
     """The hypothesis about one setting: effect, margin, what is behind it, verdict."""
-    title = answer.TITLES.get(claim.metric, ablations.title(claim.metric))
+    title = answer.TITLES.get(claim.metric, claim.metric)
     kind = "primary  " if claim.primary else "claim    "
     ends = f"{signed(claim.value)} {small_interval(claim.low, claim.high)}".strip()
     text = Text.assemble((kind, "dim"), (setting, "bold"), f": {title} {ends}")
@@ -409,10 +402,6 @@ def _verdict(verdict: Verdict) -> Text:
     if verdict.note:
         text.append(f"  ({verdict.note})", "dim")
     return text
-
-
-def _notice(notice: Notice) -> Text:
-    return Text.assemble((f"{notice.title}. ", COLOUR_OF[notice.level]), notice.text)
 
 
 def _print_paths(console: Console, paths: Paths) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST, LEVEL, SCATTER, SLOP
 from ray_selfloop.claims.statements import HYPOTHESIS
 from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
-from ray_selfloop.inference.verdicts import NOT_TESTED, UNDECIDED
-from ray_selfloop.report import answer, groups, numbers
+from ray_selfloop.inference.verdicts import NOT_TESTED
+from ray_selfloop.report import answer
 from ray_selfloop.report.cells import Axis, around_zero
-from ray_selfloop.report.view import Claim, Law, Part, ReadingRow, ReportView, Verdict
+from ray_selfloop.report.view import Claim, Law, Part, ReadingRow, ReportView
 
 ALL_OPEN = 60  # with more tested claims than this the sections are folded
 ESTIMANDS = {
@@ -24,30 +24,15 @@ ESTIMANDS = {
 }
 
 
-def equation_6(view: ReportView) -> dict[str, list[dict[str, Any]]]:
-    """One row per case, all on one scale: ``main`` where the question is put, ``controls``."""
+def equation_6(view: ReportView) -> dict[str, Any]:
+    """``main`` where the question is put, ``controls``, and the ``axis`` of all their ratios."""
     ends = (e for v in view.verdicts for e in (v.ratio, v.ratio_low, v.ratio_high))
     known = [e for e in ends if not math.isnan(e)]
-    axis = Axis(max(0.0, min([*known, 0.9]) - 0.05), min(4.0, max([*known, 1.1]) + 0.05))
-    titles, asked = groups.titles(view.scenarios), answer.of_treatment(view)
-    rows = [(v, _row(v, axis, titles.get(v.scenario, v.scenario))) for v in view.verdicts]
+    asked = answer.of_treatment(view)
     return {
-        "main": [row for v, row in rows if v in asked],
-        "controls": [row for v, row in rows if v not in asked],
-    }
-
-
-def _row(verdict: Verdict, axis: Axis, title: str) -> dict[str, Any]:
-    return {
-        "scenario": title,
-        "of": verdict,
-        "a": numbers.number(verdict.a),
-        "interval": numbers.interval(verdict.low, verdict.high),
-        "ratio": numbers.number(verdict.ratio) if verdict.ratio == verdict.ratio else "–",
-        "ratio_interval": numbers.interval(verdict.ratio_low, verdict.ratio_high),
-        "kind": answer.verdict_kind(verdict.text),
-        "mark": axis.mark(verdict.ratio, verdict.ratio_low, verdict.ratio_high),
-        "one": axis.x(1.0),
+        "axis": Axis(max(0.0, min([*known, 0.9]) - 0.05), min(4.0, max([*known, 1.1]) + 0.05)),
+        "main": asked,
+        "controls": [v for v in view.verdicts if v not in asked],
     }
 
 
@@ -57,46 +42,35 @@ def of_cues(view: ReportView) -> bool:
     return any(v.scenario in cued and not math.isnan(v.a) for v in view.verdicts)
 
 
-def readings(found: Sequence[ReadingRow]) -> dict[str, Any]:
-    """Other readings: per definition how many verdicts change; ``changed`` and ``same`` rows."""
+def readings(found: Sequence[ReadingRow]) -> list[tuple[str, str, str, int, int]]:
+    """Per definition: its name, the reading used, the other, claims, and verdicts that change."""
     per: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
     for row in found:
         per[row.definition, row.used, row.other].append(row.changes)
-    return {
-        "definitions": [(*key, len(told), sum(told)) for key, told in per.items()],
-        "changed": [row for row in found if row.changes],
-        "same": [row for row in found if not row.changes],
-    }
+    return [(*key, len(told), sum(told)) for key, told in per.items()]
 
 
 @dataclass(frozen=True)
 class Section:
-    """The tested claims of one section of the paper, judged together. together: how many."""
+    """The tested claims of one section of the paper, judged together, each with its scale.
+
+    together: how many."""
 
     title: str
     counts: list[tuple[str, int]]
-    rows: list[dict[str, Any]]
+    rows: list[tuple[Claim, Axis]]
     together: int
     open: bool
 
 
-def sections(view: ReportView, titles: Mapping[str, str]) -> list[Section]:
-    """The claims beside the primary ones, by section; titles: scenario group -> its title."""
+def sections(view: ReportView) -> list[Section]:
+    """The tested claims beside the primary ones, by section."""
     tested = [c for c in beside(view.claims) if c.verdict != NOT_TESTED]
     found: dict[str, list[Claim]] = defaultdict(list)
     for claim in tested:
         found[claim.section].append(claim)
     few = len(tested) <= ALL_OPEN
-    return [_section(name, claims, titles, few) for name, claims in found.items()]
-
-
-def untested(view: ReportView, titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The claims beside the primary ones that this sweep cannot test, each with why."""
-    lacking = (c for c in beside(view.claims) if c.verdict == NOT_TESTED)
-    return [
-        {"of": c, "section": _heading(c.section), "where": titles.get(c.scenario_group, "")}
-        for c in lacking
-    ]
+    return [_section(name, claims, few) for name, claims in found.items()]
 
 
 def beside(claims: Iterable[Claim]) -> list[Claim]:
@@ -104,49 +78,26 @@ def beside(claims: Iterable[Claim]) -> list[Claim]:
     return [claim for claim in claims if claim.id != HYPOTHESIS]
 
 
-def _section(
-    title: str, claims: Sequence[Claim], titles: Mapping[str, str], unfolded: bool
-) -> Section:
+def _section(title: str, claims: Sequence[Claim], unfolded: bool) -> Section:
     axes: dict[tuple[str, str], list[float]] = defaultdict(list)
     for c in claims:
         axes[c.metric, c.estimand] += [c.value, c.low, c.high, c.margin]
-    rows = [row(c, around_zero(axes[c.metric, c.estimand]), titles) for c in claims]
+    rows = [(c, around_zero(axes[c.metric, c.estimand])) for c in claims]
     together = max(c.together for c in claims)
-    return Section(_heading(title), answer.counts(claims), rows, together, unfolded)
+    return Section(heading(title), answer.counts(claims), rows, together, unfolded)
 
 
-def _heading(section: str) -> str:
+def heading(section: str) -> str:
+    """``Section 4.2 biased``, ``Appendix A``."""
     return f"Section {section}" if section[:1].isdigit() else section[:1].upper() + section[1:]
 
 
-def row(claim: Claim, axis: Axis, titles: Mapping[str, str]) -> dict[str, Any]:
-    """One claim as tables show it."""
-    margin = 0.0 if math.isnan(claim.margin) else claim.margin
-    return {
-        "of": claim,
-        "where": titles.get(claim.scenario_group, claim.scenario_group),
-        "what": _what(claim),
-        "value": numbers.signed(claim.value) if claim.value == claim.value else "–",
-        "interval": numbers.small_interval(claim.low, claim.high),
-        "kind": answer.verdict_kind(_with_reason(claim)),
-        "mark": axis.mark(claim.value, claim.low, claim.high),
-        "margin": (axis.x(-margin), axis.x(margin)),
-        "level": numbers.small_interval(claim.level_low, claim.level_high),
-        "rest": numbers.small_interval(claim.rest_low, claim.rest_high),
-    }
-
-
-def _what(claim: Claim) -> str:
+def what(claim: Claim) -> str:
     """``md, fine 3: last minus first generation, treatment minus no_synthetic``."""
     subject = f"{claim.metric}, {claim.subgroup}" if claim.subgroup else claim.metric
     estimand = ESTIMANDS.get(claim.estimand, claim.estimand.replace("_", " "))
     against = f", {TREATMENT.name} minus {claim.control}" if claim.control else ""
     return f"{subject}: {estimand}{against}"
-
-
-def _with_reason(claim: Claim) -> str:
-    whole = claim.verdict == UNDECIDED
-    return f"{claim.verdict}: {claim.reason}" if whole else claim.verdict
 
 
 def without_prediction(laws: Sequence[Law]) -> dict[str, Any]:

@@ -18,35 +18,12 @@ from ray_selfloop.claims.verdicts import Alternative as ReadingRow
 from ray_selfloop.claims.verdicts import Network
 from ray_selfloop.claims.verdicts import Verdict as Claim
 from ray_selfloop.config.arms import TREATMENT
+from ray_selfloop.equation6.fit import Verdict
+from ray_selfloop.equation6.laws import Law
 from ray_selfloop.equation6.parameters import Number as FitNumber
 
 # rows that other rooms define
-__all__ = ["Claim", "FitNumber", "Network", "Null", "Part", "ReadingRow"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Eq. 6 for one classifier and scenario.
-
-    a, low, high: geometric mean of A_t and its interval; NaN = not identified or not defined.
-    ratio, ratio_low, ratio_high: A over the A of the control arm, chain by chain; NaN without one.
-    p_holm: of the ratio's verdict, adjusted over all cases of the sweep. chains: behind it.
-    text: ``A > control``, ``A < control``, ``undecided: WHY``; ``control`` in the control arms.
-    note: a further sentence (what is identified, 'descriptive only' in a shared chain); may be "".
-    """
-
-    scenario: str
-    classifier: str
-    a: float
-    low: float
-    high: float
-    text: str
-    note: str = ""
-    ratio: float = float("nan")
-    ratio_low: float = float("nan")
-    ratio_high: float = float("nan")
-    p_holm: float = float("nan")
-    chains: int = 0
+__all__ = ["Claim", "FitNumber", "Law", "Network", "Null", "Part", "ReadingRow", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -60,26 +37,6 @@ class Declared:
     before: bool
     primary: tuple[str, ...] = ()
     others: int = 0
-
-
-@dataclass(frozen=True)
-class Law:
-    """How well one law predicts the bias of held-out last generations.
-
-    law: ``eq6``, ``constant``, ``affine`` or ``persistence``. parameters: as text, "" for none.
-    held_out_error, low, high: root mean squared error of B^2, fraction^2; NaN = not defined.
-    better_than_persistence: None where the data cannot tell.
-    """
-
-    scenario: str
-    classifier: str
-    law: str
-    parameters: str
-    held_out_error: float
-    low: float
-    high: float
-    better_than_persistence: bool | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,9 +73,7 @@ class FilterAudit:
 
     generated, kept: counts over all classes.
     thresholds: class name ("" = all classes together) -> lowest kept score.
-    share_shift: subgroup name -> its share among the kept minus its share before the filter.
-    share_before, share_after: subgroup name -> its share among the generated and the kept; may be
-        empty.
+    share_before, share_after: subgroup name -> its share among the generated and the kept.
     classifier: as in Samples.
     """
 
@@ -128,7 +83,6 @@ class FilterAudit:
     generated: int
     kept: int
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    share_shift: Mapping[str, float] = field(default_factory=dict)
     share_before: Mapping[str, float] = field(default_factory=dict)
     share_after: Mapping[str, float] = field(default_factory=dict)
     classifier: str = ""
@@ -161,8 +115,7 @@ class ScenarioView:
         paper's figure and the row of table 1. initialization of Breeds: its benchmark.
     differences: how the data differ from the dataset as published, in words. of_the_paper: whether
         they are the paper's all the same (fewer images, or smaller ones): else it has no figure.
-    clip: the filter's CLIP score by its name, ``clip_score`` or ``domain_clip_score``; "" where the
-        filter uses none.
+    own_clip: whether the filter reads the score of a model that is trained in this sweep.
     base: what Stable Diffusion starts from, a hub id or a folder; "" for any other generator.
     """
 
@@ -184,7 +137,7 @@ class ScenarioView:
     differences: tuple[str, ...] = ()
     of_the_paper: bool = True
     pretrained: bool = False
-    clip: str = ""
+    own_clip: bool = False
     base: str = ""
 
 
@@ -214,7 +167,7 @@ class ReportView:
         can read off its own data (collapsed classifiers, one chain, failures) it adds itself.
     finished: when the last record was published, ISO 8601; not the time of rendering.
     wall_seconds: this run of the command, NaN if unknown.
-    level: coverage of the intervals, such as 0.95; NaN if unknown.
+    level: coverage of the intervals, such as 0.95.
     fit: what else of eq. 6 is identified, in the order of the page.
     laws, claims, decomposition, readings, null: in the order of the page; empty where none was
         made. null: what arm `a_a` shows, in which nothing but seeds changes.
@@ -233,8 +186,8 @@ class ReportView:
     config_yaml: str
     finished: str
     version: str
+    level: float
     wall_seconds: float = float("nan")
-    level: float = float("nan")
     fit: tuple[FitNumber, ...] = ()
     laws: tuple[Law, ...] = ()
     claims: tuple[Claim, ...] = ()

@@ -36,7 +36,6 @@ class AblatedPictures:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n, 3, H, W)``."""
         return self.images.shape
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:

@@ -43,7 +43,6 @@ class Chain:
     source: str = ""
 
     def place(self, generation: int, who: Who = NOBODY) -> Place:
-        """Where a stage of this chain stands."""
         network = who.network or self.architecture
         return Place(self.scenario, self.loop_seed, generation, network, who.seed)
 
@@ -53,7 +52,6 @@ class Chain:
 
     @cached_property
     def arm(self) -> Arm:
-        """The treatment, or which control."""
         return arms.of(self.sweep)
 
     @property
@@ -63,7 +61,6 @@ class Chain:
 
     @cached_property
     def trials(self) -> tuple[Who, ...]:
-        """The classifiers of a generation."""
         networks = (self.architecture,) if self.architecture else self.sweep.classifiers
         seeds = self.sweep.loop.classifier_seeds
         return tuple(Who(network, seed) for network in networks for seed in seeds)
@@ -83,21 +80,17 @@ class Chain:
 
     def reads(self, n: int, who: Who) -> bool:
         """Whether this chain's filter or its judge reads the weights of a trial."""
-        return who in self._filtering or (n == 0 and who in self.judges)
-
-    @cached_property
-    def _filtering(self) -> tuple[Who, ...]:
-        return self.expert if self.generates and self.sweep.filter.uses_expert else ()
+        filters = self.generates and self.sweep.filter.uses_expert
+        return (filters and who in self.expert) or (n == 0 and who in self.judges)
 
     def queued(self, n: int) -> tuple[int, ...]:
         """The generations whose kept sets generation ``n``'s classifiers are trained on."""
         if not self.generates:
             return ()
-        return queue.parts(self.sweep.loop.regime, n, self.sweep.queue.capacity).kept
+        return queue.kept(self.sweep.loop.regime, n, self.sweep.queue.capacity)
 
     @cached_property
     def networks(self) -> Mapping[str, Training]:
-        """Network -> how it is trained."""
         names = {who.network for who in (*self.trials, *self.judges)}
         return {name: self.sweep.training_for(name) for name in names}
 
@@ -139,7 +132,6 @@ def located(pretrained: bool | str) -> bool | str:
 
 
 def chains(scenario: Scenario) -> list[Chain]:
-    """All chains of one scenario."""
     sweep = arms.adapted(scenario.sweep)
     own = sweep.classifiers if sweep.loop.chain == "per_classifier" else ("",)
     return [

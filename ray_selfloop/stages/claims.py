@@ -1,6 +1,7 @@
 """The paper's claims, judged on the predictions of all scenarios."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ray_selfloop import arms, told
 from ray_selfloop.config.sweep import Scenario, Sweep
@@ -8,6 +9,9 @@ from ray_selfloop.evaluation.metrics import About, in_key
 from ray_selfloop.stages.evaluated import Evaluated, judged_with
 from ray_selfloop.stages.inputs import save_json
 from ray_selfloop.stages.kind import Held, Kind, Summary, Work
+
+if TYPE_CHECKING:
+    from ray_selfloop.claims.paired import Arm
 
 
 class Described(Held):
@@ -29,6 +33,12 @@ class Described(Held):
     subgroups: int
     regime: str
 
+    def judged(self, **found: Any) -> "Arm":
+        """With what of it is found, as it is judged."""
+        from ray_selfloop.claims.paired import Arm
+
+        return Arm(self.name, **{**self.model_dump(exclude={"name", "compat"}), **found})
+
 
 class Settings(Evaluated):
     """declared: whether the statements were frozen before the data that they are judged on."""
@@ -38,7 +48,6 @@ class Settings(Evaluated):
 
 
 def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Settings:
-    """Over scenarios of a sweep."""
     return Settings(
         evaluation=judged_with(sweep),
         scenarios=tuple(described(scenario) for scenario in scenarios),
@@ -48,8 +57,7 @@ def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Set
 
 
 def described(scenario: Scenario) -> Described:
-    """A scenario as claims see it."""
-    sweep = scenario.sweep
+    sweep, pretrained = scenario.sweep, bool(scenario.sweep.training.pretrained)
     as_published = _as_in_the_paper(sweep) and told.of_the_paper(sweep.dataset)
     return Described(
         name=scenario.name,
@@ -57,9 +65,13 @@ def described(scenario: Scenario) -> Described:
         arm=sweep.loop.arm,
         dataset=sweep.dataset.name if as_published else f"other: {sweep.dataset.name}",
         initialization=sweep.dataset.start,
-        pretrained=bool(sweep.training.pretrained),
+        pretrained=pretrained,
         compat=sweep.evaluation.ablation.compat,
-        classifiers=tuple(name for name in sweep.classifiers if _starts_alike(sweep, name)),
+        classifiers=tuple(
+            name
+            for name in sweep.classifiers
+            if bool(sweep.training_for(name).pretrained) == pretrained
+        ),
         generations=sweep.loop.generations,
         subgroups=sweep.dataset.groups,
         regime=sweep.loop.regime,
@@ -71,11 +83,6 @@ def _as_in_the_paper(sweep: Sweep) -> bool:
     generator, plain = sweep.generator, sweep.queue.tilt is None
     own = generator.traits.paper and generator.fully_trained
     return sweep.loop.regime == "stack" and plain and own
-
-
-def _starts_alike(sweep: Sweep, network: str) -> bool:
-    """Whether a network starts as the sweep says: LeNet has no ImageNet weights to start from."""
-    return bool(sweep.training_for(network).pretrained) == bool(sweep.training.pretrained)
 
 
 def run(work: Work[Settings]) -> Summary:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -11,9 +11,9 @@ from pydantic import Field
 from ray_selfloop import queue
 from ray_selfloop.classifiers import weights
 from ray_selfloop.config import training as config
-from ray_selfloop.config.datasets.base import FRAMED
+from ray_selfloop.config.datasets.base import FRAMED, Augmentation
 from ray_selfloop.config.evaluation import Ablation
-from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
+from ray_selfloop.config.loop import Mixing, Queue, Regime
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.stages import kind, training_set
 from ray_selfloop.stages.chain import Chain, Who, located
@@ -40,7 +40,7 @@ class Trained(kind.Settings):
     network: str = ""
     training: dict[str, Any] = Field(default_factory=config.Training().identity)
     source: str | None = None
-    augment: str = "none"
+    augment: Augmentation = "none"
     seed: int = 0
 
     def recipe(self, places: Places, found: Mapping[str, float]) -> config.Training:
@@ -57,16 +57,6 @@ class Schedule(Held):
     volume: int | str
     mixing: Mixing
 
-    @property
-    def loop(self) -> Loop:
-        """The treatment's regime."""
-        return Loop(regime=self.regime)
-
-    @property
-    def queue(self) -> Queue:
-        """The treatment's queue."""
-        return Queue(capacity=self.capacity, volume=self.volume, mixing=self.mixing)
-
 
 class Settings(Trained):
     """weights: whether they are published, for a filter or a judge. ablation: of a dataset with
@@ -80,7 +70,6 @@ class Settings(Trained):
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
-    """A trial of generation ``n``."""
     in_some_arm = n == 0 and who in chain.expert and chain.treatment.filter.uses_expert
     return _of_network(chain, n, who.network).model_copy(
         update={
@@ -121,42 +110,12 @@ def places(chain: Chain, who: Who) -> Mapping[str, Any]:
 
 
 def training(held: Trained) -> Training:
-    """What it trains."""
     return Training(
         network=held.network,
         side=held.training.get("image_size"),
         batch_size=held.training["batch_size"],
         pictures=held.augment == FRAMED,
     )
-
-
-class Lesson(NamedTuple):
-    """What one trial is trained on and how; the same for trials that differ in their seed alone.
-
-    mixed: what the training set consists of.
-    """
-
-    examples: "train.Examples"
-    training: config.Training
-    mixed: dict[str, Any]
-
-
-def lesson(work: Work[Settings]) -> Lesson:
-    """The lesson of a trial."""
-    from ray_selfloop.classifiers import train
-
-    settings, inputs = work.settings, work.inputs
-    images, labels, mixed = training_set.read(settings.training_set, inputs)
-    held_out = inputs.split("held_out")
-    examples = train.Examples(
-        train.LabeledImages(images, labels),
-        train.LabeledImages(held_out.images, held_out.labels),
-        len(held_out.class_names),
-        settings.augment,
-    )
-    found = inputs.record("search").summary["chosen"] if "search" in inputs else {}
-    training = settings.recipe(work.places, found)
-    return Lesson(examples, _scheduled(training, settings.schedule, mixed["original"]), mixed)
 
 
 def _scheduled(
@@ -171,7 +130,8 @@ def _scheduled(
 
     if schedule is None:
         return training
-    size = queue.images(schedule.loop, schedule.queue, schedule.generation, originals)
+    own = Queue(capacity=schedule.capacity, volume=schedule.volume, mixing=schedule.mixing)
+    size = queue.images(schedule.regime, own, schedule.generation, originals)
     steps = train.budget(size, training)
     return training.model_copy(
         update={
@@ -186,38 +146,41 @@ def run(work: Work[Settings]) -> Summary:
     """Train, predict the test images, publish predictions (and weights for a role)."""
     from ray_selfloop.classifiers import train
 
-    learned, settings = lesson(work), work.settings
-    where = work.torch_device
-    trained = train.train(
-        settings.network, learned.examples, learned.training, settings.seed, where
-    )
-    return tested(work, learned, trained)
-
-
-def tested(work: Work[Settings], learned: Lesson, trained: "train.Trained") -> Summary:
-    """Write a trained network's predictions on the test images, its history and its weights."""
-    from ray_selfloop.classifiers import train
-
-    test = work.inputs.split("test")
-    where = next(trained.network.parameters()).device
+    settings, inputs, where = work.settings, work.inputs, work.torch_device
+    images, labels, mixed = training_set.read(settings.training_set, inputs)
+    examples = examples_of(settings, inputs, train.LabeledImages(images, labels))
+    found = inputs.record("search").summary["chosen"] if "search" in inputs else {}
+    recipe = _scheduled(settings.recipe(work.places, found), settings.schedule, mixed["original"])
+    trained = train.train(settings.network, examples, recipe, settings.seed, where)
+    test = inputs.split("test")
     logits = train.logits(trained.network, test.images, prediction_batch(test.images), where)
     save_array(work.folder, "predictions", logits.argmax(axis=1).astype(np.int16))
     undefined = _predict_ablated(work, trained.network, where)
     save_history(work.folder, trained.history)
-    if work.settings.weights:
+    if settings.weights:
         save_weights(work.folder, trained.network.state_dict())
     return {
         "accuracy": float(np.mean(logits.argmax(axis=1) == test.labels)),
         "held_out_accuracy": trained.held_out_accuracy,
         "outcome": trained.outcome,
-        "collapsed": bool(trained.collapsed),
+        "collapsed": trained.collapsed,
         "recipe": trained.recipe,
         "source": trained.source,
         "steps": trained.steps,
         "best_step": trained.best_step,
-        "training_set": learned.mixed,
+        "training_set": mixed,
         **undefined,
     }
+
+
+def examples_of(
+    settings: Trained, inputs: Inputs, images: "train.LabeledImages"
+) -> "train.Examples":
+    from ray_selfloop.classifiers import train
+
+    held_out = inputs.split("held_out")
+    apart = train.LabeledImages(held_out.images, held_out.labels)
+    return train.Examples(images, apart, len(held_out.class_names), settings.augment)
 
 
 def _predict_ablated(
@@ -255,16 +218,21 @@ def prediction_batch(images: ImageSource) -> int:
 
 def load(inputs: Inputs, name: str, device: str) -> "zoo.Classifier":
     """A published classifier with its weights, in eval mode."""
-    import torch
+    held, data = KIND.read(inputs.record(name).config), inputs.record("dataset").summary
+    size = held.training.get("image_size")
+    return loaded(inputs, name, held.network, len(data["class_names"]), size, device)
 
+
+def loaded(
+    inputs: Inputs, name: str, network: str, outputs: int, size: int | None, device: str
+) -> "zoo.Classifier":
+    """A network with its published weights, in eval mode. size: as in `training.image_size`."""
     from ray_selfloop.classifiers import zoo
 
-    held, data = KIND.read(inputs.record(name).config), inputs.record("dataset").summary
-    training = held.training
-    side = max(training.get("image_size") or 0, inputs.images("dataset", "train_images").shape[-1])
-    network = zoo.build(held.network, len(data["class_names"]), side, False, None, 0)
-    network.load_state_dict(inputs.weights(name))
-    return network.to(torch.device(device)).eval()
+    side = max(size or 0, inputs.images("dataset", "train_images").shape[-1])
+    found = zoo.build(network, outputs, side, False, None, 0)
+    found.load_state_dict(inputs.weights(name))
+    return found.to(device).eval()
 
 
 KIND = Kind(

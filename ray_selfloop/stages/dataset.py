@@ -43,12 +43,10 @@ class Settings(kind.Settings):
 
     @property
     def own(self) -> Mapping[str, Any]:
-        """The dataset's own settings."""
         return self.model_extra or {}
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
-    """What the dataset's content depends on."""
     own = chain.sweep.dataset.model_dump(mode="json", exclude=set(NOT_IN_KEY))
     return Settings(**own, source=chain.source)
 

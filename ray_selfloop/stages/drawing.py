@@ -92,7 +92,7 @@ class Draw:
         self._plan, self._sampler = samples.plan(work), _sampler(work)
         self._seed, self._shape = work.settings.seed, work.settings.batch
         self._view = picture_view(work.inputs)
-        self._form = work.settings.generator.get("picture_format")
+        self._form = settings_of(work.settings.generator, work.places).encodes
 
     def __call__(self, batch: Batch) -> ImageSource:
         """uint8 ``(size, C, H, W)``; always drawn at the stage's one batch shape.

@@ -33,7 +33,6 @@ class Settings(Evaluated):
 
 
 def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Settings:
-    """Over scenarios of a sweep."""
     return Settings(
         evaluation=judged_with(sweep),
         scenarios=tuple(s.name for s in scenarios),
@@ -86,23 +85,19 @@ def run(work: Work[Settings]) -> Summary:
     from ray_selfloop.equation6.bias import Labels, bias_series, filled_from, not_converged
     from ray_selfloop.equation6.fit import fit
     from ray_selfloop.equation6.steps import steps
-    from ray_selfloop.evaluation.rows import COLUMNS
-    from ray_selfloop.stages.measures import ROWS, metric_rows, outcome, placed, test_set
+    from ray_selfloop.stages.measures import ROWS, metric_rows, outcome, test_set, trials_of
 
     held, settings, inputs = work.settings, work.settings.how, work.inputs
     series, contents = [], {}
-    tables = [pd.DataFrame(columns=list(COLUMNS))]
     for scenario in held.scenarios:
-        trials = [name for name in inputs.keys if name.startswith(f"{scenario}/trial/")]
-        compat = held.compat.get(scenario, "paper")
+        trials, compat = trials_of(inputs, scenario), held.compat.get(scenario, "paper")
         outcomes = [outcome(inputs, name, compat) for name in trials]
         series += bias_series(scenario, outcomes, test_set(inputs, f"{scenario}/dataset"), settings)
-        contents[scenario] = {_place(placed(name)): _contents(inputs, name) for name in trials}
-        tables += [
-            metric_rows(inputs, name, scenario)
-            for name in inputs.keys
-            if name.startswith(f"{scenario}/metrics/")
-        ]
+        contents[scenario] = {
+            (place.classifier, place.loop_seed, place.generation): _contents(inputs, name)
+            for name, place in trials.items()
+        }
+    tables = [metric_rows(inputs, scenario) for scenario in held.scenarios]
     table = pd.concat(tables, ignore_index=True)
     bound = settings.dynamics.least_fidelity
     labels = Labels(
@@ -126,12 +121,6 @@ def _contents(inputs: Inputs, name: str) -> dict[int, int]:
     """Generated images in a trial's training set: generation they come from -> how many."""
     mixed = inputs.record(name).summary["training_set"]
     return {int(generation): count for generation, count in mixed["by_generation"].items()}
-
-
-def _place(named: tuple[str, ...]) -> tuple[str, int, int]:
-    """Classifier, loop seed and generation of a trial (see `placed`)."""
-    loop_seed, generation, classifier, _ = named
-    return classifier, int(loop_seed), int(generation)
 
 
 KIND = Kind("dynamics", version=3, holds=Settings, run="ray_selfloop.stages.equation6:run")

@@ -15,7 +15,6 @@ class Settings(Evaluated):
 
 
 def settings(scenario: Scenario) -> Settings:
-    """By which a scenario's trials are measured."""
     sweep = scenario.sweep
     more: dict[str, Any] = (
         {"compat": sweep.evaluation.ablation.compat} if sweep.dataset.masked else {}
@@ -25,7 +24,6 @@ def settings(scenario: Scenario) -> Settings:
 
 
 def run(work: Work[Settings]) -> Summary:
-    """Rows of every metric."""
     from ray_selfloop.evaluation.classifier_rows import fairness_rows
     from ray_selfloop.stages.measures import ROWS, outcome, test_set
 

@@ -5,13 +5,13 @@ asked nowhere: its settings' traits tell.
 """
 
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import Any
 
 from pydantic import Field
 
 from ray_selfloop.config.generators import known
 from ray_selfloop.config.generators.base import GeneratorSettings
-from ray_selfloop.generators.base import loaded
 from ray_selfloop.stages import kind, training_set
 from ray_selfloop.stages.chain import Chain, Who
 from ray_selfloop.stages.kind import Kind, Needs, Places
@@ -36,7 +36,7 @@ def identity(
     found = settings.model_dump(mode="json", exclude={*without, *settings.PLACES})
     if not settings.traits.content:
         return found
-    return {**found, "content": loaded(settings.traits.content)(settings, generation)}
+    return {**found, "content": resolve_name(settings.traits.content)(settings, generation)}
 
 
 def settings_of(held: Mapping[str, Any], places: Places) -> GeneratorSettings:
@@ -65,8 +65,7 @@ def goes_on(chain: Chain) -> bool:
 
 
 def workers(held: Settings) -> int:
-    """Processes that share one training."""
-    return int(held.generator.get("workers", 1))
+    return settings_of(held.generator, Places()).processes
 
 
 KIND = Kind(

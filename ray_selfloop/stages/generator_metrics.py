@@ -18,7 +18,6 @@ class Settings(Evaluated):
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
-    """Generation ``n``'s."""
     own = chain.sweep.generator
     return Settings(
         evaluation=measured_with(chain.sweep),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.imageset import Ids, ImageSet, ImageSource
 from ray_selfloop.images.pictures import EncodedFile, Pictures, View, read_encoded, write_encoded
+from ray_selfloop.stages.names import number
 from ray_selfloop.store.records import Record, Store
 
 WEIGHTS = "weights.safetensors"
@@ -36,8 +37,7 @@ class Inputs:
 
     def named(self, prefix: str) -> list[str]:
         """Inputs ``prefix.<number>``, by their number."""
-        names = [name for name in self.keys if name.startswith(f"{prefix}.")]
-        return sorted(names, key=lambda name: int(name.rpartition(".")[2]))
+        return sorted((name for name in self.keys if name.startswith(f"{prefix}.")), key=number)
 
     def record(self, name: str) -> Record:
         """The record of one input; asked for once."""
@@ -70,7 +70,6 @@ class Inputs:
         return int(self.stage.hints.get("decoders", 1))
 
     def weights(self, name: str, file: str = WEIGHTS) -> dict[str, Any]:
-        """Published weights: name -> CPU tensor."""
         from safetensors.torch import load_file
 
         return dict(load_file(self.store.path(self.record(name), file)))

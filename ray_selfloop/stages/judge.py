@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from ray_selfloop.classifiers import train
 from ray_selfloop.config.evaluation import Evaluation
@@ -30,13 +31,9 @@ class Judge:
     def labels(self, images: ImageSource) -> Ids:
         """The class that the judge gives each image."""
         batch = prediction_batch(images)
-        logits = [
-            train.logits(net, images, batch, self._device).astype(np.float64)
-            for net in self._networks
-        ]
-        shifted = [np.exp(each - each.max(axis=1, keepdims=True)) for each in logits]
-        mean = sum(each / each.sum(axis=1, keepdims=True) for each in shifted)
-        return np.asarray(mean).argmax(axis=1).astype(np.int64)
+        each = (train.logits(net, images, batch, self._device) for net in self._networks)
+        total = sum(softmax(logits.astype(np.float64), axis=1) for logits in each)
+        return np.asarray(total).argmax(axis=1).astype(np.int64)
 
     def features(self, images: ImageSource) -> NDArray[np.float32]:
         """Penultimate features of the first judge."""
@@ -48,10 +45,8 @@ def of_dataset(settings: Evaluation, weights: str | None, place: str, device: st
 
     weights: their SHA-256. place: where they lie.
     """
-    found: Functions = {}
-    for name in settings.features:
-        if name in named_features.OF_PIXELS:
-            found[name] = named_features.OF_PIXELS[name]
+    known = named_features.OF_PIXELS
+    found: Functions = {name: known[name] for name in settings.features if name in known}
     if weights:
         network = Inception(place, weights, torch.device(device))
         found[inception.name_of(weights)] = network.features

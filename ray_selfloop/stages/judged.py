@@ -6,40 +6,21 @@ from ray_selfloop.claims.paired import Arm
 from ray_selfloop.claims.statements import BALANCE, KIN, POORNESS
 from ray_selfloop.equation6.bias import not_converged
 from ray_selfloop.evaluation.metrics import Q
-from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.stages.claims import Described
 from ray_selfloop.stages.inputs import Inputs
-from ray_selfloop.stages.measures import metric_rows, outcome, test_set
+from ray_selfloop.stages.measures import metric_rows, outcome, test_set, trials_of
 
 
 def arm(scenario: Described, inputs: Inputs, bound: float) -> Arm:
     """bound: `evaluation.dynamics.least_fidelity`. Classifiers that start otherwise than the
     scenario says (a LeNet among pretrained ones) are not what its claims are about."""
-    name, of = scenario.name, scenario.classifiers
-    metrics = [key for key in inputs.keys if key.startswith(f"{name}/metrics/")]
-    rows = pd.concat(
-        [pd.DataFrame(columns=list(COLUMNS)), *(metric_rows(inputs, key, name) for key in metrics)],
-        ignore_index=True,
-    )
-    trials = [key for key in inputs.keys if key.startswith(f"{name}/trial/")]
-    test = test_set(inputs, f"{name}/dataset")
-    return Arm(
-        scenario=name,
-        group=scenario.group,
-        arm=scenario.arm,
-        dataset=scenario.dataset,
-        initialization=scenario.initialization,
-        pretrained=scenario.pretrained,
-        classifiers=of,
-        generations=scenario.generations,
+    name = scenario.name
+    rows, test = metric_rows(inputs, name), test_set(inputs, f"{name}/dataset")
+    outcomes = (outcome(inputs, key, scenario.compat) for key in trials_of(inputs, name))
+    return scenario.judged(
         subgroups=test.groups,
         pooled=test.pooled,
-        regime=scenario.regime,
-        outcomes=[
-            o
-            for o in (outcome(inputs, key, scenario.compat) for key in trials)
-            if o.classifier in of
-        ],
+        outcomes=[one for one in outcomes if one.classifier in scenario.classifiers],
         test=test,
         quality=_quality(rows),
         not_converged=not_converged(rows, name, bound),

@@ -8,15 +8,17 @@ from pydantic import ConfigDict
 
 from ray_selfloop import seeding
 from ray_selfloop.config.filter import Filter
+from ray_selfloop.config.scores import IN_ALL_KEYS, SCORES
 from ray_selfloop.filtering import cut, tilt
 from ray_selfloop.images.imageset import Ids
 from ray_selfloop.stages import kind
 from ray_selfloop.stages.chain import Chain, Who
 from ray_selfloop.stages.inputs import Inputs, save_array, save_images
 from ray_selfloop.stages.kind import Held, Kind, Needs, Summary, Work
-from ray_selfloop.stages.samples import Drawn, clip_identity, read_samples
+from ray_selfloop.stages.samples import Drawn, identity, read_samples
 
-APART = {"expert", "review", "clip"}  # settings of the filter that the cut does not read
+APART = {"expert", "review", *(score.group for score in SCORES.values())}
+"""Settings of the filter that the cut does not read."""
 
 
 class Tilt(Held):
@@ -35,17 +37,16 @@ class Settings(kind.Settings):
 
     @property
     def filter(self) -> Filter:
-        """By which the samples are cut."""
         return Filter.model_validate(self.model_extra)
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
-    """Generation ``n``'s."""
     filters, wanted = chain.sweep.filter, chain.sweep.queue.tilt
     seed = chain.seed("tilt", n)
     tilted: dict[str, Any] = {} if wanted is None else {"tilt": Tilt(tilt=wanted, seed=seed)}
     own = filters.model_dump(mode="json", exclude=APART)
-    return Settings.model_validate({**own, "clip": clip_identity(filters), **tilted})
+    scores = {group: identity(getattr(filters, group)) for group in IN_ALL_KEYS}
+    return Settings.model_validate({**own, **scores, **tilted})
 
 
 def run(work: Work[Settings]) -> Summary:

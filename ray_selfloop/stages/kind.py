@@ -68,7 +68,8 @@ class Places(BaseModel):
     """Where things lie on this cluster, and what only speed depends on: never in a key.
 
     decoders: threads that decode pictures. pretrained: the weights that a network starts from.
-    inception: Inception's. generator: where its files lie. Of a dataset also its folders.
+    inception: Inception's. generator: where its files lie; scores: group of `filter` -> those that
+    it names. Of a dataset also its folders.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -77,6 +78,7 @@ class Places(BaseModel):
     pretrained: bool | str | None = None
     inception: str = ""
     generator: dict[str, Any] = Field(default_factory=dict)
+    scores: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @property
     def named(self) -> Mapping[str, Any]:
@@ -111,7 +113,6 @@ class Work(Generic[S]):
 
     @property
     def places(self) -> Places:
-        """Where things lie on this cluster."""
         return Places.model_validate(self.stage.hints)
 
 
@@ -132,10 +133,6 @@ class Training(NamedTuple):
     pictures: bool
 
 
-def _one(settings: Any) -> int:
-    return 1
-
-
 @dataclass(frozen=True)
 class Needs:
     """What a stage asks of Ray.
@@ -150,16 +147,8 @@ class Needs:
     how: How = "task"
     gpu: Gpu = ""
     awaited: bool = True
-    workers: Callable[[Any], int] = _one
+    workers: Callable[[Any], int] = field(default=lambda held: 1)
     training: Callable[[Any], Training] | None = None
-
-
-def _always(chain: Chain) -> bool:
-    return True
-
-
-def _nowhere(chain: Chain, who: Who) -> Mapping[str, Any]:
-    return {}
 
 
 @dataclass(frozen=True)
@@ -183,8 +172,8 @@ class Kind(Generic[S]):
     threaded: bool = True
     of_data: bool = False
     by_network: bool = False
-    needed: Callable[[Chain], bool] = _always
-    places: Callable[[Chain, Who], Mapping[str, Any]] = field(default=_nowhere)
+    needed: Callable[[Chain], bool] = field(default=lambda chain: True)
+    places: Callable[[Chain, Who], Mapping[str, Any]] = field(default=lambda chain, who: {})
 
     def add(self, graph: Graph, chain: Chain, n: int, inputs: Named, who: Who = NOBODY) -> Stage:
         """The stage of this kind in generation ``n`` of a chain."""
@@ -209,7 +198,6 @@ class Kind(Generic[S]):
         """A stage ready to be computed: its inputs are published."""
         return Work(stage, self.read(stage.config), Inputs(stage, store), device, folder)
 
-    def compute(self, work: Work[S]) -> Summary:
-        """Load what computes such a stage, and do so."""
-        found: Summary = resolve_name(self.run)(work)
+    def compute(self, work: Work[S], **how: Any) -> Summary:
+        found: Summary = resolve_name(self.run)(work, **how)
         return found

@@ -43,7 +43,6 @@ VERSIONS: Mapping[str, int] = {kind.name: kind.version for kind in ALL}
 
 
 def of(stage: Stage) -> Kind[Any]:
-    """What kind of stage this is."""
     return NAMED[stage.kind]
 
 

@@ -29,7 +29,6 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
 
 
 def needed(chain: Chain) -> bool:
-    """Whether the generator reads what lies ready."""
     return chain.sweep.generator.caches
 
 

@@ -31,10 +31,10 @@ def run(work: Work[Settings], world: World = ALONE) -> Summary:
 def _lesson(work: Work[Settings], world: World, file: str) -> tuple[Lesson, dict[str, Any]]:
     """What the generator is trained on, and what was mixed."""
     inputs = work.inputs
-    chosen = training_set.training_rows(work.settings.training_set, inputs)
+    parts, mixed = training_set.training_rows(work.settings.training_set, inputs)
     held_out = inputs.split("held_out")
     lesson = Lesson(
-        parts=[_part(inputs, name, rows) for name, rows in chosen.parts],
+        parts=[_part(inputs, name, rows) for name, rows in parts],
         held_out=TrainingImages(held_out.images, held_out.labels),
         class_names=held_out.class_names,
         seed=work.settings.seed,
@@ -44,7 +44,7 @@ def _lesson(work: Work[Settings], world: World, file: str) -> tuple[Lesson, dict
         checkpoints=inputs.store.unfinished(work.stage.key),
         world=world,
     )
-    return lesson, chosen.mixed
+    return lesson, mixed
 
 
 def _part(inputs: Inputs, name: str, rows: Ids) -> Part:

@@ -1,35 +1,38 @@
 """What measurements read of what a run has published: predictions of trials, rows of a generator.
 
-The name of an input says where in a sweep it stands: see `measurements`.
+The name of an input says where in a sweep it stands: see `names`.
 """
-
-import re
 
 import numpy as np
 import pandas as pd
 
-from ray_selfloop.config.networks import TIMM
 from ray_selfloop.evaluation.predictions import Outcome, TestSet
-from ray_selfloop.images import tables
+from ray_selfloop.evaluation.rows import COLUMNS
+from ray_selfloop.graph import Place
+from ray_selfloop.images.tables import read
+from ray_selfloop.stages import names
 from ray_selfloop.stages.ablated import ablated_name
 from ray_selfloop.stages.inputs import Inputs
 
 ROWS = "rows.parquet"
-PLACED = re.compile(rf"(?:^|/)(\d+)/(\d+)/((?:{TIMM})?[^/]*)(?:/(\d+))?$")
 
 
-def placed(name: str) -> tuple[str, ...]:
-    """Loop seed, generation, classifier and seed in an input's name; timm's have a slash inside."""
-    found = PLACED.search(name)
-    assert found, name
-    return found.groups("")
+def trials_of(inputs: Inputs, scenario: str) -> dict[str, Place]:
+    """The inputs that are trials of one scenario, among several, with their places."""
+    start = f"{scenario}/{names.TRIAL}"
+    return {name: names.place(scenario, name) for name in inputs.keys if name.startswith(start)}
 
 
-def metric_rows(inputs: Inputs, name: str, scenario: str) -> pd.DataFrame:
-    """Rows of one generator_metrics stage, named ``.../<loop seed>/<generation>/<classifier>``."""
-    loop_seed, _, classifier, _ = placed(name)
-    rows = tables.read(inputs.store.path(inputs.record(name), ROWS)).to_pandas()
-    return rows.assign(scenario=scenario, loop_seed=int(loop_seed), classifier=classifier)
+def metric_rows(inputs: Inputs, scenario: str) -> pd.DataFrame:
+    """Rows of all generator_metrics stages of one scenario, among several."""
+    tables = [pd.DataFrame(columns=list(COLUMNS))]
+    for name in inputs.keys:
+        if name.startswith(f"{scenario}/{names.METRICS}"):
+            place = names.place(scenario, name)
+            rows = read(inputs.store.path(inputs.record(name), ROWS)).to_pandas()
+            about = {"loop_seed": place.loop_seed, "classifier": place.classifier}
+            tables.append(rows.assign(scenario=scenario, **about))
+    return pd.concat(tables, ignore_index=True)
 
 
 def test_set(inputs: Inputs, name: str) -> TestSet:
@@ -47,14 +50,10 @@ def test_set(inputs: Inputs, name: str) -> TestSet:
 
 
 def outcome(inputs: Inputs, name: str, compat: str = "paper") -> Outcome:
-    """One trial; its input's name ends in ``<loop seed>/<generation>/<classifier>/<seed>``."""
-    loop_seed, generation, classifier, seed = placed(name)
-    summary = inputs.record(name).summary
+    """One trial, which its input's name ends in (see `names`)."""
+    summary, place = inputs.record(name).summary, names.place("", name)
     return Outcome(
-        int(loop_seed),
-        int(generation),
-        classifier,
-        int(seed),
+        *place[1:],
         np.asarray(inputs.array(name, "predictions")),
         bool(summary["collapsed"]),
         {

@@ -30,7 +30,6 @@ class Settings(kind.Settings):
     seed: int = 0
 
     def trained(self, places: Places) -> Probe:
-        """The network and how it is trained."""
         return Probe.model_validate({**self.probe, **places.weights})
 
 
@@ -50,12 +49,10 @@ def needed(chain: Chain) -> bool:
 
 
 def places(chain: Chain, who: Who) -> Mapping[str, Any]:
-    """Where the weights lie that it starts from."""
     return {"pretrained": located(chain.sweep.evaluation.probe.pretrained)}
 
 
 def training(held: Settings) -> Training:
-    """What it trains."""
     probe = held.trained(Places())
     pictures = probe.augment == FRAMED
     return Training(

@@ -106,13 +106,13 @@ def run(work: Work[Settings]) -> Summary:
     stays = kept.stays(inputs, drawn)
     n = work.settings.generation
     parts = [
-        generator_rows("", 0, n, splits, real, settings),
-        judge_rows("", 0, n, real, settings),
-        kept_rows("", 0, n, described(drawn.images, drawn.labels, 0), stays, real, settings),
+        generator_rows(n, splits, real, settings),
+        judge_rows(n, real, settings),
+        kept_rows(n, described(drawn.images, drawn.labels, 0), stays, real, settings),
     ]
     if settings.cas_epochs:
         counted = _accuracy_score(work, fresh, settings.cas_epochs)
-        parts.append(cas_rows("", 0, n, counted, real, settings))
+        parts.append(cas_rows(n, counted, real, settings))
     rows = pd.concat(parts, ignore_index=True)
     rows.to_parquet(work.folder / ROWS, index=False)
     reason = inception.absence(weights)

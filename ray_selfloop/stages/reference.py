@@ -39,7 +39,6 @@ def _identity(setting: str | None) -> str | None:
 
 
 def places(chain: Chain, who: Who) -> Mapping[str, Any]:
-    """Where the Inception weights lie."""
     setting = chain.sweep.evaluation.inception
     path = setting and (setting if setting == "download" else os.path.abspath(setting))
     return {"inception": path} if path else {}

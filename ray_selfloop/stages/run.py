@@ -7,6 +7,7 @@ enforced here; where it runs is not this module's business.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -15,8 +16,11 @@ from ray_selfloop.stages import kinds
 from ray_selfloop.store.records import Record, Store
 
 
-def execute(stage: Stage, store: Store, device: str = "cpu") -> Record:
-    """The record of ``stage``: found, or computed on ``device`` and published."""
+def execute(stage: Stage, store: Store, device: str = "cpu", **how: Any) -> Record:
+    """The record of ``stage``: found, or computed on ``device`` and published.
+
+    how: what else the kind's own function is given.
+    """
     found = store.find(stage.key)
     if found:
         return found
@@ -25,7 +29,7 @@ def execute(stage: Stage, store: Store, device: str = "cpu") -> Record:
     with store.attempt(stage.key) as folder:
         work = kind.work(stage, store, device, folder)
         with limited(work.settings.threads):
-            summary = kind.compute(work)
+            summary = kind.compute(work, **how)
         return store.publish(stage, folder, summary, time.monotonic() - started)
 
 

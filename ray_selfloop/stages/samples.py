@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field
 
 from ray_selfloop import queue
 from ray_selfloop.classifiers import weights
-from ray_selfloop.config.filter import Clip, Filter, Uncertainty
+from ray_selfloop.config.filter import Filter
 from ray_selfloop.config.loop import Queue
-from ray_selfloop.config.scores import SCORES
+from ray_selfloop.config.scores import IN_ALL_KEYS, SCORES, ScoreSettings
 from ray_selfloop.errors import StageError
 from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.images import tables
@@ -34,7 +34,7 @@ from ray_selfloop.stages.kind import Held, Kind, Needs, Places, Summary, Work
 Scores = dict[str, NDArray[Any]]
 
 
-class Turn(Held):
+class ByTurn(Held):
     """Which generation draws, and by which seed of its chain: no two draw the same."""
 
     generation: int
@@ -45,19 +45,19 @@ class Settings(kind.Settings):
     """generator: those of its settings that drawing depends on. reserve: of one that draws by turn.
 
     volume, count: S. drop, cut: how much is drawn for S to be left. batch: samples drawn at once.
-    clip, uncertainty: settings of scores; None where the filter does not read them. scores: of
-    those without settings, and of later versions than the first, the version. expert: who is read.
-    skewed: whether real images are drawn with generated ones' subgroup shares.
+    scores: of those whose settings are their own, or none, and of later versions than the first,
+    the version. expert: who is read. skewed: whether real images are drawn with generated ones'
+    subgroup shares. Beside these the groups of `filter` that scores read, None for one that is not.
     """
 
+    model_config = ConfigDict(extra="allow")
+
     generator: dict[str, Any] = Field(default_factory=dict)
-    reserve: Turn | None = None
+    reserve: ByTurn | None = None
     volume: int | str = "D0"
     count: Literal["after_filtering", "before_filtering"] = "after_filtering"
     drop: float = 0.0
     cut: str = "per_class"
-    clip: dict[str, Any] | None = None
-    uncertainty: Uncertainty | None = None
     scores: dict[str, int] = Field(default_factory=dict)
     expert: str | None = None
     seed: int = 0
@@ -66,23 +66,26 @@ class Settings(kind.Settings):
 
     def scored_by(self, places: Places) -> dict[str, Any]:
         """Each score that is asked for, with its settings."""
-        clip: Clip | None = None
-        if self.clip is not None:
-            clip = TypeAdapter(Clip).validate_python({**self.clip, **places.weights})
-        held: dict[str, Any] = {"clip": clip, "uncertainty": self.uncertainty}
-        of = {score: held[score.settings] for score in SCORES.values() if score.settings}
-        asked = {s.name: own for s, own in of.items() if own and s.fits(own)}
+        held = {group: own for group, own in (self.model_extra or {}).items() if own is not None}
+        there = {group: {**own, **places.scores.get(group, {})} for group, own in held.items()}
+        groups = Filter.model_validate(there)
+        of = {
+            score: getattr(groups, score.group) for score in SCORES.values() if score.group in held
+        }
+        asked = {score.name: own for score, own in of.items() if score.fits(own)}
         return {**asked, **{name: None for name in self.scores if name not in asked}}
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
-    """Generation ``n``'s."""
     sweep, filters, own = chain.sweep, chain.sweep.filter, chain.sweep.generator
-    turn = Turn(generation=n, seed=chain.seed("reserve")) if own.traits.by_turn else None
+    turn = ByTurn(generation=n, seed=chain.seed("reserve")) if own.traits.by_turn else None
     versions = {s.name: s.version for s in filters.scores if s.version > 1 or not s.settings}
-    seldom: dict[str, Any] = {"scores": versions} if versions else {}
+    groups = {group: identity(own) for group, own in filters.groups.items()}
+    more: dict[str, Any] = {**dict.fromkeys(IN_ALL_KEYS), **groups}
+    if versions:
+        more["scores"] = versions
     if chain.arm.shares_of:
-        seldom["skewed"] = True
+        more["skewed"] = True
     return Settings(
         generator=generator.identity(own, own.TRAINING, n),
         reserve=turn,
@@ -90,28 +93,25 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
         count=sweep.queue.count,
         drop=drop_share(filters),
         cut=filters.cut,
-        clip=clip_identity(filters) if filters.reads("clip") else None,
-        uncertainty=filters.uncertainty if filters.reads("uncertainty") else None,
         expert=chain.expert[0].network if filters.uses_expert else None,
         seed=chain.seed("samples", n),
         batch=own.at_once or sweep.compute.sample_batch,
-        **seldom,
+        **more,
     )
 
 
-def clip_identity(settings: Filter) -> dict[str, Any]:
-    """What the CLIP score depends on: a checkpoint file counts by its content."""
-    identity = settings.clip.model_dump(mode="json")
-    checkpoint = identity.get("pretrained", "")
-    if os.path.isfile(checkpoint):
-        identity["pretrained"] = weights.source("", checkpoint)
-    return identity
+def identity(settings: ScoreSettings) -> dict[str, Any]:
+    """What scores depend on of their settings: a file counts by its content."""
+    found = settings.model_dump(mode="json")
+    files = {name for name in settings.FILES if os.path.isfile(found[name])}
+    return {**found, **{name: weights.source("", found[name]) for name in files}}
 
 
 def places(chain: Chain, who: Who) -> Mapping[str, Any]:
-    """Where published CLIP weights lie."""
-    checkpoint = getattr(chain.sweep.filter.clip, "pretrained", None)
-    return {} if checkpoint is None else {"pretrained": located(checkpoint)}
+    groups = chain.sweep.filter.groups.items()
+    files = {g: {name: located(getattr(own, name)) for name in own.FILES} for g, own in groups}
+    found = {group: named for group, named in files.items() if named}
+    return {"scores": found} if found else {}
 
 
 class Batch(NamedTuple):
@@ -192,14 +192,12 @@ def write_part(
     picture its file.
     """
     rows = np.arange(batch.first, batch.first + batch.size)
-    encoded = isinstance(images, Pictures)
-    column = (
-        list(images.encoded)
-        if isinstance(images, Pictures)
-        else [i.tobytes() for i in np.asarray(images)]
-    )
+    if isinstance(images, Pictures):
+        column, shape = list(images.encoded), {}
+    else:
+        column = [image.tobytes() for image in np.asarray(images)]
+        shape = {"shape": str(list(images.shape[1:]))}
     table = pa.table({"id": rows, "label": labels[rows], "image": column, **scores})
-    shape = {} if encoded else {"shape": str(list(images.shape[1:]))}
     table = table.replace_schema_metadata(shape)
     draft = folder / f".part-{batch.first:08d}"
     pq.write_table(table, draft, compression="zstd")
@@ -207,7 +205,6 @@ def write_part(
 
 
 def part_of(batch: Batch) -> str:
-    """The name of a batch's file."""
     return f"part-{batch.first:08d}.parquet"
 
 

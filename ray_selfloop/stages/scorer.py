@@ -16,7 +16,6 @@ class Settings(kind.Settings):
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
-    """One for a chain."""
     clip = chain.sweep.filter.clip
     assert isinstance(clip, DomainClip)
     return Settings(clip=clip, seed=chain.seed("scorer"))
@@ -28,7 +27,6 @@ def needed(chain: Chain) -> bool:
 
 
 def run(work: Work[Settings]) -> Summary:
-    """Train it, and publish its weights."""
     from ray_selfloop.filtering.scores import domain_clip
 
     data, settings = work.inputs.split("train"), work.settings

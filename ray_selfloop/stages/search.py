@@ -2,13 +2,11 @@
 
 Decides what is tried, what a candidate's score is and which candidate wins; the held-out images
 are the criterion, the test images are never read. Who runs the candidates and gives up the worse
-ones early is not this module's business: that is a ``Halving``, put in place by ``searching``.
+ones early is not this module's business: that is a ``Halving``, which `run` is given.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ray_selfloop import seeding
@@ -36,7 +34,6 @@ class Settings(classifier.Trained):
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
-    """The search for one network."""
     sweep, training = chain.sweep, chain.networks[who.network]
     assert sweep.tune is not None
     return Settings(
@@ -50,7 +47,6 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
 
 
 def needed(chain: Chain) -> bool:
-    """Whether something is searched for."""
     return chain.sweep.tune is not None
 
 
@@ -84,17 +80,6 @@ class Rungs(NamedTuple):
 
 Halving = Callable[[Stage, str, Sequence[Candidate], Rungs], list[Standing]]
 """``(stage, root of the store, candidates, rungs)`` -> each candidate's last standing."""
-_HALVING: ContextVar[Halving | None] = ContextVar("halving", default=None)
-
-
-@contextmanager
-def searching(halving: Halving) -> Iterator[None]:
-    """Search stages within the block are run by ``halving``."""
-    token = _HALVING.set(halving)
-    try:
-        yield
-    finally:
-        _HALVING.reset(token)
 
 
 def candidates(settings: Tune) -> list[Candidate]:
@@ -116,23 +101,9 @@ def _column(between: Between, samples: int, draw: Any) -> list[float]:
 
 
 def training_of(work: Work[Settings], values: Mapping[str, float]) -> Training:
-    """The training settings of one candidate."""
     training = work.settings.recipe(work.places, values)
     cap = work.settings.tune.max_epochs or training.max_epochs
     return training.model_copy(update={"max_epochs": min(cap, training.max_epochs)})
-
-
-def examples_of(work: Work[Settings]) -> "train.Examples":
-    """The original training images and the held-out ones."""
-    from ray_selfloop.classifiers import train
-
-    original, held_out = work.inputs.split("train"), work.inputs.split("held_out")
-    return train.Examples(
-        train.LabeledImages(original.images, original.labels),
-        train.LabeledImages(held_out.images, held_out.labels),
-        len(held_out.class_names),
-        work.settings.augment,
-    )
 
 
 def rungs(work: Work[Settings], n: int) -> Rungs:
@@ -164,9 +135,11 @@ def attempt(work: Work[Settings], candidate: Candidate, report: Callable[[Standi
         report(best)
         return False
 
+    original = work.inputs.split("train")
+    images = train.LabeledImages(original.images, original.labels)
     trained = train.train(
         work.settings.network,
-        examples_of(work),
+        classifier.examples_of(work.settings, work.inputs, images),
         training_of(work, candidate.values),
         work.settings.seed,
         work.torch_device,
@@ -175,33 +148,30 @@ def attempt(work: Work[Settings], candidate: Candidate, report: Callable[[Standi
     report(best._replace(outcome=trained.outcome))
 
 
-def run(work: Work[Settings]) -> Summary:
+def _nowhere(*search: object) -> list[Standing]:
+    raise StageError(
+        "search: a search for learning rate and weight decay (`tune`) runs on Ray Tune, and Ray "
+        "does not run here"
+    )
+
+
+def run(work: Work[Settings], halving: Halving = _nowhere) -> Summary:
     """Try the candidates and name the best: highest held-out accuracy, then lowest loss."""
-    halving = _HALVING.get()
-    if halving is None:
-        raise StageError(
-            "search: a search for learning rate and weight decay (`tune`) runs on Ray Tune, and "
-            "Ray does not run here"
-        )
     tried = candidates(work.settings.tune)
     rules = rungs(work, len(work.inputs.split("train")))
     ends = halving(work.stage, work.inputs.store.address, tried, rules)
     assert [end.number for end in ends] == list(range(len(tried)))
     best = max(ends, key=lambda end: (end.accuracy, -end.loss, -end.number))
     chosen = tried[best.number].values
+    values = {name: [candidate.values[name] for candidate in tried] for name in chosen}
     return {
         "chosen": dict(chosen),
         "held_out_accuracy": best.accuracy,
         "held_out_loss": finite(best.loss),
-        "at_edge": [name for name in chosen if _at_edge(name, best.number, tried)],
+        "at_edge": [name for name, own in values.items() if chosen[name] in (min(own), max(own))],
         "looks": rules.last,
         "tried": [_row(candidate, ends[candidate.number]) for candidate in tried],
     }
-
-
-def _at_edge(name: str, number: int, tried: Sequence[Candidate]) -> bool:
-    values = [candidate.values[name] for candidate in tried]
-    return values[number] in (min(values), max(values))
 
 
 def _row(candidate: Candidate, end: Standing) -> dict[str, Any]:

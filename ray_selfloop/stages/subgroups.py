@@ -16,7 +16,7 @@ from ray_selfloop.evaluation.fidelity import share_counts
 from ray_selfloop.evaluation.probe_correction import corrected_shares
 from ray_selfloop.images.imageset import Ids, ImageSource
 from ray_selfloop.stages import probe
-from ray_selfloop.stages.classifier import prediction_batch
+from ray_selfloop.stages.classifier import loaded, prediction_batch
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.kind import Places
 
@@ -29,7 +29,6 @@ def probed(inputs: Inputs) -> bool:
 
 
 def known(inputs: Inputs) -> bool:
-    """Whether this dataset has subgroups at all."""
     return bool(inputs.record("dataset").summary["subgroups_from"] != "none")
 
 
@@ -95,8 +94,4 @@ def shape(inputs: Inputs) -> tuple[int, int]:
 def _load(inputs: Inputs, device: str) -> zoo.Classifier:
     settings = probe.KIND.read(inputs.record("probe").config).trained(Places())
     classes, groups = shape(inputs)
-    side = inputs.images("dataset", "train_images").shape[-1]
-    size = settings.seen_size(side)
-    network = zoo.build(settings.network, classes * groups, size, False, None, 0)
-    network.load_state_dict(inputs.weights("probe"))
-    return network.to(torch.device(device)).eval()
+    return loaded(inputs, "probe", settings.network, classes * groups, settings.image_size, device)

@@ -1,15 +1,16 @@
 """Training sets: which rows of the original data and of the queue's kept sets, as one source."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ray_selfloop import queue
-from ray_selfloop.config.loop import Loop, Mixing, Queue, Regime
+from ray_selfloop.config.loop import Mixing, Queue, Regime
 from ray_selfloop.images.imageset import Ids, ImageSource, join
 from ray_selfloop.stages.chain import Chain
 from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.kind import Held
+from ray_selfloop.stages.names import number
 
 
 class TrainingSet(Held):
@@ -26,7 +27,6 @@ class TrainingSet(Held):
 
 
 def after(chain: Chain, n: int) -> TrainingSet:
-    """The training set after generation ``n``."""
     if n == 0 or not chain.generates:
         return TrainingSet()
     regime, settings = chain.sweep.loop.regime, chain.sweep.queue
@@ -41,26 +41,20 @@ def after(chain: Chain, n: int) -> TrainingSet:
     )
 
 
-class TrainingRows(NamedTuple):
-    """Which rows of which inputs a training set consists of.
-
-    parts: input name (``dataset``, ``kept.<g>``) and rows ``(n_i,)``, in order. mixed: counts of
-    original and generated images, and what the queue could not supply.
-    """
-
-    parts: list[tuple[str, Ids]]
-    mixed: dict[str, Any]
+Parts = list[tuple[str, Ids]]
+"""Input name (``dataset``, ``kept.<g>``) and rows ``(n_i,)``, in order."""
 
 
-def training_rows(described: TrainingSet, inputs: Inputs) -> TrainingRows:
-    """The rows of a training set."""
+def training_rows(described: TrainingSet, inputs: Inputs) -> tuple[Parts, dict[str, Any]]:
+    """The parts of a training set; counts of original and generated images, and what the queue
+    could not supply."""
     original = inputs.split("train")
     if not described.generation:
         mixed = {"original": len(original), "generated": 0, "by_generation": {}, "statement": ""}
-        return TrainingRows([("dataset", np.arange(len(original)))], mixed)
-    names = {int(name.rpartition(".")[2]): name for name in inputs.named("kept")}
+        return [("dataset", np.arange(len(original)))], mixed
+    names = {number(name): name for name in inputs.named("kept")}
     rows = queue.training_rows(
-        Loop(regime=described.regime),
+        described.regime,
         Queue(capacity=described.capacity or 1, mixing=described.mixing),
         described.generation,
         original.labels,
@@ -74,29 +68,19 @@ def training_rows(described: TrainingSet, inputs: Inputs) -> TrainingRows:
         "by_generation": {str(g): len(kept) for g, kept in rows.kept.items()},
         "statement": rows.statement,
     }
-    kept = [(names[g], of) for g, of in rows.kept.items()]
-    return TrainingRows([("dataset", rows.original), *kept], mixed)
+    return [("dataset", rows.original), *((names[g], of) for g, of in rows.kept.items())], mixed
 
 
 def read(described: TrainingSet, inputs: Inputs) -> tuple[ImageSource, Ids, dict[str, Any]]:
     """Images and labels of a training set, and what was mixed."""
-    chosen = training_rows(described, inputs)
-    labels = np.concatenate([labels_of(inputs, name)[rows] for name, rows in chosen.parts])
-    return images_of_rows(inputs, chosen), labels, chosen.mixed
-
-
-def images_of_rows(inputs: Inputs, chosen: TrainingRows) -> ImageSource:
-    """The images of a training set, as one source; D0 alone as it lies there."""
-    if not chosen.mixed["generated"] and len(chosen.parts) == 1:
-        return inputs.split("train").images
-    return join([(images_of(inputs, name), rows) for name, rows in chosen.parts])
+    parts, mixed = training_rows(described, inputs)
+    labels = np.concatenate([labels_of(inputs, name)[rows] for name, rows in parts])
+    return join([(images_of(inputs, name), rows) for name, rows in parts]), labels, mixed
 
 
 def images_of(inputs: Inputs, name: str) -> ImageSource:
-    """The images of one part of a training set."""
     return inputs.images(name, "train_images" if name == "dataset" else "images")
 
 
 def labels_of(inputs: Inputs, name: str) -> Ids:
-    """The labels of one part of a training set."""
     return inputs.array(name, "train_labels" if name == "dataset" else "labels")

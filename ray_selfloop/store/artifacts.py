@@ -15,7 +15,6 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from ray_selfloop.errors import CorruptRecord, StorageError, last_line
 from ray_selfloop.store.blobs import Blobs, Folder, each
@@ -27,44 +26,29 @@ LEAST = 64 * 1024  # bytes free on a disk that is not full
 _sound: dict[Path, tuple[object, ...]] = {}  # copies whose content this process has looked at
 
 
-class Artifacts(Protocol):
-    """Attempts are named as in the storage: `stages/<kind>/<key>/<attempt>`."""
-
-    def workplace(self, attempt: str) -> Path:
-        """The folder in which a process of this node writes files of an attempt."""
-
-    def send(self, attempt: str, names: Iterable[str]) -> None:
-        """Put files of the workplace where every node finds them; they may be gone from there."""
-
-    def sizes(self, attempt: str, names: Iterable[str]) -> Mapping[str, int]:
-        """Bytes of those of the files that are there."""
-
-    def intact(self, name: str, sha256: str) -> bool:
-        """Whether a file's content is what it was, as far as that can be known from here."""
-
-    def fetched(self, name: str, file: File) -> Path:
-        """A file that every process of this node may read; raises CorruptRecord."""
-
-    def drop(self, attempt: str) -> None:
-        """The attempt was not published: nothing of it is left."""
-
-
-def of(blobs: Blobs) -> Artifacts:
+def of(blobs: Blobs) -> "InPlace | Fetched":
     """The artifacts of a storage; writes nothing."""
     return InPlace(blobs.root) if isinstance(blobs, Folder) else Fetched(blobs)
 
 
 class InPlace:
-    """All processes read and write the storage's own folder."""
+    """All processes read and write the storage's own folder.
+
+    Attempts are named as in the storage: `stages/<kind>/<key>/<attempt>`.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def workplace(self, attempt: str) -> Path:
+        """The folder in which a process of this node writes files of an attempt."""
         return self._root / attempt
 
     def send(self, attempt: str, names: Iterable[str]) -> None:
-        """They are there; who may read the folder may read them, whatever wrote them."""
+        """Put files of the workplace where every node finds them; they may be gone from there.
+
+        Here they are there: who may read the folder may read them, whatever wrote them.
+        """
         readers = (self._root / attempt).stat().st_mode & 0o666
         for path in (self._root / attempt / name for name in names):
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -72,21 +56,25 @@ class InPlace:
                 path.chmod(mode | readers)
 
     def sizes(self, attempt: str, names: Iterable[str]) -> Mapping[str, int]:
+        """Bytes of those of the files that are there."""
         paths = {name: self._root / attempt / name for name in names}
         return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
     def intact(self, name: str, sha256: str) -> bool:
+        """Whether a file's content is what it was, as far as that can be known from here."""
         return sha256_of(self._root / name) == sha256
 
     def fetched(self, name: str, file: File) -> Path:
+        """A file that every process of this node may read; raises CorruptRecord."""
         return self._root / name
 
     def drop(self, attempt: str) -> None:
+        """The attempt was not published: nothing of it is left."""
         shutil.rmtree(self._root / attempt, ignore_errors=True)
 
 
 class Fetched:
-    """A bucket's files, copied to this node when they are asked for.
+    """A bucket's files, copied to this node when they are asked for; the methods of `InPlace`.
 
     A copy has its name only once its content is the published one. What a disk has damaged since
     is found by the next process that asks for it, and fetched again.
@@ -201,7 +189,6 @@ def _one_process(path: Path) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ray_selfloop.errors import StorageError, StorageOutage
 
@@ -41,18 +41,33 @@ PASSING = {
 T = TypeVar("T")
 
 
-class Blobs(Protocol):
-    """What a folder and a bucket have in common; every method raises StorageError for trouble.
+def at(root: str | Path, patience: float = PATIENCE) -> "Blobs":
+    """Those below a folder, `s3://bucket/prefix` or `gs://bucket/prefix`; touches nothing yet.
 
-    A bucket whose trouble may pass, but has lasted for long, is a StorageOutage.
+    patience: s for which a request to a bucket is tried again. Raises StorageError for another
+    scheme, or where the package for it is missing.
     """
+    return Objects(str(root), patience) if remote(root) else Folder(Path(root))
+
+
+def remote(root: str | Path) -> bool:
+    return "://" in str(root)
+
+
+class Folder:
+    """Files below a folder; every method raises StorageError for trouble."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
     @property
     def address(self) -> str:
         """The root, as a user would write it."""
+        return str(self.root)
 
     def place(self, name: str) -> str:
         """Where a name lies, for a message."""
+        return str(self.root / name)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write what is not there yet; False where it is there.
@@ -60,60 +75,6 @@ class Blobs(Protocol):
         Of several writers at once one gets True. ``content`` is to be the writer's own: finding
         it there already counts as having written it (an answer may be lost on its way).
         """
-
-    def write(self, name: str, content: bytes) -> None:
-        """Write, over what may be there."""
-
-    def read(self, name: str) -> bytes | None:
-        """What is there, or None."""
-
-    def delete(self, name: str) -> None:
-        """Nothing is there afterwards."""
-
-    def list(self, prefix: str) -> dict[str, int]:
-        """Name -> bytes of all that lies below ``prefix/``; all there is for an empty prefix."""
-
-    def clear(self, prefix: str) -> None:
-        """Nothing is below ``prefix/`` afterwards."""
-
-    def move(self, name: str, other: str) -> None:
-        """Give what is there, if anything, a name that was never used."""
-
-    def upload(self, path: Path, name: str) -> None:
-        """Write a file's content, over what may be there."""
-
-    def download(self, name: str, path: Path) -> bool:
-        """Write to the file ``path``; False where nothing is there. May leave a part on error."""
-
-
-def at(root: str | Path, patience: float = PATIENCE) -> Blobs:
-    """Those below a folder, `s3://bucket/prefix` or `gs://bucket/prefix`; touches nothing yet.
-
-    patience: s for which a request to a bucket is tried again. Raises StorageError for another
-    scheme, or where the package for it is missing.
-    """
-    return Objects(str(root), patience) if "://" in str(root) else Folder(Path(root))
-
-
-def remote(root: str | Path) -> bool:
-    """Whether ``root`` names a bucket."""
-    return "://" in str(root)
-
-
-class Folder:
-    """Files below a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @property
-    def address(self) -> str:
-        return str(self.root)
-
-    def place(self, name: str) -> str:
-        return str(self.root / name)
-
-    def create(self, name: str, content: bytes) -> bool:
         path = self.root / name
         with _said(path, "written"):
             draft = _draft(path, content)
@@ -126,22 +87,26 @@ class Folder:
         return True
 
     def write(self, name: str, content: bytes) -> None:
+        """Write, over what may be there."""
         path = self.root / name
         with _said(path, "written"):
             _draft(path, content).replace(path)
 
     def read(self, name: str) -> bytes | None:
+        """What is there, or None."""
         path = self.root / name
         with _said(path, "read"), contextlib.suppress(FileNotFoundError):
             return path.read_bytes()
         return None
 
     def delete(self, name: str) -> None:
+        """Nothing is there afterwards."""
         path = self.root / name
         with _said(path, "deleted"):
             path.unlink(missing_ok=True)
 
     def list(self, prefix: str) -> dict[str, int]:
+        """Name -> bytes of all that lies below ``prefix/``; all there is for an empty prefix."""
         found = {}
         with _said(self.root / prefix, "listed"):
             for path in (self.root / prefix).rglob("*"):
@@ -151,14 +116,17 @@ class Folder:
         return found
 
     def clear(self, prefix: str) -> None:
+        """Nothing is below ``prefix/`` afterwards."""
         shutil.rmtree(self.root / prefix, ignore_errors=True)
 
     def move(self, name: str, other: str) -> None:
+        """Give what is there, if anything, a name that was never used."""
         path = self.root / name
         with _said(path, "set aside"), contextlib.suppress(FileNotFoundError):
             path.rename(self.root / other)
 
     def upload(self, path: Path, name: str) -> None:
+        """Write a file's content, over what may be there."""
         target = self.root / name
         with _said(target, "written"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,6 +138,7 @@ class Folder:
                 draft.unlink(missing_ok=True)
 
     def download(self, name: str, path: Path) -> bool:
+        """Write to the file ``path``; False where nothing is there. May leave a part on error."""
         with _said(self.root / name, "read"), contextlib.suppress(FileNotFoundError):
             shutil.copyfile(self.root / name, path)
             return True
@@ -254,7 +223,10 @@ def _said(path: Path, what: str) -> Iterator[None]:
 
 
 class Objects:
-    """Objects below a prefix of a bucket."""
+    """Objects below a prefix of a bucket, with the methods of `Folder`.
+
+    Trouble that may pass, but has lasted for long, is a StorageOutage.
+    """
 
     def __init__(self, root: str, patience: float = PATIENCE) -> None:
         self._scheme, _, rest = root.partition("://")
@@ -364,6 +336,9 @@ class Objects:
         return (
             f"{self.place(name)}{where} cannot be {what}: {said} ({code or type(error).__name__})"
         )
+
+
+Blobs = Folder | Objects
 
 
 def each(call: Callable[[Any], Any], items: Iterable[Any]) -> "list[Any]":

@@ -13,10 +13,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 
 from ray_selfloop.errors import StorageError
 from ray_selfloop.store.blobs import Blobs
@@ -42,7 +41,6 @@ class Driver:
 
 
 def this_driver() -> Driver:
-    """The driver that this process is."""
     pid = os.getpid()
     return Driver(uuid.uuid4().hex[:12], socket.gethostname(), _boot(), pid, _started(pid))
 
@@ -95,16 +93,10 @@ class Leases:
     def __enter__(self) -> "Leases":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def beat(self) -> None:
-        """Say that this driver is alive."""
         self._count += 1
         text = json.dumps({**asdict(self.me), "beat": self._count})
         self._blobs.write(f"{DRIVERS}/{self.me.name}.json", text.encode())
@@ -172,16 +164,8 @@ class Leases:
 def _written(content: bytes | None) -> Driver | None:
     """Who wrote a lease or a beat; None where nobody did, or it cannot be read."""
     try:
-        return None if content is None else _driver(json.loads(content))
+        said = json.loads(content or b"")
+        name, host, boot, start = (str(said[n]) for n in ("name", "host", "boot", "started"))
+        return Driver(name, host, boot, int(str(said["pid"])), start)
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _driver(values: Mapping[str, object]) -> Driver:
-    return Driver(
-        str(values["name"]),
-        str(values["host"]),
-        str(values["boot"]),
-        int(str(values["pid"])),
-        str(values["started"]),
-    )

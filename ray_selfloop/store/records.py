@@ -273,7 +273,6 @@ class Unfinished:
         self._blobs.write(f"{self._prefix}/{name}", content)
 
     def clear(self) -> None:
-        """Nothing is left."""
         self._blobs.clear(self._prefix)
 
 

@@ -19,23 +19,13 @@ from pathlib import Path
 import pandas as pd
 
 from ray_selfloop.evaluation import metrics
+from ray_selfloop.graph import Place
 
 SWEEP_TAG = "sweep_key"
 KEY_LENGTH = 250  # MLflow's limit for a metric's name
 MOST_PARAMS = 90  # MLflow takes 100 at once, and a run has some of its own
 TAG_LENGTH = 5000  # MLflow's limit for a value of a tag or parameter, in its older versions
 NAME_LENGTH = 170  # of a scenario in a run's name, which has 250 characters in MLflow's databases
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trained classifier: the coordinates of its rows in the results table."""
-
-    scenario: str
-    loop_seed: int
-    generation: int
-    classifier: str
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -64,9 +54,9 @@ class TrackedSweep:
     key: str
     results: pd.DataFrame
     params: Mapping[str, Mapping[str, str]]
-    published: Mapping[Trial, int]
+    published: Mapping[Place, int]
     generators: Mapping[tuple[str, int, int], int] = field(default_factory=dict)
-    failed: frozenset[Trial] = frozenset()
+    failed: frozenset[Place] = frozenset()
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
     program: Mapping[str, str] = field(default_factory=dict)
 

@@ -59,7 +59,10 @@ class Writer:
         for run in self._existing():
             found[run.data.tags[KEY_TAG]].append(run)
         for key, runs in found.items():
-            self.known[key], *copies = sorted(runs, key=_emptiness)
+            self.known[key], *copies = sorted(  # the one with the most in it comes first
+                runs,
+                key=lambda r: (WRITTEN_TAG not in r.data.tags, -len(r.data.metrics), r.info.run_id),
+            )
             for copy in copies:
                 self.client.delete_run(copy.info.run_id)
 
@@ -148,7 +151,9 @@ class Writer:
         """Parameters, numbers, and with the last of them the tag that says which are there."""
         from mlflow.entities import Metric, Param, RunTag
 
-        tags = {**run.tags, WRITTEN_TAG: _as_tag({**_written(there.data.tags), **_digests(run)})}
+        digests = sorted({**_written(there.data.tags), **_digests(run)}.items())
+        said = " ".join(f"{step}:{digest}" for step, digest in digests)  # 0:1a2b3c4d 1:5e6f7a8b
+        tags = {**run.tags, WRITTEN_TAG: said[:TAG_LENGTH]}  # histories tell what is cut off
         if parent:
             tags[PARENT_TAG] = parent
         params = {k: str(v) for k, v in run.params.items() if k not in there.data.params}
@@ -169,7 +174,8 @@ class Writer:
         there = self.known[run.key]
         for artifact in run.artifacts:
             self._stop_if_late()
-            name, content = _artifact_tag(artifact), digest(artifact.path.read_bytes())
+            name = metric_name(f"selfloop.artifact.{artifact.folder}/{artifact.path.name}")
+            content = digest(artifact.path.read_bytes())
             if there.data.tags.get(name) != content:
                 self._log_artifact(there.info, artifact)
                 self.client.set_tag(there.info.run_id, name, content, synchronous=True)
@@ -185,26 +191,12 @@ class Writer:
         get_artifact_repository(run.artifact_uri).log_artifact(path, folder)
 
 
-def _emptiness(run: Any) -> tuple[bool, int, str]:
-    """Of runs with one key the one with the most in it comes first."""
-    return WRITTEN_TAG not in run.data.tags, -len(run.data.metrics), run.info.run_id
-
-
-def _artifact_tag(artifact: Artifact) -> str:
-    return metric_name(f"selfloop.artifact.{artifact.folder}/{artifact.path.name}")
-
-
 def _digests(run: TrackedRun) -> dict[int, str]:
     """Step -> digest of the run's numbers of that step."""
     numbers: dict[int, list[tuple[str, float]]] = defaultdict(list)
     for point in sorted(run.points):
         numbers[point.step].append((point.key, point.value))
     return {step: digest(repr(of_step).encode())[:8] for step, of_step in numbers.items()}
-
-
-def _as_tag(digests: Mapping[int, str]) -> str:
-    """``0:1a2b3c4d 1:5e6f7a8b``; what is cut off is looked up in the histories instead."""
-    return " ".join(f"{step}:{digest}" for step, digest in sorted(digests.items()))[:TAG_LENGTH]
 
 
 def _written(tags: Mapping[str, str]) -> dict[int, str]:

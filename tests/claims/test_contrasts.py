@@ -8,10 +8,8 @@ import pytest
 
 from ray_selfloop.claims import contrasts
 from ray_selfloop.claims.contrasts import (
-    AFTER,
     LAST_MINUS_FIRST,
     LEVEL,
-    RISE,
     SLOPE,
     Contrast,
     Trial,
@@ -113,11 +111,13 @@ def test_contrasts_are_combined_by_chain():
 
 
 def test_spans_levels_and_one_arm_alone():
-    assert contrasts.span(RISE, 4) == (0, 2)
-    assert contrasts.span(AFTER, 4) == (2, 4)
+    assert contrasts.span("2_minus_0", 4) == (0, 2)
+    assert contrasts.span("last_minus_2", 4) == (2, 4)
     assert contrasts.span(SLOPE, 4) is None
-    np.testing.assert_array_equal(contrasts.time_weights([0, 1, 2, 3], 3, AFTER), [0, 0, -1, 1])
-    assert contrasts.time_weights([0, 1, 2], 2, AFTER) is None  # nothing comes after 2
+    np.testing.assert_array_equal(
+        contrasts.time_weights([0, 1, 2, 3], 3, "last_minus_2"), [0, 0, -1, 1]
+    )
+    assert contrasts.time_weights([0, 1, 2], 2, "last_minus_2") is None  # nothing comes after 2
     np.testing.assert_allclose(contrasts.time_weights([0, 1, 2], 2, LEVEL), [0, 0.5, 0.5])
     assert contrasts.time_weights([0, 2], 2, LEVEL) is None
     some = trials(chains=1, seeds=1, generations=2)

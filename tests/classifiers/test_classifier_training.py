@@ -13,6 +13,7 @@ from torchvision import models
 from ray_selfloop.classifiers import train as training_module
 from ray_selfloop.classifiers.augment import augmented
 from ray_selfloop.classifiers.train import Examples, LabeledImages, collapsed, logits, train
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.config.training import Training
 from ray_selfloop.datasets import colours, digits
 from ray_selfloop.images.imageset import Splits
@@ -30,8 +31,8 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    colouring = colours.Colouring("biased", (0.7, 0.2, 0.1), "crossed")
-    return colours.colorize(*digits.scans(), colouring, 0.0, 0)
+    settings = ColorizedDigits(initialization="biased")
+    return colours.colorize(*digits.scans(), settings)
 
 
 def examples(splits: Splits, n: int | None = None, augment: str = "none") -> Examples:

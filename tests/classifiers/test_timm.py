@@ -15,9 +15,9 @@ from ray_selfloop.config.sweep import Resources
 from ray_selfloop.config.training import Training
 from ray_selfloop.distributed import placement
 from ray_selfloop.errors import ConfigError, DataError
-from ray_selfloop.graph import Stage
+from ray_selfloop.graph import Place, Stage
 from ray_selfloop.planning import prepare
-from ray_selfloop.stages.measures import placed
+from ray_selfloop.stages import names
 
 CPU = torch.device("cpu")
 SMALL = {"timm/test_resnet": 32, "timm/test_vit": 160}  # at any side, and at one of its own
@@ -151,6 +151,19 @@ def test_plan_refuses_an_unknown_name_and_validate_needs_no_timm(micro: list[str
         load(None, ["classifiers=[timm/]"])
 
 
+def test_a_mistyped_network_alone_is_answered_before_the_judge_is_missed() -> None:
+    with pytest.raises(ConfigError, match=r"^classifier timm/resnet19 is not known to timm"):
+        load(None, ["classifiers=[timm/resnet19]"])
+    with pytest.raises(ConfigError, match=r"evaluation.judge.classifier: lenet is not trained"):
+        load(None, ["classifiers=[timm/resnet18]"])
+
+
+def test_one_network_by_two_names_is_refused() -> None:
+    known.check_apart(["lenet", "timm/resnet18.a1_in1k", "timm/resnet18.a2_in1k", "timm/resnet34"])
+    with pytest.raises(ConfigError, match=r"timm/resnet18 and timm/resnet18\.a1_in1k are one"):
+        known.check_apart(["timm/resnet18", "lenet", "timm/resnet18.a1_in1k"])
+
+
 # --- its name, which has a slash and may have a dot ----------------------------------------------
 
 TAGGED = "timm/vit_tiny_patch16_224.augreg_in21k"
@@ -183,9 +196,10 @@ def test_other_keys_are_cut_at_every_dot(key: str) -> None:
 @pytest.mark.parametrize("network", ["lenet", "timm/vit_tiny_patch16_224", TAGGED])
 @pytest.mark.parametrize("scenario", ["", "base/trial/", "volume=D0/2,s3://a/1/2/x/trial/"])
 def test_a_trial_is_found_again_in_the_name_of_an_input(scenario: str, network: str) -> None:
-    assert placed(f"{scenario}3/10/{network}/7") == ("3", "10", network, "7")
-    assert placed(f"{scenario}3/10/{network}") == ("3", "10", network, "")
-    assert placed(f"{scenario}3/10/") == ("3", "10", "", "")
+    trial = Place("s", 3, 10, network, 7)
+    assert names.place("s", f"{scenario}{names.at(trial)}") == trial
+    assert names.place("s", f"{scenario}3/10/{network}") == Place("s", 3, 10, network)
+    assert names.place("s", f"{scenario}3/10/") == Place("s", 3, 10)
 
 
 def test_auto_places_it_by_what_it_keeps() -> None:

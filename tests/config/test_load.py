@@ -198,7 +198,7 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
             "training_of.lenet.max_stepz=1",
             "training_of.lenet.max_stepz: unknown key; did you mean training_of.lenet.max_steps?",
         ),
-        ("generator.xyzzy=1", "generator.xyzzy: unknown key; known keys: name, start, latent_size"),
+        ("generator.xyzzy=1", "generator.xyzzy: unknown key; known keys: name, start, budget"),
         ("sweep=1", "sweep: unknown key; known keys: name, storage, storage_shared"),
         ("loop.xyz=1", "loop.xyz: unknown key; known keys: generations, regime, arm, loop_seeds"),
         # or in another group

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ray_selfloop import seeding
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.datasets.colours import (
     CHANNEL_OF_COLOUR,
     COLOURS,
     NONE_CLEAR,
-    Colouring,
     colorize,
     paint,
     read_colours,
@@ -37,7 +37,13 @@ def splits(
     initialization: str = "biased", test: str = "crossed", reserve: float = 0.0, seed: int = 0
 ) -> Splits:
     """The dataset of these tests."""
-    return colorize(TRAIN, TEST, Colouring(initialization, RATIOS, test), reserve, seed)
+    return colorize(TRAIN, TEST, settings(initialization, test, reserve=reserve, seed=seed))
+
+
+def settings(initialization: str, test: str = "crossed", **more: float) -> ColorizedDigits:
+    """Settings with the shares of these tests."""
+    own = {"initialization": initialization, "test_colours": test, "ratios": RATIOS, **more}
+    return ColorizedDigits.model_validate(own)
 
 
 def same(one: ImageSet, other: ImageSet) -> bool:
@@ -96,17 +102,17 @@ def test_a_colour_is_clear_from_60_percent_of_the_intensity(strong: int, clear: 
 def test_colour_shares_are_exact_up_to_rounding_in_every_class(
     initialization: str, part: str
 ) -> None:
-    colouring = Colouring(initialization, RATIOS, "crossed")
+    own = settings(initialization)
     found: ImageSet = getattr(splits(initialization, reserve=0.3), part)
     for label in range(10):
         colours = found.subgroups[found.labels == label]
-        wanted = len(colours) * colouring.shares(label)
+        wanted = len(colours) * np.array(own.shares(label))
         assert np.all(np.abs(np.bincount(colours, minlength=3) - wanted) < 1)
 
 
 def test_what_the_initialisations_mean() -> None:
     unbiased, biased, spurious = (
-        np.array([Colouring(name, RATIOS, "crossed").shares(label) for label in range(10)])
+        np.array([settings(name).shares(label) for label in range(10)])
         for name in ("unbiased", "biased", "spurious")
     )
     for shares in (unbiased, biased, spurious):

@@ -82,7 +82,10 @@ def test_quotes_commas_blanks_line_ends_and_a_mark_at_the_start_are_read(
     ("text", "message"),
     [
         ("", "list.csv, line 1: column path is missing; columns: "),
-        ("path;label\na;b\n", "list.csv, line 1: column path is missing; columns: path;label"),
+        ("path;label\na;b\n", "list.csv, line 1: column path is missing; columns: path;label; it "
+         "is separated by semicolons, and must be by commas: save it so"),
+        ("path\tlabel\na\tb\n", "list.csv, line 1: column path is missing; columns: path\tlabel; "
+         "it is separated by tabs, and must be by commas: save it so"),
         ("path,kind\na.png,b\n", "list.csv, line 1: column label is missing; columns: path, kind"),
         ("path,label,path\n", "list.csv, line 1: column path is there twice"),
         ("path,split,label,split\n", "list.csv, line 1: column split is there twice"),
@@ -288,6 +291,15 @@ def pictures_in(root: Path, each: int = 12) -> Path:
 def settings_of(root: Path, **more: object) -> Folder:
     own = {"subgroups": ("sex",), "side": 16, "frame": 18, "fit": "stretch"}
     return Folder(root=str(root), table=str(root / "list.csv"), **{**own, **more})
+
+
+def test_a_combination_with_one_picture_is_refused_by_the_table_s_name(tmp_path: Path) -> None:
+    root = pictures_in(tmp_path / "faces", each=1)
+    with pytest.raises(DataError) as caught:
+        folder.KIND.source(settings_of(root), Contents())
+    assert str(caught.value) == (
+        f"{root / 'list.csv'}: the train pictures are 1 of day: f and must be 2 or more; add some"
+    )
 
 
 def test_the_dataset_is_cut_and_its_source_tells_files_and_labels(tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from ray_selfloop.stages.search import (
     Rungs,
     Standing,
     attempt,
-    searching,
 )
 from ray_selfloop.store.records import Store
 
@@ -110,8 +109,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, dict[str,
     plan = prepare(words)
     stage = search_of(plan, "lenet")
     execute(plan.dataset(plan.scenarios[0].name), plan.store)
-    with searching(by_hand):
-        return plan, dict(execute(stage, plan.store).summary)
+    return plan, dict(execute(stage, plan.store, halving=by_hand).summary)
 
 
 def test_tune_decides_as_halving_by_hand_and_a_failed_search_takes_along_its_own_trials_alone(
@@ -166,8 +164,7 @@ def test_of_a_range_that_is_far_too_high_the_low_end_is_chosen(micro: list[str])
     long = ("training.max_steps=260", "training.batch_size=32", "training.check_steps=20")
     plan = prepare([*micro, *SHORT[:2], *long, high])
     execute(plan.dataset(plan.scenarios[0].name), plan.store)
-    with searching(by_hand):
-        chosen = execute(search_of(plan, "lenet"), plan.store).summary["chosen"]
+    chosen = execute(search_of(plan, "lenet"), plan.store, halving=by_hand).summary["chosen"]
     assert chosen["learning_rate"] < 1e-3 ** (1 / 2)  # the lower half, on the log scale
     assert list(chosen) == ["learning_rate"]
 

@@ -156,9 +156,9 @@ def test_gap_variance_is_unbiased_for_crossed_units():
     x = correct.astype(float)
     spread = (x.sum(-1) - x.sum(-1) ** 2 / 3).sum(axis=1)[:, None]
     hits, support = x.sum(axis=1)[:, None, :], np.full((1, 3), float(units))
-    corrected, _ = fairness.gap_variance_crossed(hits, support, spread)
+    corrected, _ = fairness.gap_variance(hits, support, spread)
     assert corrected.mean() == pytest.approx(truth.var(ddof=1), abs=3e-4)
-    pooled, _ = fairness.gap_variance_pooled_crossed(hits, support, spread)
+    pooled, _ = fairness.gap_variance_pooled(hits, support, spread)
     np.testing.assert_allclose(pooled, corrected[:, 0])  # one class: the same thing
 
 

@@ -1,11 +1,13 @@
 """Fidelity of generated images: shares, copies and the quality q."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import worlds
 
 from ray_selfloop.evaluation import fidelity
-from ray_selfloop.evaluation.frechet import moments, radii
+from ray_selfloop.evaluation.frechet import RealFeatures, moments, radii
 
 RNG = np.random.default_rng(12)
 THIRDS, UNEVEN = (1 / 3, 1 / 3, 1 / 3), (0.7, 0.2, 0.1)
@@ -120,9 +122,10 @@ def test_copies_are_recognised_and_fresh_images_are_not():
 def test_the_relative_frechet_distance_compares_equal_counts_and_is_cut_at_one():
     train, held_out, near = clouds(400), clouds(50), clouds(90)
     far = near + 2.0
-    found = fidelity.frechet_relative(moments(train), held_out, far)
+    whole = RealFeatures(train, np.empty(0), held_out, moments(train))
+    found = fidelity.frechet_relative(whole, far, 3)
     real, ours = (worlds.frechet_distance(train, x) for x in (held_out, far[:50]))
     assert found == pytest.approx(real / ours)
-    assert fidelity.frechet_relative(moments(train), held_out, near) > 0.5 > 3 * found
-    assert fidelity.frechet_relative(moments(train), held_out + 1.0, near) == 1.0
-    assert np.isnan(fidelity.frechet_relative(moments(train), held_out, near[:1]))
+    assert fidelity.frechet_relative(whole, near, 3) > 0.5 > 3 * found
+    assert fidelity.frechet_relative(replace(whole, held_out=held_out + 1.0), near, 3) == 1.0
+    assert np.isnan(fidelity.frechet_relative(whole, near[:1], 3))

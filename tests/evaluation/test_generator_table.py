@@ -48,7 +48,7 @@ def world():
 @pytest.fixture(scope="module")
 def table(world):
     real, drawn, kept = world
-    return generator_rows("s", 0, 2, {"generated": drawn, "kept": kept}, real, SETTINGS)
+    return generator_rows(2, {"generated": drawn, "kept": kept}, real, SETTINGS)
 
 
 def value(table, metric, split="generated", cls="", subgroup=""):
@@ -114,7 +114,7 @@ def read(images, shares, seed=0, unreadable=0.0, classes=10):
 
 def test_images_without_a_clear_subgroup_are_no_imbalance(table):
     readable, reference = read(500, (0.7, 0.2, 0.1), unreadable=0.1)
-    found = generator_rows("s", 0, 1, {"kept": readable}, reference, SETTINGS)
+    found = generator_rows(1, {"kept": readable}, reference, SETTINGS)
     row = u_row(found, "kept")
     assert row["low"] <= 0.0 <= row["high"]
     assert abs(row["value"]) < 0.025
@@ -130,9 +130,7 @@ def test_u_does_not_depend_on_the_number_of_images():
         values = []
         for seed in range(12):
             split, reference = read(images, true, seed)
-            values.append(
-                u_row(generator_rows("s", 0, 1, {"queue": split}, reference, SETTINGS), "queue")
-            )
+            values.append(u_row(generator_rows(1, {"queue": split}, reference, SETTINGS), "queue"))
         means.append(np.mean([row["value"] for row in values]))
         held = [row["low"] <= 0.15 <= row["high"] for row in values]
         assert sum(held) >= 9
@@ -143,12 +141,10 @@ def test_designed_shares_have_no_sampling():
     split, reference = read(43, (0.7, 0.2, 0.1))
     exact = np.concatenate([np.repeat([0, 1, 2], [30, 9, 4])] * 10)
     tables = {
-        designed: generator_rows(
-            "s", 0, 1, {"kept": replace(split, subgroups=exact, designed=designed)}, reference,
-            SETTINGS,
-        )
+        designed: generator_rows(1, {"kept": split_}, reference, SETTINGS)
         for designed in (True, False)
-    }  # fmt: skip
+        for split_ in [replace(split, subgroups=exact, designed=designed)]
+    }
     row = u_row(tables[True], "kept")
     assert row["low"] == row["value"] == row["high"] == pytest.approx(0.009, abs=1e-3)
     assert "u_floor" not in set(tables[True]["metric"])
@@ -157,14 +153,14 @@ def test_designed_shares_have_no_sampling():
 
 def test_numbers_are_the_same_every_time(world, table):
     real, drawn, kept = world
-    again = generator_rows("s", 0, 2, {"generated": drawn, "kept": kept}, real, SETTINGS)
+    again = generator_rows(2, {"generated": drawn, "kept": kept}, real, SETTINGS)
     assert again.equals(table)
 
 
 def test_a_split_without_judge_subgroups_or_features_has_no_such_rows(world):
     real, drawn, _ = world
     bare = Generated({}, drawn.labels, None, drawn.subgroups)
-    found = set(generator_rows("s", 0, 1, {"queue": bare}, real, SETTINGS)["metric"])
+    found = set(generator_rows(1, {"queue": bare}, real, SETTINGS)["metric"])
     assert "u" in found
     assert not found & {"label_fidelity", "precision", "q"}
 
@@ -172,7 +168,7 @@ def test_a_split_without_judge_subgroups_or_features_has_no_such_rows(world):
 def test_kept_fractions_count_what_the_filter_kept(world):
     real, drawn, _ = world
     kept = np.random.default_rng(1).random(300) < 0.7
-    table = kept_rows("s", 0, 1, drawn, kept, real, SETTINGS)
+    table = kept_rows(1, drawn, kept, real, SETTINGS)
     assert value(table, "kept_fraction", "kept") == pytest.approx(kept.mean())
     cell = (drawn.labels == 1) & (drawn.subgroups == 0)
     found = value(table, "kept_fraction", "kept", "c1", "r")
@@ -197,7 +193,7 @@ def test_the_order_of_generated_images_changes_no_number(world, table):
         "generated": moved(drawn, rng.permutation(300)),
         "kept": moved(kept, rng.permutation(120)),
     }
-    assert generator_rows("s", 0, 2, splits, real, SETTINGS).equals(table)
+    assert generator_rows(2, splits, real, SETTINGS).equals(table)
 
 
 def test_the_order_of_original_and_held_out_images_changes_the_real_side_by_rounding_alone():
@@ -224,7 +220,7 @@ def test_a_perfect_generator_is_as_near_as_held_out_images_and_a_shifted_one_is_
     real, drawn, _ = world
     shifted = {name: x + 1.0 for name, x in drawn.features.items()}
     splits = {"generated": drawn, "kept": replace(drawn, features=shifted)}
-    found = generator_rows("s", 0, 1, splits, real, SETTINGS)
+    found = generator_rows(1, splits, real, SETTINGS)
     for suffix in ("", "/lenet"):
         perfect = value(found, f"frechet_relative{suffix}")
         assert suffix or 0.3 < perfect <= 1.0  # three numbers of 50 images alone are too few
@@ -233,16 +229,16 @@ def test_a_perfect_generator_is_as_near_as_held_out_images_and_a_shifted_one_is_
 
 def test_the_judges_own_accuracy_stands_beside_the_fidelity(world):
     real, _, _ = world
-    found = judge_rows("s", 0, 1, real, SETTINGS)
+    found = judge_rows(1, real, SETTINGS)
     assert value(found, "judge_accuracy") == pytest.approx(46 / 50)
     assert value(found, "judge_accuracy", cls="c0") == pytest.approx(20 / 24)
     (row,) = found[found["class"] == "c1"].to_dict("records")
     assert row["low"] < row["value"] == row["high"] == 1.0
-    assert judge_rows("s", 0, 1, replace(real, judged=None), SETTINGS).empty
+    assert judge_rows(1, replace(real, judged=None), SETTINGS).empty
 
 
 @pytest.mark.parametrize(("hits", "relative"), [(23, 0.5), (50, 1.0)])
 def test_the_accuracy_score_is_relative_to_the_judge_and_cut_at_one(world, hits, relative):
-    found = cas_rows("s", 0, 1, (hits, 50), world[0], SETTINGS)
+    found = cas_rows(1, (hits, 50), world[0], SETTINGS)
     assert value(found, "cas") == hits / 50
     assert value(found, "cas_relative") == pytest.approx(relative)

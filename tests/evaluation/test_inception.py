@@ -148,7 +148,7 @@ def test_fid_and_kid_are_rows_of_the_published_weights_alone(name):
     sets = {n: rng.standard_normal((60, 4)) for n in ("pixels8", name)}
     reference = Reference({n: real(x, x[:20], settings) for n, x in sets.items()}, None, ("c",), ())
     drawn = Generated({n: x[:40] + 0.1 for n, x in sets.items()}, np.zeros(40, int), None, None)
-    metrics = set(generator_rows("", 0, 1, {"generated": drawn}, reference, settings)["metric"])
+    metrics = set(generator_rows(1, {"generated": drawn}, reference, settings)["metric"])
     assert ({"fid", "kid"} <= metrics) == (name == "inception")
     assert (f"frechet_distance/{name}" in metrics) == (name != "inception")
     assert (f"kernel_distance/{name}" in metrics) == (name != "inception")

@@ -149,7 +149,7 @@ def test_rows_of_a_probed_split_carry_corrected_shares_with_intervals():
 
     def table(confusion):
         split = {"kept": Generated({}, labels, None, read, confusion)}
-        return generator_rows("s", 0, 1, split, reference, settings)
+        return generator_rows(1, split, reference, settings)
 
     probed, raw = table(np.tile(LOPSIDED * 200, (2, 1, 1))), table(None)
     found = probed[probed["metric"] == "subgroup_share"]

@@ -1,6 +1,7 @@
 """Training and sampling of the conditional GAN on real scans, at small budgets."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,17 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 from sklearn.neighbors import KNeighborsClassifier
 
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.config.generators.gan import ConditionalGan
 from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import StageError
-from ray_selfloop.generators.base import TrainingImages
-from ray_selfloop.generators.gan.conditional_gan import TrainedGan, sampler, train
+from ray_selfloop.generators.base import Lesson, Part, Scene, Trained, TrainingImages
+from ray_selfloop.generators.diffusion.workers import ALONE
+from ray_selfloop.generators.gan import conditional_gan
 from ray_selfloop.generators.stopping import CRITERION
 from ray_selfloop.images.imageset import Ids, Images, ImageSet, Splits
 from ray_selfloop.images.split import apportion
+from ray_selfloop.store.blobs import Folder
 
 CPU = torch.device("cpu")
 SHORT = {
@@ -36,24 +40,52 @@ def _one_thread() -> None:
 
 @cache
 def _splits(initialization: str) -> Splits:
-    colouring = colours.Colouring(initialization, (0.7, 0.2, 0.1), "crossed")
-    return colours.colorize(*digits.scans(), colouring, 0.0, seed=0)
+    settings = ColorizedDigits(initialization=initialization)
+    return colours.colorize(*digits.scans(), settings)
 
 
 def _images(part: ImageSet) -> TrainingImages:
     return TrainingImages(part.images, part.labels)
 
 
+def train(
+    data: TrainingImages,
+    held_out: TrainingImages,
+    classes: int,
+    settings: ConditionalGan,
+    seed: int,
+    device: torch.device,
+    previous: dict[str, torch.Tensor] | None,
+) -> Trained:
+    parts = [Part("dataset", *data, np.arange(len(data.labels)), None)]
+    names, place = colours.DIGIT_NAMES[:classes], Folder(Path("/nowhere"))
+    lesson = Lesson(parts, held_out, names, seed, device, previous, None, place, ALONE)
+    return conditional_gan.train(lesson, settings)
+
+
+def sampler(
+    weights: dict[str, torch.Tensor],
+    classes: int,
+    shape: tuple[int, int, int],
+    settings: ConditionalGan,
+    device: torch.device,
+) -> conditional_gan.GanSampler:
+    none = TrainingImages(np.empty((0, *shape), np.uint8), np.empty(0, np.int64))
+    names = colours.DIGIT_NAMES[:classes]
+    scene = Scene(none, none, names, None, device, weights, None, None)
+    return conditional_gan.sampler(scene, settings)
+
+
 def _train(
     seed: int = 0, initial: dict[str, torch.Tensor] | None = None, **changes: object
-) -> TrainedGan:
+) -> Trained:
     splits = _splits("biased")
     settings = ConditionalGan.model_validate(SHORT | changes)
     parts = _images(splits.train), _images(splits.held_out)
     return train(*parts, 10, settings, seed, CPU, initial)
 
 
-def _sample(trained: TrainedGan, ids: Ids, labels: Ids, seed: int) -> Images:
+def _sample(trained: Trained, ids: Ids, labels: Ids, seed: int) -> Images:
     return sampler(trained.weights, 10, (3, 8, 8), ConditionalGan(), CPU).sample(ids, labels, seed)
 
 
@@ -62,7 +94,7 @@ def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @cache
-def _short() -> TrainedGan:
+def _short() -> Trained:
     return _train()
 
 
@@ -143,8 +175,7 @@ def test_the_budget_ends_training_and_the_best_look_is_kept() -> None:
     assert trained.outcome == "budget"
     assert [look["step"] for look in trained.history] == [10, 20, 25]
     distances = {look["step"]: look[CRITERION] for look in trained.history}
-    assert trained.best_step == min(distances, key=lambda step: distances[step])
-    assert trained.best.distance == distances[trained.best_step]
+    assert trained.facts["best_step"] == min(distances, key=lambda step: distances[step])
 
 
 @pytest.mark.parametrize(("budget", "looks"), [(0.25, [10, 15]), (0.5, [10, 20, 30]), (0.01, [1])])
@@ -191,7 +222,7 @@ def test_each_setting_changes_the_generator_and_keeps_its_bits_for_a_seed(
 def test_training_that_explodes_is_called_diverged_and_leaves_finite_weights() -> None:
     trained = _train(generator_learning_rate=1e30)
     assert trained.outcome == "diverged"
-    assert trained.steps == 10
+    assert trained.facts["steps"] == 10
     assert all(bool(value.isfinite().all()) for value in trained.weights.values())
 
 
@@ -217,7 +248,7 @@ def test_no_subgroup_can_reach_a_generator() -> None:
     assert TrainingImages._fields == ("images", "labels")
 
 
-def _judged(trained: TrainedGan, real: ImageSet) -> tuple[float, float]:
+def _judged(trained: Trained, real: ImageSet) -> tuple[float, float]:
     """Label fidelity, and total variation of colours within the class, of 2,000 samples."""
     judge = KNeighborsClassifier(3).fit(real.images.max(axis=1).reshape(-1, 64), real.labels)
     counts = apportion(2_000, np.bincount(real.labels).astype(float))

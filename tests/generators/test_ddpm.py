@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.config.generators.ddpm import Ddpm
 from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import ConfigError, StageError
@@ -34,8 +35,8 @@ def _one_thread() -> None:
 
 @cache
 def splits() -> Splits:
-    colouring = colours.Colouring("biased", (0.7, 0.2, 0.1), "crossed")
-    return colours.colorize(*digits.scans(), colouring, 0.0, seed=0)
+    settings = ColorizedDigits(initialization="biased")
+    return colours.colorize(*digits.scans(), settings)
 
 
 def lesson(

@@ -9,11 +9,12 @@ from conftest import MICRO
 from PIL import Image
 from pydantic import ValidationError
 
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.config.generators.folder import FolderOfImages
 from ray_selfloop.datasets import colours, digits
 from ray_selfloop.errors import DataError
 from ray_selfloop.generators import folder
-from ray_selfloop.generators.base import Scene, TrainingImages, Turn
+from ray_selfloop.generators.base import Demand, Scene, TrainingImages, Turn
 from ray_selfloop.graph import Stage
 from ray_selfloop.images.pictures import Pictures, View
 from ray_selfloop.planning import Plan, prepare
@@ -27,8 +28,8 @@ EACH = 5  # images of a class that a generation's folder has
 
 def made(root: Path, generations: int = 2) -> Path:
     """A folder as another program leaves it: real digits, other ones in each generation."""
-    colouring = colours.Colouring("unbiased", (0.7, 0.2, 0.1), "crossed")
-    train = colours.colorize(*digits.scans(), colouring, 0.0, seed=0).train
+    settings = ColorizedDigits(initialization="unbiased")
+    train = colours.colorize(*digits.scans(), settings).train
     for label in range(10):
         rows = np.flatnonzero(train.labels == label)
         for generation in range(1, generations + 1):
@@ -87,6 +88,13 @@ def test_too_few_images_are_refused_before_anything_runs_and_counted(tmp_path: P
         DataError, match=r"gen_2/seven has 4 of the 5 images of class 'seven' that a gen"
     ):
         plan(root, tmp_path / "store", "queue.volume=50")
+
+
+def test_a_class_that_no_folder_can_be_called_is_refused(tmp_path: Path) -> None:
+    settings = FolderOfImages(root=str(made(tmp_path / "theirs")))
+    asked = Demand(np.array([1, 1]), np.array([0, 0]), 1, lambda: ("n/a", "two"))
+    with pytest.raises(DataError, match="class folder cannot be called 'n/a'; rename that class"):
+        folder.check(settings, lambda: asked)
 
 
 def test_a_generation_without_a_folder_is_refused_and_named(tmp_path: Path) -> None:

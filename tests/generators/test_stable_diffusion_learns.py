@@ -15,11 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ray_selfloop.config.generators.diffusion import StableDiffusion
+from ray_selfloop.generators.base import Trained
 from ray_selfloop.generators.diffusion import sampler, stable_diffusion
 from ray_selfloop.generators.diffusion.base import Base
 from ray_selfloop.generators.diffusion.latents import Cached, write_latents
+from ray_selfloop.generators.diffusion.loss import Pictures
 from ray_selfloop.generators.diffusion.workers import ALONE
 from ray_selfloop.images.imageset import Ids, Images
+from ray_selfloop.store.blobs import Folder
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -115,18 +118,16 @@ def settings(folder: Path, **changes: object) -> StableDiffusion:
     return tiny_base.settings(folder, **{**own, **changes})
 
 
-def fine_tuned(
-    base: StableDiffusion, colours: np.ndarray, folder: Path
-) -> stable_diffusion.Trained:
+def fine_tuned(base: StableDiffusion, colours: np.ndarray, folder: Path) -> Trained:
     sets = []
     for name, seed in (("train", 1), ("held_out", 2)):
         pictures, labels = discs(240 if name == "train" else 48, colours, seed)
         (folder / name).mkdir()
         write_latents(pictures, base, folder / name, CPU)
         latents = Cached([(folder / name, np.arange(len(labels)))])
-        sets.append(stable_diffusion.Pictures(latents, labels))
+        sets.append(Pictures(latents, labels))
     examples = stable_diffusion.Examples(sets[0], sets[1], NAMES)
-    return stable_diffusion.train(examples, base, 0, CPU, None, None, ALONE)
+    return stable_diffusion.train(examples, base, 0, CPU, None, Folder(Path("/nowhere")), ALONE)
 
 
 def drawn(base: StableDiffusion, weights: dict[str, Tensor] | None) -> Ids:

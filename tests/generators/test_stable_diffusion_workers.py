@@ -10,9 +10,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
+from ray_selfloop.generators.base import Trained
 from ray_selfloop.generators.diffusion import checkpoint, lora
 from ray_selfloop.generators.diffusion.latents import Cached, write_latents
-from ray_selfloop.generators.diffusion.stable_diffusion import Examples, Pictures, Trained, train
+from ray_selfloop.generators.diffusion.loss import Pictures
+from ray_selfloop.generators.diffusion.stable_diffusion import Examples, train
 from ray_selfloop.generators.diffusion.workers import ALONE, World
 from ray_selfloop.store.blobs import Folder
 

@@ -152,11 +152,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         [f"{FALLBACK}.priority: 10; less than 10, gpu_spot's, or spot is not preferred"],
     ),
     (
-        "no slots",
-        [(f"{HEAD}.resources.slot", ABSENT)],
-        [f"{HEAD}.resources: slot is missing; give 4, as many as CPU: trials are placed by it"],
-    ),
-    (
         "no profile",
         [(f"{FALLBACK}.node_config.IamInstanceProfile", ABSENT)],
         [
@@ -259,16 +254,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         ],
     ),
     (
-        "no workers at all",
-        [("max_workers", 0)],
-        ["max_workers: 0; at least 1, or no worker ever starts"],
-    ),
-    (
-        "no workers of any type",
-        [(f"{kind}.max_workers", 0) for kind in (SPOT, FALLBACK)],
-        [f"{kind}.max_workers: 0; at least 1, or take the type out" for kind in (SPOT, FALLBACK)],
-    ),
-    (
         "more workers wanted than allowed",
         [("max_workers", 2), (f"{SPOT}.min_workers", 3)],
         [
@@ -328,24 +313,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         ],
     ),
     (
-        "profiles by what they are not",
-        [
-            (f"{HEAD}.node_config.IamInstanceProfile.Name", f"{ARN}:instance-profile/head"),
-            (f"{SPOT}.node_config.IamInstanceProfile", {"Arn": f"{ARN}:role/worker"}),
-            (
-                f"{FALLBACK}.node_config.IamInstanceProfile",
-                {"Name": "worker", "Arn": f"{ARN}:instance-profile/worker"},
-            ),
-        ],
-        [
-            f"{HEAD}.node_config.IamInstanceProfile.Name: '{ARN}:instance-profile/head'; a name, "
-            "and an ARN goes under `Arn:`",
-            f"{SPOT}.node_config.IamInstanceProfile.Arn: '{ARN}:role/worker'; "
-            "...:instance-profile/NAME, not a role's",
-            f"{FALLBACK}.node_config.IamInstanceProfile: has Name and Arn; AWS takes one of them",
-        ],
-    ),
-    (
         "workers without `image`",
         [("docker.worker_image", GPU_BUILD), ("docker.image", ABSENT)],
         ["docker.image: missing; give the workers' here, worker_image alone starts no worker"],
@@ -376,7 +343,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
     (
         "what AWS's call does not take",
         [
-            (f"{SPOT}.node_config.InstanceMarketOptions.MarketType", "Spot"),
             (f"{SPOT}.node_config.EbsOptimised", True),
             (f"{SPOT}.node_config.BlockDeviceMappings.0.Ebs.VolumeSize", "200"),
         ],
@@ -385,7 +351,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
             f"{SPOT}.node_config: Invalid type for parameter "
             "BlockDeviceMappings[0].Ebs.VolumeSize, value: 200, type: <class 'str'>, valid types: "
             "<class 'int'>",
-            f"{SPOT}.node_config.InstanceMarketOptions.MarketType: 'Spot'; spot, or take it out",
             f"{SPOT}.node_config.BlockDeviceMappings: 0 GB on {ROOT}; at least 200: the image "
             "alone takes about 30",
         ],
@@ -423,14 +388,6 @@ BROKEN: list[tuple[str, list[tuple[str, Any]], list[str]]] = [
         "a head that starts none",
         [("head_start_ray_commands", ["ray stop"])],
         ["head_start_ray_commands: no `ray start --head`"],
-    ),
-    (
-        "workers where nothing can run",
-        [(f"{kind}.resources", {"CPU": 0, "GPU": 1}) for kind in (SPOT, FALLBACK)],
-        [
-            f"{kind}.resources.CPU: 0; at least 1, and as many slots, or nothing runs there"
-            for kind in (SPOT, FALLBACK)
-        ],
     ),
     (
         "a large disk beside the system's",

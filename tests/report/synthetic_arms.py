@@ -154,7 +154,6 @@ def _scenario(start: str, arm: str, chains: int, generations: int) -> ScenarioVi
                 generated=23_800,
                 kept=16_660,
                 thresholds={c: 0.3 + 0.004 * i for i, c in enumerate(SUPERCLASSES)},
-                share_shift={g: after[g] - before[g] for g in SUBGROUPS},
                 share_before=before,
                 share_after=after,
             )
@@ -305,7 +304,7 @@ def view(chains: int = 3, generations: int = 11) -> ReportView:
         level=0.95,
         fit=(FitNumber("all", "d_Q/(1+d_D)", 0.21, 0.02, 0.4),),
         laws=tuple(
-            Law(_name("scratch", "treatment"), name, law, "A = 1.02", 0.004 + 0.001 * i, 0.002,
+            Law(_name("scratch", "treatment"), name, law, {"A": 1.02}, 0.004 + 0.001 * i, 0.002,
                 0.008, None if law == "persistence" else i == 0)
             for name, (i, law) in product(CLASSIFIERS, enumerate(laws))
         ),

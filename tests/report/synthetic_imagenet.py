@@ -148,7 +148,7 @@ def _audit(chain: int, generation: int, classes: tuple, subgroups: tuple) -> Fil
     return FilterAudit(
         loop_seed=chain, generation=generation, score="combined", generated=15_750, kept=6_300,
         thresholds={c: 0.6 + 0.004 * i for i, c in enumerate(classes)},
-        share_shift=dict.fromkeys(subgroups, 0.0), share_before=even, share_after=even,
+        share_before=even, share_after=even,
     )  # fmt: skip
 
 
@@ -181,7 +181,6 @@ def scenario(
         dataset=dataset,
         initialization="" if hard else "living17",
         pretrained=True,
-        clip="clip_score",
         base="stable-diffusion-v1-5/stable-diffusion-v1-5",
     )
 

@@ -158,7 +158,8 @@ def scenario(name: str, generations: int, chains: int, classifiers: tuple) -> Sc
                 generated=528,
                 kept=479,
                 thresholds={cls: 0.1 for cls in CLASSES},
-                share_shift={"red": -0.011, "blue": 0.001, "green": 0.010},
+                share_before=dict.fromkeys(COLOURS, 1 / 3),
+                share_after={"red": 0.322, "blue": 0.334, "green": 0.344},
             )
             for n in ns
         ),

@@ -356,7 +356,7 @@ def test_a_sweep_on_the_papers_weights_needs_no_notice(hard, breeds):
     ("changes", "told"),
     [
         ({"pretrained": False}, "classifiers start from scratch, the paper's from ImageNet"),
-        ({"clip": "domain_clip_score"}, "domain_clip_score is of a small model"),
+        ({"own_clip": True}, "domain_clip_score is of a small model"),
         ({"base": "/weights/tiny"}, "Stable Diffusion starts from /weights/tiny; whether"),
     ],
 )
@@ -368,7 +368,7 @@ def test_other_weights_than_the_papers_are_told(hard, changes, told):
 
 
 def test_a_control_without_generated_data_has_no_base_to_tell_of(hard):
-    changes = {"base": "/weights/tiny", "clip": "domain_clip_score"}
+    changes = {"base": "/weights/tiny", "own_clip": True}
     control = replace(hard.scenarios[0], generators=(), audits=(), **changes)
     assert _told(replace(hard, scenarios=(control,))) == ""
 

@@ -221,7 +221,7 @@ def test_trials_that_one_arm_lost_stand_beside_the_statement(bare):
 
 
 def test_without_the_arm_a_a_nothing_is_said_of_it(view):
-    assert primary.nothing(replace(view, null=()), {}) is None
+    assert primary.nothing(replace(view, null=())) is None
 
 
 def test_statements_that_cannot_be_tested_are_folded_at_the_end(view, html):

@@ -24,12 +24,12 @@ pytestmark = pytest.mark.slow
 WORDS = (*MICRO, "generator.max_steps=300", "training.max_steps=200")  # so that a kill hits them
 GPUS = ("resources.gpus_per_trial=0.5", "resources.gpus_per_generator=1", "storage_shared=true")
 LOST_IN = {
-    "generator": "ray::run",
+    "generator": "ray::run_stage",
     "samples": "ray::MapWorker",
     "classifier": "ray::ImplicitFunc",
 }
 """Kind of stage -> how Ray calls the process in which it runs."""
-TITLES = {"worker": ("ray::run",), "actor": ("ray::MapWorker", "ray::ImplicitFunc")}
+TITLES = {"worker": ("ray::run_stage",), "actor": ("ray::MapWorker", "ray::ImplicitFunc")}
 
 
 @pytest.fixture(scope="module")

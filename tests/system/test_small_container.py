@@ -10,7 +10,7 @@ from control_groups import Container, half_a_core
 from sweeps import LIMIT, records
 
 pytestmark = pytest.mark.slow
-BUSY = ("ray::_run", "ray::ImplicitFunc.train", "ray::MapWorker", "ray::Inner.train")
+BUSY = ("ray::run_stage", "ray::ImplicitFunc.train", "ray::MapBatches", "ray::Inner.train")
 """How Ray's workers call themselves while a stage, a trial or a stream runs in them."""
 
 

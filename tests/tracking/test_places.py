@@ -24,9 +24,10 @@ from mlflow_trouble import free_port
 from rich.console import Console
 from test_sync import COLUMNS, everything, sweep
 
+from ray_selfloop.graph import Place
 from ray_selfloop.report import terminal
 from ray_selfloop.tracking import layout, places, sync
-from ray_selfloop.tracking.layout import Artifact, TrackedSweep, Trial
+from ray_selfloop.tracking.layout import Artifact, TrackedSweep
 
 ODD = "a b?%20#;é"
 NAMES = (ODD, "a%20b", "a?b", "100%", "%3F", "a:b@c", "[a]")
@@ -268,7 +269,7 @@ def named(*scenarios: str) -> TrackedSweep:
         results=pd.concat(parts, ignore_index=True)[COLUMNS],
         params={name: {"dataset.initialization": name} for name in scenarios},
         published={
-            Trial(name, t.loop_seed, t.generation, t.classifier, t.seed): ms
+            Place(name, t.loop_seed, t.generation, t.classifier, t.seed): ms
             for name in scenarios
             for t, ms in tiny.published.items()
         },

@@ -16,8 +16,9 @@ from mlflow_trouble import Proxy, Rule, always, dump, free_port
 from test_layers import FILES, ROOMS, imports, room
 
 from ray_selfloop.config.tracking import Tracking
+from ray_selfloop.graph import Place
 from ray_selfloop.tracking import layout, places, sync, writer
-from ray_selfloop.tracking.layout import Artifact, Point, TrackedRun, TrackedSweep, Trial
+from ray_selfloop.tracking.layout import Artifact, Point, TrackedRun, TrackedSweep
 
 COLUMNS = [
     "scenario", "loop_seed", "generation", "classifier", "seed", "split", "class", "subgroup",
@@ -58,7 +59,7 @@ def sweep(generations: int = 2, seeds: int = 2, **more) -> TrackedSweep:
         results=made_up(generations, seeds),
         params={"biased": {"dataset.initialization": "biased"}},
         published={
-            Trial("biased", 0, n, name, seed): (n + 1) * GENERATION_MS + seed
+            Place("biased", 0, n, name, seed): (n + 1) * GENERATION_MS + seed
             for n, name, seed in trials
         },
         generators={("biased", 0, n): n * GENERATION_MS for n in range(1, generations)},
@@ -214,7 +215,7 @@ def test_times_are_the_records_and_a_mean_is_as_late_as_its_last_trial():
 
 
 def test_a_failed_trial_marks_its_curve_its_scenario_and_the_sweep(uri):
-    failed = frozenset({Trial("biased", 0, 1, "lenet", 7)})
+    failed = frozenset({Place("biased", 0, 1, "lenet", 7)})
     write(uri, sweep(failed=failed))
     status = {name: run.info.status for name, run in found(uri).items()}
     assert {name for name, value in status.items() if value == "FAILED"} == {
@@ -225,7 +226,7 @@ def test_a_failed_trial_marks_its_curve_its_scenario_and_the_sweep(uri):
 
 
 def test_a_run_without_a_record_of_its_own_is_written_once(uri):
-    failed = frozenset({Trial("biased", 0, 0, "lenet", 7)})
+    failed = frozenset({Place("biased", 0, 0, "lenet", 7)})
     write(uri, sweep(failed=failed))
     before = everything(uri)
     write(uri, sweep(failed=failed))

@@ -4,9 +4,9 @@ A kind is its settings here, with their traits, and its reader in `datasets/`. I
 no torch, and knows no kind.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -68,8 +68,6 @@ class Traits:
 
 
 class DatasetSettings(Settings):
-    """The settings of one kind of dataset."""
-
     traits: ClassVar[Traits]
 
     name: str
@@ -118,6 +116,18 @@ def limited(counts: Sequence[float], limit: int | None) -> list[float]:
     """Counts of images that are cut to at most ``limit`` by their shares."""
     share = 1.0 if limit is None else min(1.0, limit / sum(counts))
     return [count * share for count in counts]
+
+
+Listed = TypeVar("Listed", bound=str)
+
+
+def in_order(
+    names: tuple[Listed, ...] | None, known: Iterable[Listed], what: str
+) -> tuple[Listed, ...] | None:
+    """Names in the official order; raises ValueError for one that is listed twice."""
+    if names is not None and len(set(names)) != len(names):
+        raise ValueError(f"a {what} is listed twice")
+    return names and tuple(name for name in known if name in names)
 
 
 def some(names: Sequence[str] | None, known: Sequence[str], what: str) -> str:

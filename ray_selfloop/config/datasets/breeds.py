@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Path
-from ray_selfloop.config.datasets.base import FRAMED, Traits, some
+from ray_selfloop.config.datasets.base import FRAMED, Traits, in_order, some
 from ray_selfloop.config.datasets.imagenet import ImageNetPictures
 from ray_selfloop.config.datasets.pictures import SEEN
 
@@ -123,11 +123,7 @@ class Breeds(ImageNetPictures):
     def _each_once(
         cls, names: tuple[BreedsSuperclass, ...] | None
     ) -> tuple[BreedsSuperclass, ...] | None:
-        if names is None:
-            return None
-        if len(set(names)) != len(names):
-            raise ValueError("a superclass is listed twice")
-        return tuple(name for name in get_args(BreedsSuperclass) if name in names)
+        return in_order(names, get_args(BreedsSuperclass), "superclass")
 
     @model_validator(mode="after")
     def _superclasses_of_the_benchmark(self) -> Self:
@@ -145,15 +141,12 @@ class Breeds(ImageNetPictures):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The superclasses used, in the official order."""
         return self.superclasses or BREEDS_SUPERCLASSES[self.benchmark]
 
     @property
     def start(self) -> str:
-        """Which benchmark it is."""
         return self.benchmark
 
     @property
     def groups(self) -> int:
-        """The subclasses of a superclass."""
         return GROUPS

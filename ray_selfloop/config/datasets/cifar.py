@@ -1,12 +1,19 @@
 """CIFAR-20/100: which superclasses and which of their images."""
 
 import math
-from typing import ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Path
-from ray_selfloop.config.datasets.base import DatasetSettings, Reserve, Traits, limited, some
+from ray_selfloop.config.datasets.base import (
+    DatasetSettings,
+    Reserve,
+    Traits,
+    in_order,
+    limited,
+    some,
+)
 
 GROUPS = 5  # fine classes of a superclass
 FINE_TEST = 100  # test images of each fine class
@@ -35,28 +42,10 @@ FINE_CLASSES = {
 }
 """CIFAR-100's superclasses in their official order, each with its fine classes by the alphabet."""
 
-Superclass = Literal[
-    "aquatic_mammals",
-    "fish",
-    "flowers",
-    "food_containers",
-    "fruit_and_vegetables",
-    "household_electrical_devices",
-    "household_furniture",
-    "insects",
-    "large_carnivores",
-    "large_man-made_outdoor_things",
-    "large_natural_outdoor_scenes",
-    "large_omnivores_and_herbivores",
-    "medium_mammals",
-    "non-insect_invertebrates",
-    "people",
-    "reptiles",
-    "small_mammals",
-    "trees",
-    "vehicles_1",
-    "vehicles_2",
-]
+if TYPE_CHECKING:
+    Superclass = str
+else:
+    Superclass = Literal[tuple(FINE_CLASSES)]
 
 
 def _uneven(settings: "Cifar", words: str) -> str:
@@ -79,7 +68,7 @@ class Cifar(DatasetSettings):
         augment="crop_flip",
         places=frozenset({"root", "download"}),
         other={
-            "superclasses": lambda d: some(d.superclasses, get_args(Superclass), "superclasses"),
+            "superclasses": lambda d: some(d.superclasses, [*FINE_CLASSES], "superclasses"),
             "minority": lambda d: _uneven(d, "minority chosen by name"),
             "minority_kept": lambda d: _uneven(
                 d, f"{100 * d.minority_kept:g} % of the minority kept"
@@ -145,11 +134,7 @@ class Cifar(DatasetSettings):
     @field_validator("superclasses")
     @classmethod
     def _each_once(cls, names: tuple[Superclass, ...] | None) -> tuple[Superclass, ...] | None:
-        if names is None:
-            return None
-        if len(set(names)) != len(names):
-            raise ValueError("a superclass is listed twice")
-        return tuple(name for name in get_args(Superclass) if name in names)
+        return in_order(names, FINE_CLASSES, "superclass")
 
     @model_validator(mode="after")
     def _minority_is_there(self) -> Self:
@@ -189,17 +174,14 @@ class Cifar(DatasetSettings):
 
     @property
     def classes(self) -> tuple[Superclass, ...]:
-        """The superclasses used, in the official order."""
-        return self.superclasses or get_args(Superclass)
+        return self.superclasses or tuple(FINE_CLASSES)
 
     @property
     def start(self) -> str:
-        """That it is the imbalanced variant."""
         return "" if self.variant == "full" else self.variant
 
     @property
     def groups(self) -> int:
-        """The fine classes of a superclass."""
         return GROUPS
 
     @property

@@ -75,12 +75,10 @@ class ColorizedDigits(DatasetSettings):
 
     @property
     def start(self) -> str:
-        """How the colours are shared out."""
         return self.initialization
 
     @property
     def groups(self) -> int:
-        """The colours."""
         return len(self.ratios)
 
     @property
@@ -100,12 +98,14 @@ class ColorizedDigits(DatasetSettings):
 
     def _coloured(self, images: Sequence[float]) -> list[list[float]]:
         """Images of each digit -> of each digit and colour."""
-        return [[n * share for share in self._shares(digit)] for digit, n in enumerate(images)]
+        all_ = (1.0,) * self.groups
+        shares = [all_ if self.crossed else self.shares(digit) for digit in range(len(images))]
+        return [[n * share for share in own] for n, own in zip(images, shares, strict=True)]
 
-    def _shares(self, digit: int) -> Sequence[float]:
-        """Of a digit's test images, the share shown in each colour."""
-        if self.crossed or self.initialization == "unbiased":
-            return (1.0 if self.crossed else 1 / 3,) * self.groups
+    def shares(self, digit: int) -> Sequence[float]:
+        """Share of each colour among a digit's images; they add up to 1."""
+        if self.initialization == "unbiased":
+            return (1 / 3,) * self.groups
         turn = digit if self.initialization == "spurious" else 0
         return [self.ratios[(colour - turn) % self.groups] for colour in range(self.groups)]
 

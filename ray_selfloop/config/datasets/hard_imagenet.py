@@ -1,31 +1,46 @@
 """Hard ImageNet: which of its classes and training images."""
 
-from typing import ClassVar, Literal, Self, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ray_selfloop.config.base import Path
-from ray_selfloop.config.datasets.base import FRAMED, Traits, some
+from ray_selfloop.config.datasets.base import FRAMED, Traits, in_order, some
 from ray_selfloop.config.datasets.imagenet import ImageNetPictures
 from ray_selfloop.config.datasets.pictures import SEEN
 
-HardClass = Literal[
-    "dog sled",
-    "howler monkey",
-    "seat belt",
-    "ski",
-    "sunglasses",
-    "swimming cap",
-    "balance beam",
-    "horizontal bar",
-    "patio",
-    "hockey puck",
-    "miniskirt",
-    "keyboard space bar",
-    "volleyball",
-    "baseball player",
-    "snorkel",
-]
+
+class Synset(NamedTuple):
+    """A class of ImageNet: its WordNet id, and its number 0..999 among the thousand."""
+
+    wnid: str
+    number: int
+
+
+SYNSETS: Mapping[str, Synset] = {
+    "dog sled": Synset("n03218198", 537),
+    "howler monkey": Synset("n02492660", 379),
+    "seat belt": Synset("n04162706", 785),
+    "ski": Synset("n04228054", 795),
+    "sunglasses": Synset("n04356056", 837),
+    "swimming cap": Synset("n02807133", 433),
+    "balance beam": Synset("n02777292", 416),
+    "horizontal bar": Synset("n03535780", 602),
+    "patio": Synset("n03899768", 706),
+    "hockey puck": Synset("n04019541", 746),
+    "miniskirt": Synset("n03770439", 655),
+    "keyboard space bar": Synset("n04264628", 810),
+    "volleyball": Synset("n04540053", 890),
+    "baseball player": Synset("n09835506", 981),
+    "snorkel": Synset("n04251144", 801),
+}
+"""The classes in the official order: the label of a class is its place here."""
+
+if TYPE_CHECKING:
+    HardClass = str
+else:
+    HardClass = Literal[tuple(SYNSETS)]
 
 
 class HardImageNet(ImageNetPictures):
@@ -42,7 +57,7 @@ class HardImageNet(ImageNetPictures):
         augment=FRAMED,
         places=frozenset({"root", "masks"}),
         other={
-            "classes": lambda d: some(d.classes, get_args(HardClass), "classes"),
+            "classes": lambda d: some(d.classes, tuple(SYNSETS), "classes"),
             "subset": lambda d: f"{d.subset} subset",
         },
         fewer=SEEN,
@@ -77,11 +92,7 @@ class HardImageNet(ImageNetPictures):
     @field_validator("classes")
     @classmethod
     def _each_once(cls, names: tuple[HardClass, ...] | None) -> tuple[HardClass, ...] | None:
-        if names is None:
-            return None
-        if len(set(names)) != len(names):
-            raise ValueError("a class is listed twice")
-        return tuple(name for name in get_args(HardClass) if name in names)
+        return in_order(names, tuple(SYNSETS), "class")
 
     @model_validator(mode="after")
     def _limits_reach_every_class(self) -> Self:
@@ -90,5 +101,4 @@ class HardImageNet(ImageNetPictures):
 
     @property
     def class_names(self) -> tuple[HardClass, ...]:
-        """The classes used, in the official order."""
-        return self.classes or get_args(HardClass)
+        return self.classes or tuple(SYNSETS)

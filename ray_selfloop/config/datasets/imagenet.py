@@ -1,5 +1,7 @@
 """What the datasets cut from ImageNet have in common."""
 
+from abc import abstractmethod
+
 from pydantic import Field
 
 from ray_selfloop.config.base import Path
@@ -26,6 +28,6 @@ class ImageNetPictures(PictureDataset):
         return [cells[:columns] for _ in range(classes)]
 
     @property
+    @abstractmethod
     def class_names(self) -> tuple[str, ...]:
         """The classes used, in the official order."""
-        raise NotImplementedError

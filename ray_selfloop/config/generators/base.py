@@ -3,9 +3,10 @@
 Decides nothing about a single generator: each has a file beside this one, and a line in `known`.
 Fields of these names mean the same in every generator that has them: ``start`` (the previous
 generation's weights, or fresh ones), ``budget`` (the share of the training that is granted),
-``workers`` (processes of one training).
+``workers`` (processes of one training), ``picture_format`` (of the files that it draws).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -70,6 +71,15 @@ class GeneratorSettings(Settings):
         return self.traits.trained and getattr(self, "budget", 1) == 1
 
     @property
+    def processes(self) -> int:
+        return getattr(self, "workers", 1)
+
+    @property
+    def encodes(self) -> Literal["jpeg", "png", "webp"] | None:
+        """The form of file in which drawn pictures are stored; None: as they are given."""
+        return getattr(self, "picture_format", None)
+
+    @property
     def caches(self) -> bool:
         """Whether something is computed once for each training image, in a stage of its own."""
         return False
@@ -78,6 +88,14 @@ class GeneratorSettings(Settings):
     def at_once(self) -> int | None:
         """Images that it draws at once; None: as many as are asked for."""
         return None
+
+    @property
+    def seen(self) -> int:
+        """Images that a training on its whole budget sees."""
+        granted: Mapping[str, int] = getattr(self, "granted", {})
+        return granted.get("budget", getattr(self, "steps", 0)) * int(
+            getattr(self, "batch_size", 0)
+        )
 
     def places(self) -> dict[str, Any]:
         """``PLACES`` as a worker in another folder reads them."""

@@ -4,23 +4,29 @@ The defaults fit 8x8 colorized digits (about 1,300 images) within 4 core-minutes
 more width, layers and steps, and a GPU; how much 28x28 and 32x32 need was not measured.
 """
 
-import math
 from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ray_selfloop.config.generators.base import GeneratorSettings, Traits
+from ray_selfloop.config.generators.base import Traits
+from ray_selfloop.config.generators.looked import (
+    CheckEvery,
+    CheckSamples,
+    Decay,
+    LookedAt,
+    MaxSteps,
+    MinSteps,
+    PatienceSteps,
+    Ratio,
+)
+
+LEVELS = 1_000  # of noise in training, which a solver of as many steps visits one by one
 
 
-class Ddpm(GeneratorSettings):
+class Ddpm(LookedAt):
     """A class-conditional diffusion model in pixels, trained from scratch in each generation."""
 
     name: Literal["ddpm"] = Field(default="ddpm", description="Selects this kind of generator.")
-    start: Literal["scratch", "previous"] = Field(
-        default="scratch",
-        description="Initial weights of a generation: fresh ones, or those of the previous "
-        "generation's generator.",
-    )
     width: int = Field(
         default=32,
         ge=8,
@@ -40,58 +46,25 @@ class Ddpm(GeneratorSettings):
     clip_norm: PositiveFloat = Field(
         default=1.0, description="Gradients of one step are scaled down to this norm."
     )
-    ema_decay: float = Field(
+    ema_decay: Decay = Field(
         default=0.995,
-        ge=0.0,
-        lt=1.0,
         description="Decay per step of the averaged weights that are sampled from.",
     )
     sampler: Literal["ddim", "dpmsolver++"] = Field(
         default="ddim",
         description="Solver that draws images; both are deterministic given the first noise.",
     )
-    sampler_steps: int = Field(default=20, ge=1, le=1_000, description="Solver steps per image.")
-    budget: float = Field(
-        default=1.0,
-        gt=0.0,
-        le=1.0,
-        description="Share of max_steps, min_steps and patience_steps that is granted (rounded "
-        "up): less trained generators by intervention, for the q of eq. 6.",
-    )
-    max_steps: PositiveInt = Field(
-        default=2_000, description="Budget: optimiser steps after which training ends."
-    )
-    min_steps: int = Field(default=1_000, ge=0, description="No early stop before this step.")
-    check_every: PositiveInt = Field(
-        default=500, description="Steps between two looks at the stopping criterion."
-    )
-    patience_steps: PositiveInt = Field(
-        default=1_000,
-        description="Converged: the criterion has not improved for this many steps.",
-    )
-    check_samples: int = Field(
-        default=300,
-        ge=30,
-        description="Samples drawn for one look at the stopping criterion, which compares classes "
-        "that have two or more.",
-    )
-    collapse_ratio: float = Field(
+    sampler_steps: int = Field(default=20, ge=1, le=LEVELS, description="Solver steps per image.")
+    max_steps: MaxSteps = 2_000
+    min_steps: MinSteps = 1_000
+    check_every: CheckEvery = 500
+    patience_steps: PatienceSteps = 1_000
+    check_samples: CheckSamples = 300
+    collapse_ratio: Ratio = Field(
         default=0.6,
-        gt=0.0,
-        lt=1.0,
         description="Collapsed: the mean within-class diversity of the samples is below this "
         "fraction of the held-out real images'.",
     )
     traits: ClassVar[Traits] = Traits(
         worker="ray_selfloop.generators.ddpm:GENERATOR", draws="arrays"
     )
-
-    @property
-    def granted(self) -> dict[str, int]:
-        """Optimiser steps: ``budget``, ``minimum`` and ``patience`` after the budget's share."""
-        steps = {
-            "budget": self.max_steps,
-            "minimum": self.min_steps,
-            "patience": self.patience_steps,
-        }
-        return {name: math.ceil(self.budget * count) for name, count in steps.items()}

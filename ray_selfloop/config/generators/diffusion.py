@@ -126,7 +126,13 @@ class StableDiffusion(GeneratorSettings):
         description="Solver that draws pictures; all of these are deterministic given the first "
         "latents.",
     )
-    sampler_steps: PositiveInt = Field(default=50, description="Solver steps per picture.")
+    sampler_steps: int = Field(
+        default=50,
+        ge=1,
+        le=1_000,
+        description="Solver steps per picture, at most as many as the "
+        "noise levels that a base is trained with.",
+    )
     sample_memory: PositiveFloat = Field(
         default=12.0,
         description="GB that sampling may take; decides how many pictures are drawn at once.",

@@ -7,26 +7,30 @@ For 32x32 photographs, at those rates: generator_width 128, upsampling `nearest`
 convolution leaves a chequered pattern) and discriminator_gain 1.6.
 """
 
-import math
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ray_selfloop.config.generators.base import GeneratorSettings, Traits
+from ray_selfloop.config.generators.base import Traits
+from ray_selfloop.config.generators.looked import (
+    CheckEvery,
+    CheckSamples,
+    Decay,
+    LookedAt,
+    MaxSteps,
+    MinSteps,
+    PatienceSteps,
+    Ratio,
+)
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class ConditionalGan(GeneratorSettings):
+class ConditionalGan(LookedAt):
     """A DCGAN-style conditional GAN, trained from scratch in each generation."""
 
     name: Literal["conditional_gan"] = Field(
         default="conditional_gan", description="Selects this kind of generator."
-    )
-    start: Literal["scratch", "previous"] = Field(
-        default="scratch",
-        description="Initial weights of a generation: fresh ones, or those of the previous "
-        "generation's generator.",
     )
     latent_size: PositiveInt = Field(default=32, description="Dimensions of the noise vector.")
     generator_width: int = Field(
@@ -70,10 +74,8 @@ class ConditionalGan(GeneratorSettings):
         default=2e-3, description="Adam, discriminator."
     )
     betas: tuple[Beta, Beta] = Field(default=(0.0, 0.99), description="Adam's betas, both nets.")
-    ema_decay: float = Field(
+    ema_decay: Decay = Field(
         default=0.99,
-        ge=0.0,
-        lt=1.0,
         description="Decay per step of the averaged generator weights that are sampled from.",
     )
     augment: Literal[
@@ -92,34 +94,13 @@ class ConditionalGan(GeneratorSettings):
         "eighth of the side; cutout: a square of half the side gray; colour: brightness, "
         "saturation, contrast (not where colour is the subgroup).",
     )
-    budget: float = Field(
-        default=1.0,
-        gt=0.0,
-        le=1.0,
-        description="Share of max_steps, min_steps and patience_steps that is granted (rounded "
-        "up): less trained generators by intervention, for the q of eq. 6.",
-    )
-    max_steps: PositiveInt = Field(
-        default=1_500, description="Budget: optimiser steps after which training ends."
-    )
-    min_steps: int = Field(default=800, ge=0, description="No early stop before this step.")
-    check_every: PositiveInt = Field(
-        default=100, description="Steps between two looks at the stopping criterion."
-    )
-    patience_steps: PositiveInt = Field(
-        default=600,
-        description="Converged: the criterion has not improved for this many steps.",
-    )
-    check_samples: int = Field(
-        default=1_000,
-        ge=30,
-        description="Samples drawn for one look at the stopping criterion, which compares classes "
-        "that have two or more.",
-    )
-    collapse_ratio: float = Field(
+    max_steps: MaxSteps = 1_500
+    min_steps: MinSteps = 800
+    check_every: CheckEvery = 100
+    patience_steps: PatienceSteps = 600
+    check_samples: CheckSamples = 1_000
+    collapse_ratio: Ratio = Field(
         default=0.6,
-        gt=0.0,
-        lt=1.0,
         description="Collapsed: the mean within-class diversity of the samples is below this "
         "fraction of the held-out real images'. One colour per class gives about 0.4, sound "
         "training 0.85 and more.",
@@ -136,13 +117,3 @@ class ConditionalGan(GeneratorSettings):
     traits: ClassVar[Traits] = Traits(
         worker="ray_selfloop.generators.gan.conditional_gan:GENERATOR", draws="arrays", paper=True
     )
-
-    @property
-    def granted(self) -> dict[str, int]:
-        """Optimiser steps: ``budget``, ``minimum`` and ``patience`` after the budget's share."""
-        steps = {
-            "budget": self.max_steps,
-            "minimum": self.min_steps,
-            "patience": self.patience_steps,
-        }
-        return {name: math.ceil(self.budget * count) for name, count in steps.items()}

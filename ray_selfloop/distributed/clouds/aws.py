@@ -1,8 +1,8 @@
 """AWS: the shape of a machine, and what of its own keys would hang, cost or open something.
 
 `ray up` passes `node_config` on unseen. For the head AWS refuses it at once; for workers it refuses
-each attempt of the autoscaler to start one, while the sweep waits and the head is paid for. Formats
-alone: whether an AMI or a profile exists is not asked.
+each attempt of the autoscaler to start one, which the sweep says after a minute. Whether an AMI or
+a profile exists is not asked.
 """
 
 import re
@@ -66,7 +66,7 @@ def faults(cluster: Cluster) -> Iterator[str]:
         return
     for kind in cluster.types:
         place = f"{kind.place}.node_config"
-        for rule in (_is_a_call, _machine, _profile, _disk, _ends):
+        for rule in (_is_a_call, _machine, _disk, _ends):
             yield from (f"{place}{fault}" for fault in rule(kind))
 
 
@@ -79,26 +79,11 @@ def _machine(kind: NodeType) -> Iterator[str]:
         yield ".ImageId: missing; Ray's default is Ubuntu 18.04 with CUDA 11"
     if at(kind.node, "MetadataOptions", "HttpTokens") != "required":
         yield ".MetadataOptions: give HttpTokens: required (IMDSv2 alone)"
-    market = at(kind.node, "InstanceMarketOptions", "MarketType")
-    if market not in (None, "spot", "capacity-block"):
-        yield f".InstanceMarketOptions.MarketType: {market!r}; spot, or take it out"
-
-
-def _profile(kind: NodeType) -> Iterator[str]:
-    """`Name` holds a name and `Arn` an ARN, of an instance profile and not of its role."""
-    profile = kind.node.get("IamInstanceProfile")
-    name, arn = (str(at(profile, key) or "") for key in ("Name", "Arn"))
-    if not name and not arn:
+    if not any(at(kind.node, "IamInstanceProfile", key) for key in ("Name", "Arn")):
         yield (
             ".IamInstanceProfile: missing; give {Name: ...}, or the node has no access to the "
             "storage"
         )
-    if name and arn:
-        yield ".IamInstanceProfile: has Name and Arn; AWS takes one of them"
-    if name.startswith("arn:"):
-        yield f".IamInstanceProfile.Name: {name!r}; a name, and an ARN goes under `Arn:`"
-    if arn and ":instance-profile/" not in arn:
-        yield f".IamInstanceProfile.Arn: {arn!r}; ...:instance-profile/NAME, not a role's"
 
 
 def _disk(kind: NodeType) -> Iterator[str]:

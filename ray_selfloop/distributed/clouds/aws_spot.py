@@ -49,7 +49,6 @@ def _ask(url: str, method: str, headers: dict[str, str]) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Watch this node; returns the exit code."""
     return watch.main(MODULE, notice, SERVICE, words)
 
 

@@ -5,7 +5,7 @@ once what is wrong, `faults` may be nothing. `gcp.py` is the shortest one that t
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,11 +28,6 @@ class Machine:
     disks: str = ""
 
 
-def no_faults(cluster: "Cluster") -> Iterator[str]:
-    """Of a cloud that says itself, at once, what it does not take."""
-    yield from ()
-
-
 @dataclass(frozen=True)
 class Cloud:
     """What the check of a cluster file asks of a cloud.
@@ -48,6 +43,6 @@ class Cloud:
     title: str
     bucket: str
     machine: Callable[[Tree], Machine]
-    faults: Callable[["Cluster"], Iterator[str]] = no_faults
+    faults: Callable[["Cluster"], Iterator[str]] = field(default=lambda cluster: iter(()))
     watcher: str = ""
     unchecked: str = "prices, quotas, and whether what the file names exists"

@@ -36,7 +36,6 @@ class NodeType:
 
     @property
     def gpus(self) -> int:
-        """How many it says it has."""
         return self.resources.get("GPU", 0)
 
 
@@ -51,9 +50,11 @@ class Cluster:
 
     @classmethod
     def of(cls, tree: Tree, cloud: Cloud) -> "Cluster":
-        """The view of a tree that has a head type."""
-        entries = tree["available_node_types"].items()
-        types = {name: _node_type(name, entry, cloud) for name, entry in entries}
+        types = {}
+        for name, entry in tree["available_node_types"].items():
+            place, node = f"available_node_types.{name}", entry["node_config"]
+            machine = cloud.machine(node)
+            types[name] = NodeType(name, place, entry, node, entry["resources"], machine)
         head = types.pop(tree["head_node_type"])
         return cls(tree, cloud, head, tuple(types.values()))
 
@@ -72,7 +73,6 @@ class Cluster:
         return [one for one in self.shell if one[0].startswith(f"{kind}_start_ray_commands[")]
 
     def images(self) -> dict[str, str]:
-        """Docker images by their place in the file."""
         docker = leaves(self.tree.get("docker") or {}, "docker")
         own = (leaves(w.entry.get("docker") or {}, f"{w.place}.docker") for w in self.workers)
         given = [*docker, *(one for options in own for one in options)]
@@ -119,8 +119,3 @@ def listed(tree: Any, *path: str) -> list[Any]:
     """The list at a path, an empty one where the file has something else there."""
     found = at(tree, *path)
     return found if isinstance(found, list) else []
-
-
-def _node_type(name: str, entry: Tree, cloud: Cloud) -> NodeType:
-    place, node = f"available_node_types.{name}", entry["node_config"]
-    return NodeType(name, place, entry, node, entry["resources"], cloud.machine(node))

@@ -43,15 +43,10 @@ def head_is_small_and_stays(cluster: Cluster) -> Iterator[str]:
 
 def workers_come_and_go(cluster: Cluster) -> Iterator[str]:
     """Nothing is paid for while nothing runs, and something comes when there is work."""
-    if cluster.tree["max_workers"] < 1:
-        yield "max_workers: 0; at least 1, or no worker ever starts"
     for worker in cluster.workers:
         if worker.entry.get("min_workers", 0):
             found = worker.entry["min_workers"]
             yield f"{worker.place}.min_workers: {found}; 0, so that idle nodes go away"
-        if worker.entry.get("max_workers", 1) < 1:
-            found = worker.entry["max_workers"]
-            yield f"{worker.place}.max_workers: {found}; at least 1, or take the type out"
         if "idle_timeout_s" in worker.entry:
             yield from _idle(f"{worker.place}.idle_timeout_s", worker.entry["idle_timeout_s"], 60)
     speed = cluster.tree.get("upscaling_speed", 1)
@@ -104,18 +99,13 @@ def spot_is_watched(cluster: Cluster) -> Iterator[str]:
         )
 
 
-def resources_are_those_of_the_machine(cluster: Cluster) -> Iterator[str]:
-    """CPU and `slot`, by which trials are placed, and the GPUs that are paid for."""
-    for kind in cluster.types:
-        place, cpu, has = f"{kind.place}.resources", kind.resources.get("CPU"), kind.machine.gpus
-        if cpu is None:
-            yield f"{place}: CPU is missing; give the cores that may compute"
-        elif not cpu and kind is not cluster.head:
-            yield f"{place}.CPU: 0; at least 1, and as many slots, or nothing runs there"
-        elif cpu and not kind.resources.get("slot", 0):
-            yield f"{place}: slot is missing; give {cpu}, as many as CPU: trials are placed by it"
-        if kind is not cluster.head and has is not None and has != kind.gpus:
-            yield f"{place}.GPU: {kind.gpus}; {kind.machine.name} has {has or 'none'}"
+def gpus_are_those_of_the_machine(cluster: Cluster) -> Iterator[str]:
+    """All that are paid for; what else is too little a sweep says when it starts."""
+    for kind in cluster.workers:
+        has = kind.machine.gpus
+        if has is not None and has != kind.gpus:
+            found = f"{kind.gpus}; {kind.machine.name} has {has or 'none'}"
+            yield f"{kind.place}.resources.GPU: {found}"
 
 
 def storage_is_a_bucket(cluster: Cluster) -> Iterator[str]:
@@ -234,7 +224,7 @@ RULES: tuple[Rule, ...] = (
     workers_come_and_go,
     spot_falls_back,
     spot_is_watched,
-    resources_are_those_of_the_machine,
+    gpus_are_those_of_the_machine,
     storage_is_a_bucket,
     machines_are_named,
     images_are_pinned,

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,7 +51,6 @@ class Printed:
         self._position = 0
 
     def __call__(self, text: str) -> None:
-        """Take the next part of the log."""
         fresh = text[max(0, self._count - self._position) :]
         self._position += len(text)
         self._count = max(self._count, self._position)
@@ -103,7 +103,6 @@ class Submission:
 
     @property
     def name(self) -> str:
-        """The name of the attempt that runs."""
         assert self.number is not None, "begin() comes first"
         return self.job.attempt(self.number)
 
@@ -171,7 +170,7 @@ class Submission:
 
     def _follow(self) -> State | None:
         """Print an attempt's log to its end; returns how it ended, None where it is lost."""
-        printed, over = Printed(_write), False
+        printed, over = Printed(partial(print, end="", flush=True)), False
         while True:
             printed.begin()
             whole = self.head.tail(self.name, self.pace.quiet, printed)
@@ -229,10 +228,6 @@ def _submit(submission: Submission, options: Options) -> int:
     except Unreachable as error:
         print(f"error: {error}; go on with: {submission.again}", file=sys.stderr)
         return error.exit_code
-
-
-def _write(text: str) -> None:
-    print(text, end="", flush=True)
 
 
 def _ending(state: State | None) -> str:

@@ -129,7 +129,8 @@ def _filled(picture: Tensor, box: Box, mask: Tensor) -> Tensor | None:
         "below": (_free(along[box.bottom :].any(dim=1)), height, width),
         "above": (_free(along[: box.top].any(dim=1).flip(0)), height, width),
     }
-    side = max(rooms, key=lambda name: (_covered(*rooms[name]), rooms[name][0]))
+    covered = {side: min(room, need) * line for side, (room, need, line) in rooms.items()}
+    side = max(rooms, key=lambda name: (covered[name], rooms[name][0]))
     room, need, _ = rooms[side]
     if not room:
         return None
@@ -143,11 +144,6 @@ def _filled(picture: Tensor, box: Box, mask: Tensor) -> Tensor | None:
     if side in ("right", "left"):
         return picture[:, box.top : box.bottom, source]
     return picture[:, source, box.left : box.right]
-
-
-def _covered(room: int, need: int, line: int) -> int:
-    """Pixels of the box that a side fills without repetition."""
-    return min(room, need) * line
 
 
 def _free(blocked: Tensor) -> int:

@@ -113,8 +113,8 @@ def _of_kind(kind: str, found: Removed, plan: Plan) -> Iterator[Reading]:
     yield Reading(f"{metrics.ABLATION_ACCURACY.name}/{kind}", gone, floored=False, rows=rows)
     yield Reading(key, drop, floored=False)
     yield Reading(f"{metrics.ABLATION_DROP_RELATIVE.name}/{kind}", relative, floored=False)
-    if (plan.base == np.arange(len(plan.base))).all():
-        return  # nothing is later than generation 0
+    if not plan.later:
+        return
     level = relative[:, plan.base] * (clean - clean[:, plan.base])
     rest = drop - drop[:, plan.base] - level
     for part, values in (("level", level), ("distribution", rest)):

@@ -45,10 +45,6 @@ def _spanned(mask: NDArray[np.bool_]) -> Box:
     return Box(int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max()))
 
 
-def _empty(box: Box) -> bool:
-    return box.top == box.bottom or box.left == box.right
-
-
 def box_gray(picture: Tensor, mask: Tensor, gray: float) -> Tensor:
     """``(3, H, W)`` with the box around all object pixels gray; as it is without any box."""
     changed, there = picture.clone(), mask.cpu().numpy()
@@ -64,7 +60,7 @@ def box_neighbour(picture: Tensor, mask: Tensor) -> Tensor:
     labels, count = ndimage.label(there)
     for piece in range(1, count + 1):
         outer = _spanned(labels == piece)
-        if _empty(outer):
+        if outer.top == outer.bottom or outer.left == outer.right:
             continue
         box = outer._replace(bottom=outer.bottom - 1, right=outer.right - 1)
         fill = _fill(changed.transpose(1, 2), box, there.T)

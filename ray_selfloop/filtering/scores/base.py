@@ -54,7 +54,6 @@ class Given:
 
 
 def texts_of(class_names: Sequence[str], prompt: str) -> list[str]:
-    """The text of each class."""
     return [prompt.replace("{}", name.replace("_", " ")) for name in class_names]
 
 

@@ -138,17 +138,12 @@ MEASURES: dict[str, Callable[[Floats], Measure]] = {
 }
 
 
-def uncertainty(p: Floats, settings: Uncertainty) -> Measure:
-    """The measure that ``settings`` names; high means uncertain."""
-    return MEASURES[settings.measure](p)
-
-
 def opened(given: Given) -> Opened:
     """The experts of the last generation, with the masks of the stage's seed."""
     experts, settings = given.experts(), given.settings
 
     def score(images: ImageSource, labels: Ids, ids: Ids) -> Measure:
         passes = probabilities(experts, images, ids, settings, given.seed, given.device)
-        return uncertainty(passes, settings)
+        return MEASURES[settings.measure](passes)
 
     return score

@@ -88,24 +88,14 @@ class Base:
         return self.folder.name
 
     @property
-    def vae_factor(self) -> int:
-        """How many pixels of a side are one latent's."""
-        return _vae_factor(self.folder)
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of a latent."""
-        return _latent_channels(self.folder)
-
-    @property
     def scaling(self) -> float:
         """What the VAE's latents are multiplied by before the UNet sees them."""
         return float(_config(self.folder, "vae").get("scaling_factor", 0.18215))
 
     def latent_shape(self, resolution: int) -> tuple[int, int, int]:
         """Of a square picture with that side."""
-        side = resolution // self.vae_factor
-        return self.latent_channels, side, side
+        side = resolution // _vae_factor(self.folder)
+        return _latent_channels(self.folder), side, side
 
     def unet(self) -> Any:
         """The UNet: float32, on the CPU, in eval mode, without gradients."""
@@ -383,6 +373,7 @@ def _latent_channels(folder: Path) -> int:
 
 
 def _vae_factor(folder: Path) -> int:
+    """How many pixels of a side are one latent's."""
     blocks = _config(folder, "vae").get("block_out_channels", [64])
     if not isinstance(blocks, list) or not 1 <= len(blocks) <= MOST_BLOCKS:
         raise DataError(

@@ -34,7 +34,6 @@ class Place(Protocol):
 
 
 def write(place: Place, run: str, state: State) -> None:
-    """Replace the place's checkpoint by this one."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
     content = save(tensors, {"run": run, "facts": json.dumps(state.facts)})
     place.write(FILE, hashlib.sha256(content).digest() + content)

@@ -16,6 +16,7 @@ from ray_selfloop.generators.diffusion import lora, sampler
 from ray_selfloop.generators.diffusion import stable_diffusion as sd
 from ray_selfloop.generators.diffusion.base import open_base
 from ray_selfloop.generators.diffusion.latents import Cached, Latents, OnTheFly, write_latents
+from ray_selfloop.generators.diffusion.loss import Pictures
 from ray_selfloop.images.imageset import ImageSource
 from ray_selfloop.images.pictures import View, seen, view_of
 
@@ -40,10 +41,9 @@ def _examples(lesson: Lesson, settings: StableDiffusion) -> sd.Examples:
     labels = np.concatenate([part.labels[part.rows] for part in lesson.parts])
     train: Latents
     apart: Latents
-    if settings.cache_latents:
-        train = Cached([(_folder(part.cached), part.rows) for part in lesson.parts])
-        everything = np.arange(len(lesson.held_out.labels))
-        apart = Cached([(_folder(lesson.held_out_cached), everything)])
+    if lesson.held_out_cached:
+        train = Cached([(part.cached, part.rows) for part in lesson.parts if part.cached])
+        apart = Cached([(lesson.held_out_cached, np.arange(len(lesson.held_out.labels)))])
     else:
         vae = open_base(settings).vae(lesson.device)
         train, apart = (
@@ -51,15 +51,10 @@ def _examples(lesson: Lesson, settings: StableDiffusion) -> sd.Examples:
             for source in (lesson.data.images, lesson.held_out.images)
         )
     return sd.Examples(
-        sd.Pictures(train, labels),
-        sd.Pictures(apart, np.asarray(lesson.held_out.labels)),
+        Pictures(train, labels),
+        Pictures(apart, np.asarray(lesson.held_out.labels)),
         lesson.class_names,
     )
-
-
-def _folder(cached: Path | None) -> Path:
-    assert cached is not None, "the loop adds a stage for them"
-    return cached
 
 
 def _train(lesson: Lesson, settings: StableDiffusion) -> Trained:
@@ -74,8 +69,7 @@ def _train(lesson: Lesson, settings: StableDiffusion) -> Trained:
         lesson.world,
     )
     commit = "" if os.path.isdir(settings.base) else open_base(settings).name
-    facts = {"steps": found.steps, "commit": commit}
-    return Trained(found.weights, found.history, found.outcome, facts)
+    return found._replace(facts={**found.facts, "commit": commit})
 
 
 def _sampler(scene: Scene, settings: StableDiffusion) -> Sampler:

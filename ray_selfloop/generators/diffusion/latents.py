@@ -6,7 +6,7 @@ training's seed and step, so that both ways train alike. Nothing here draws a ra
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,16 +30,6 @@ class Posterior(NamedTuple):
 
     mean: Tensor
     std: Tensor
-
-
-class Latents(Protocol):
-    """Where training gets the posterior of the pictures that it has drawn."""
-
-    def __len__(self) -> int: ...
-
-    def posterior(self, rows: Ids, flips: Flips) -> Posterior:
-        """Of the pictures ``rows`` ``(b,)``, mirrored where ``flips`` ``(b,)``."""
-        ...
 
 
 @torch.no_grad()
@@ -110,7 +100,10 @@ class Cached:
         return int(self._ends[-1])
 
     def posterior(self, rows: Ids, flips: Flips) -> Posterior:
-        """On the CPU; raises StageError for a mirrored picture of a part without them."""
+        """Of the pictures ``rows`` ``(b,)``, mirrored where ``flips`` ``(b,)``; on the CPU.
+
+        Raises StageError for a mirrored picture of a part without them.
+        """
         found = [self._one(int(row), bool(flip)) for row, flip in zip(rows, flips, strict=True)]
         mean, std = (torch.from_numpy(np.stack(values)) for values in zip(*found, strict=True))
         return Posterior(mean, std)
@@ -136,3 +129,7 @@ class OnTheFly:
     def posterior(self, rows: Ids, flips: Flips) -> Posterior:
         """On the VAE's device."""
         return encoded(self._vae, self._images[rows], flips)
+
+
+Latents = Cached | OnTheFly
+"""Where training gets the posterior of the pictures that it has drawn."""

@@ -40,7 +40,6 @@ class Drawn(NamedTuple):
     noise: Floats
 
     def part(self, of: slice) -> "Drawn":
-        """Some of the pictures."""
         return Drawn(self.rows[of], self.flips[of], self.times[of], self.spread[of], self.noise[of])
 
 

@@ -23,11 +23,9 @@ class RowWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
     def append(self, rows: Floats) -> None:
-        """The next ``(b, ...)``."""
         self._file.write(np.ascontiguousarray(rows, "<f4").tobytes())
 
     def close(self) -> None:
-        """All rows are written."""
         self._file.close()
 
 

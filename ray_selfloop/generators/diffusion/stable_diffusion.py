@@ -18,39 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from ray_selfloop.config.generators.diffusion import StableDiffusion
+from ray_selfloop.generators.base import Trained
 from ray_selfloop.generators.diffusion import checkpoint, lora
 from ray_selfloop.generators.diffusion.base import DTYPES, Base, identity, open_base, placed
 from ray_selfloop.generators.diffusion.lora import Weights
 from ray_selfloop.generators.diffusion.loss import Draws, Objective, Pictures
 from ray_selfloop.generators.diffusion.workers import World
 
-__all__ = ["Examples", "Pictures", "Trained", "train"]
-
 
 class Examples(NamedTuple):
-    """What one fine-tune is given; ``held_out``: for the losses of looks alone, or None."""
+    """What one fine-tune is given; ``held_out``: for the losses of looks alone."""
 
     train: Pictures
-    held_out: Pictures | None
+    held_out: Pictures
     class_names: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What training leaves.
-
-    weights: the adapters in diffusers' names, see `lora`; CPU tensors, float32.
-    history: one entry per look: step, learning_rate, train_loss (mean since the last look) and
-        held_out_loss (same pictures, noise and times at each look; NaN without held-out pictures).
-    outcome: ``completed`` (all steps made) or ``diverged`` (loss or adapters not finite; then
-        ``weights`` are those of the last look at which they were).
-    steps: optimiser steps made.
-    """
-
-    weights: Weights
-    history: list[dict[str, float]]
-    outcome: str
-    steps: int
 
 
 class Master:
@@ -71,7 +52,7 @@ class Master:
     @torch.no_grad()
     def gather(self, loss: Tensor) -> None:
         """Add the adapters' gradients, and the loss that they are of; the former are cleared."""
-        grads = [_gradient(parameter).flatten().float() for parameter in self._live]
+        grads = [p.grad.flatten().float() for p in self._live if p.grad is not None]
         self.sums.add_(torch.cat([*grads, loss.detach().reshape(1)]))
         for parameter in self._live:
             parameter.grad = None
@@ -89,11 +70,6 @@ class Master:
     def _parts(self, vector: Tensor) -> list[Tensor]:
         parts = vector.detach().split([shape.numel() for shape in self._shapes.values()])
         return [part.view(s) for part, s in zip(parts, self._shapes.values(), strict=True)]
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None, "every adapter takes part in the loss"
-    return parameter.grad
 
 
 @dataclass
@@ -134,7 +110,6 @@ class _Trainer:
         return self.settings.learning_rate * grown
 
     def advance(self, pictures: Pictures, world: World) -> None:
-        """One optimiser step."""
         self.progress.step += 1
         self.master.sums.zero_()
         for numbers in self._micro_batches(world):
@@ -176,16 +151,10 @@ class _Trainer:
         progress.sound = self.master.vector.detach().clone()
         return True
 
-    def looks_now(self) -> bool:
-        """Whether a look is due after the step just made."""
-        step = self.progress.step
-        return step % self.settings.check_every == 0 or step == self.settings.steps
-
     def trained(self, outcome: str) -> Trained:
-        """What training leaves."""
         sound = self.master.weights(self.progress.sound)
         weights = lora.scaled(sound, self.settings.scale)
-        return Trained(weights, self.progress.history, outcome, self.progress.step)
+        return Trained(weights, self.progress.history, outcome, {"steps": self.progress.step})
 
     def state(self) -> checkpoint.State:
         """All that the steps to come depend on."""
@@ -227,15 +196,19 @@ def train(
     seed: int,
     device: torch.device,
     previous: Weights | None,
-    checkpoints: checkpoint.Place | None,
+    checkpoints: checkpoint.Place,
     world: World,
 ) -> Trained:
     """Fine-tune for ``settings.steps``; every process of ``world`` calls it, and gets the same.
 
     previous: the last generation's adapters (``start: previous``), or None. checkpoints: a place
-    for them, or None; where it holds one of this very run, training goes on there. On the CPU
-    with one thread the result is bit-identical for the same arguments, with a checkpoint or
-    without. Raises DataError for an unfit base, StageError for adapters of another one.
+    for them; where it holds one of this very run, training goes on there. On the CPU with one
+    thread the result is bit-identical for the same arguments, with a checkpoint or without.
+    Returns the adapters in diffusers' names, see `lora`: CPU tensors, float32. Of each look: step,
+    learning_rate, train_loss (mean since the last look) and held_out_loss (same pictures, noise and
+    times each time). Outcome ``completed`` (all steps made) or ``diverged`` (loss or adapters not
+    finite: the weights are those of the last look at which they were).
+    Raises DataError for an unfit base, StageError for adapters of another one.
     """
     base = open_base(settings)
     prompts = [settings.prompt.format(name) for name in examples.class_names]
@@ -245,12 +218,12 @@ def train(
     draws = Draws(seed, len(examples.train.labels), shape, objective.times, settings.flips)
     trainer = _Trainer(objective, Master(objective.unet, initial, device), draws, settings)
     checks = _Checks(objective, examples.held_out, settings, (seed, shape), world)
-    run = _run(settings, examples, seed, initial) if checkpoints else ""
-    kept = _Kept(checkpoints, run, world)
+    kept = _Kept(checkpoints, _run(settings, examples, seed, initial), world)
     kept.restore(trainer)
-    while trainer.progress.step < settings.steps:
+    while (step := trainer.progress.step + 1) <= settings.steps:
         trainer.advance(examples.train, world)
-        if trainer.looks_now() and not trainer.look(checks.loss()):
+        due = step % settings.check_every == 0 or step == settings.steps
+        if due and not trainer.look(checks.loss()):
             return trainer.trained("diverged")
         kept.write(trainer)
     return trainer.trained("completed")
@@ -287,7 +260,7 @@ class _Checks:
     def __init__(
         self,
         objective: Objective,
-        pictures: Pictures | None,
+        pictures: Pictures,
         settings: StableDiffusion,
         drawn: tuple[int, tuple[int, int, int]],
         world: World,
@@ -295,16 +268,13 @@ class _Checks:
         """drawn: the seed, and the shape of a latent."""
         self._objective, self._pictures, self._world = objective, pictures, world
         self._size = settings.batch_size // settings.micro_batches
-        if pictures is not None:
-            seed, shape = drawn
-            draws = Draws(seed, len(pictures.labels), shape, objective.times, False)
-            self._drawn = draws.held_out(settings.check_pictures)
+        seed, shape = drawn
+        draws = Draws(seed, len(pictures.labels), shape, objective.times, False)
+        self._drawn = draws.held_out(settings.check_pictures)
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Mean over the pictures; NaN where there are none."""
-        if self._pictures is None:
-            return math.nan
+        """Mean over the pictures."""
         count = len(self._drawn.rows)
         total = torch.zeros((), device=self._objective.device)
         starts = range(0, count, self._size)
@@ -318,21 +288,20 @@ class _Checks:
 class _Kept:
     """The checkpoint of one run; process 0 alone reads and writes it, and judges it."""
 
-    def __init__(self, place: checkpoint.Place | None, run: str, world: World) -> None:
+    def __init__(self, place: checkpoint.Place, run: str, world: World) -> None:
         self._place, self._run, self._world = place, run, world
 
     def restore(self, trainer: _Trainer) -> None:
-        content = None
-        if self._place is not None and self._world.rank == 0:
-            content = checkpoint.found(self._place, self._run)
-        content = self._world.first_ones(content, trainer.device)
+        first = self._world.rank == 0
+        found = checkpoint.found(self._place, self._run) if first else None
+        content = self._world.first_ones(found, trainer.device)
         if content is not None:
             trainer.restore(checkpoint.read(content))
 
     def write(self, trainer: _Trainer) -> None:
         """Where the settings want one after the step just made."""
         step, settings = trainer.progress.step, trainer.settings
-        if self._place is None or self._world.rank or not settings.checkpoint_every:
+        if self._world.rank or not settings.checkpoint_every:
             return
         if step % settings.checkpoint_every == 0 and step < settings.steps:
             checkpoint.write(self._place, self._run, trainer.state())
@@ -341,7 +310,7 @@ class _Kept:
 def _run(settings: StableDiffusion, examples: Examples, seed: int, initial: Weights) -> str:
     """A digest of what the adapters depend on; of the pictures by their number and labels."""
     values = settings.model_dump(mode="json") | {"base": identity(settings), "revision": ""}
-    labels = [part.labels for part in (examples.train, examples.held_out) if part is not None]
+    labels = [examples.train.labels, examples.held_out.labels]
     facts = [values, seed, list(examples.class_names), [len(part) for part in labels]]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for part in labels:

@@ -6,8 +6,6 @@ were nearest to held-out real images. Sees images and labels; never a subgroup, 
 """
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,32 +18,11 @@ from ray_selfloop.errors import StageError
 from ray_selfloop.generators.base import Generator, Lesson, Scene, Trained, TrainingImages
 from ray_selfloop.generators.gan.augment import augmented
 from ray_selfloop.generators.gan.networks import DiscriminatorNet, GeneratorNet
-from ray_selfloop.generators.stopping import CRITERION, Look, Stopping, features, look
+from ray_selfloop.generators.looked import Looks, trained
+from ray_selfloop.generators.stopping import Look
 from ray_selfloop.images.imageset import Ids, Images
-from ray_selfloop.images.split import apportion
 
 CHECK_BATCH = 250  # images per forward pass of a look; bounds memory alone
-
-
-@dataclass(frozen=True)
-class TrainedGan:
-    """What training leaves.
-
-    weights: all that sampling needs; CPU tensors.
-    history: one entry per look: step, mean losses since the last, criterion, diversities.
-    outcome: ``converged`` (the criterion stopped improving), ``budget`` (max_steps, or the share
-        of it that ``settings.budget`` grants, reached),
-        ``diverged`` (losses or weights not finite) or ``collapsed`` (diversity too small).
-    steps, best_step: optimiser steps made, and those after which ``weights`` were taken.
-    best: the look at ``weights``; NaN where training diverged before the first.
-    """
-
-    weights: dict[str, Tensor]
-    history: list[dict[str, float]]
-    outcome: str
-    steps: int
-    best_step: int
-    best: Look
 
 
 class _Groups:
@@ -143,6 +120,10 @@ class _Trainer:
         self.discriminator.train().requires_grad_(True)
         return loss.detach()
 
+    def finite(self) -> bool:
+        """Whether every weight and running statistic is a number."""
+        return all(bool(value.isfinite().all()) for value in self.live)
+
 
 def _adam(net: nn.Module, rate: float, settings: ConditionalGan) -> torch.optim.Adam:
     return torch.optim.Adam(net.parameters(), rate, settings.betas, fused=True)
@@ -159,31 +140,6 @@ def _floats(net: nn.Module) -> list[Tensor]:
     return [value for value in net.state_dict().values() if value.is_floating_point()]
 
 
-def _finite(values: list[Tensor]) -> bool:
-    return all(bool(value.isfinite().all()) for value in values)
-
-
-class _Looks:
-    """Compares the averaged generator with the held-out images, always with the same noise."""
-
-    def __init__(self, held_out: TrainingImages, settings: ConditionalGan, seed: int) -> None:
-        self.real = features(np.asarray(held_out.images))
-        self.real_labels = torch.from_numpy(held_out.labels)
-        counts = apportion(settings.check_samples, np.bincount(held_out.labels).astype(float))
-        self.labels = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-        random = torch.Generator().manual_seed(seeding.derive(seed, "look"))
-        self.noise = torch.randn((len(self.labels), settings.latent_size), generator=random)
-
-    def at(self, net: GeneratorNet, device: torch.device) -> Look:
-        drawn = [
-            features(_draw(net, noise, labels, device).numpy())
-            for noise, labels in zip(
-                self.noise.split(CHECK_BATCH), self.labels.split(CHECK_BATCH), strict=True
-            )
-        ]
-        return look(self.real, self.real_labels, torch.cat(drawn), self.labels)
-
-
 @torch.no_grad()
 def _draw(net: GeneratorNet, noise: Tensor, labels: Tensor, device: torch.device) -> Tensor:
     """Noise and labels -> uint8 images on the CPU."""
@@ -191,73 +147,27 @@ def _draw(net: GeneratorNet, noise: Tensor, labels: Tensor, device: torch.device
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
-def train(
-    data: TrainingImages,
-    held_out: TrainingImages,
-    num_classes: int,
-    settings: ConditionalGan,
-    seed: int,
-    device: torch.device,
-    initial: dict[str, Tensor] | None,
-) -> TrainedGan:
-    """Train until the criterion stops improving, or for the budget that ``settings`` grant.
+def train(lesson: Lesson, settings: ConditionalGan) -> Trained:
+    """Train as `looked.trained`; the same noise and labels at each look.
 
-    held_out: real images, used for the stopping criterion alone. initial: generator weights to
-    start from (``start: previous``), or None; the discriminator is always fresh. On the CPU with
-    one thread the result is bit-identical for the same arguments.
+    From the previous generation's generator where the lesson has it; the discriminator is always
+    fresh. On the CPU with one thread the result is bit-identical for the same arguments.
     """
-    groups = _Groups(data, num_classes, settings.group_size, device)
-    trainer = _Trainer(groups, num_classes, settings, seed, initial)
-    looks = _Looks(held_out, settings, seed)
-    stopping = Stopping(**settings.granted)
-    best, weights = Look(*[float("nan")] * 3), _copy(trainer.average)
-    history: list[dict[str, float]] = []
-    outcome: str | None = None
-    for step, losses in _rounds(trainer, settings):
-        if not (_finite([losses]) and _finite(trainer.live)):
-            return TrainedGan(weights, history, "diverged", step, stopping.best_step, best)
-        seen = looks.at(trainer.average, device)
-        history.append(_entry(step, losses, seen))
-        if stopping.improved(step, seen.distance):
-            best, weights = seen, _copy(trainer.average)
-        outcome = stopping.verdict(step)
-        if outcome is not None:
-            break
-    assert outcome is not None, "the last round is the budget's"
-    if best.diversity < settings.collapse_ratio:
-        outcome = "collapsed"
-    return TrainedGan(weights, history, outcome, step, stopping.best_step, best)
+    classes, seed, device = len(lesson.class_names), lesson.seed, lesson.device
+    groups = _Groups(lesson.data, classes, settings.group_size, device)
+    trainer = _Trainer(groups, classes, settings, seed, lesson.previous)
+    looks = Looks(lesson.held_out, settings.check_samples)
+    random = torch.Generator().manual_seed(seeding.derive(seed, "look"))
+    noise = torch.randn((len(looks.labels), settings.latent_size), generator=random)
+    pairs = zip(
+        noise.split(CHECK_BATCH), torch.from_numpy(looks.labels).split(CHECK_BATCH), strict=True
+    )
+    parts = [*pairs]
 
+    def look(net: GeneratorNet) -> Look:
+        return looks.compared([_draw(net, *part, device).numpy() for part in parts])
 
-def _rounds(trainer: _Trainer, settings: ConditionalGan) -> Iterator[tuple[int, Tensor]]:
-    """Train, and stop for a look every ``check_every`` steps and at the budget's end.
-
-    Yields the number of steps made and the mean losses ``(generator's, discriminator's)`` since
-    the last look.
-    """
-    losses: list[Tensor] = []
-    last = settings.granted["budget"]
-    for step in range(1, last + 1):
-        losses.append(trainer.step(step))
-        if step % settings.check_every == 0 or step == last:
-            yield step, torch.stack(losses).mean(dim=0)
-            losses = []
-
-
-def _copy(net: GeneratorNet) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in net.state_dict().items()}
-
-
-def _entry(step: int, losses: Tensor, seen: Look) -> dict[str, float]:
-    generator, discriminator = losses.tolist()
-    return {
-        "step": float(step),
-        "generator_loss": generator,
-        "discriminator_loss": discriminator,
-        CRITERION: seen.distance,
-        "diversity": seen.diversity,
-        "least_diversity": seen.least_diversity,
-    }
+    return trained(trainer, look, settings, ["generator_loss", "discriminator_loss"])
 
 
 class GanSampler:
@@ -278,44 +188,19 @@ class GanSampler:
         return images
 
 
-def sampler(
-    weights: dict[str, Tensor],
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-    settings: ConditionalGan,
-    device: torch.device,
-) -> GanSampler:
-    """A sampler for weights that ``train`` returned under the same settings and image shape.
+def sampler(scene: Scene, settings: ConditionalGan) -> GanSampler:
+    """A sampler for weights that ``train`` left under the same settings and image shape.
 
     Raises StageError where the weights do not fit them.
     """
+    assert scene.weights is not None, "it is trained"
     with torch.device("meta"):  # no initial weights are drawn
-        net = GeneratorNet(settings, num_classes, image_shape)
+        net = GeneratorNet(settings, len(scene.class_names), scene.original.images.shape[1:])
     try:
-        net.load_state_dict(weights, assign=True)
+        net.load_state_dict(scene.weights, assign=True)
     except RuntimeError as error:
         raise StageError(f"these weights belong to another generator: {error}") from error
-    return GanSampler(net.to(device).eval(), settings.latent_size, device)
+    return GanSampler(net.to(scene.device).eval(), settings.latent_size, scene.device)
 
 
-def _train(lesson: Lesson, settings: ConditionalGan) -> Trained:
-    found = train(
-        lesson.data,
-        lesson.held_out,
-        len(lesson.class_names),
-        settings,
-        lesson.seed,
-        lesson.device,
-        lesson.previous,
-    )
-    return Trained(found.weights, found.history, found.outcome)
-
-
-def _sampler(scene: Scene, settings: ConditionalGan) -> GanSampler:
-    assert scene.weights is not None, "it is trained"
-    _, channels, height, width = scene.original.images.shape
-    shape = (channels, height, width)
-    return sampler(scene.weights, len(scene.class_names), shape, settings, scene.device)
-
-
-GENERATOR = Generator(sampler=_sampler, train=_train)
+GENERATOR = Generator(sampler=sampler, train=train)

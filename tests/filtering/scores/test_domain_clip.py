@@ -7,6 +7,7 @@ import torch
 from scipy.stats import mannwhitneyu
 from torch.nn import functional as F
 
+from ray_selfloop.config.datasets.coloured import ColorizedDigits
 from ray_selfloop.config.filter import DomainClip
 from ray_selfloop.datasets import colours, digits
 from ray_selfloop.filtering.scores import domain_clip
@@ -26,8 +27,8 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    colouring = colours.Colouring("unbiased", (0.7, 0.2, 0.1), "crossed")
-    return colours.colorize(*digits.scans(), colouring, 0.0, 0)
+    settings = ColorizedDigits(initialization="unbiased")
+    return colours.colorize(*digits.scans(), settings)
 
 
 def trained(part: ImageSet, settings: DomainClip, seed: int) -> dict[str, torch.Tensor]:

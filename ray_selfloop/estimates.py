@@ -1,0 +1,241 @@
+"""What stages take, and how long a sweep of them takes: by earlier records, else by reference.
+
+A training's work is counted in images that it sees or in epochs, others' in stages. What a unit
+takes is the mean of what this storage holds of the like; of what it holds nothing, what was
+measured once on one core (`costs.json`), times how much slower this machine is (`slower`). Knows
+nothing of Ray.
+"""
+
+import contextlib
+import heapq
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from ray_selfloop.config.networks import NETWORKS, PICTURE
+from ray_selfloop.config.sweep import Sweep
+from ray_selfloop.errors import CorruptRecord
+from ray_selfloop.graph import Graph, Node
+from ray_selfloop.stages import classifier, dataset, generator, kinds, probe
+from ray_selfloop.stages.kind import Places
+from ray_selfloop.store.records import Store
+
+COSTS = Path(__file__).with_name("costs.json")
+"""{"calibration": s of `calibration`, "cores": {name of work: core-seconds of a unit}}, both of one
+machine; written by `python benchmarks/stage_costs.py`."""
+LEAST = 0.1  # s of any stage
+START = 20.0  # s until the first stage runs, and from the last one to the page
+WARM, STEPS = 10, 120  # optimiser steps of `calibration`: about 2 s
+MOST_OTHERS = 30  # records of a kind that are looked at beside those of the graph
+HERE, REFERENCE, UNKNOWN = "earlier stages of this storage", "reference costs", "nothing yet"
+
+
+class Computed(Protocol):
+    """What a stage and its record have in common."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+
+class Effort(NamedTuple):
+    """The work of a stage: its name, on which dataset, how many units, on how many threads."""
+
+    work: str
+    dataset: str
+    units: float
+    threads: int
+
+
+def effort(stage: Computed, dataset: str, images: Callable[[], int]) -> Effort:
+    """images: original ones, which decide a training whose budget is in epochs."""
+    held = kinds.NAMED[stage.kind].read(stage.config)
+    if isinstance(held, classifier.Settings):
+        seen = _seen(held, images)
+        return Effort(held.network, "", seen * _side(held) ** 2, held.threads)
+    if isinstance(held, generator.Settings):
+        own = generator.settings_of(held.generator, Places())
+        return Effort(own.name, dataset, own.seen, held.threads)
+    if isinstance(held, probe.Settings):
+        return Effort(stage.kind, dataset, held.trained(Places()).max_epochs, held.threads)
+    return Effort(stage.kind, dataset, 1.0, held.threads)
+
+
+def _seen(held: classifier.Settings, images: Callable[[], int]) -> int:
+    """Images that a classifier's training on its whole budget sees."""
+    how = held.recipe(Places(), {})
+    steps = how.max_steps or math.inf
+    if how.max_epochs < steps:  # an epoch has a step at least
+        most = images() * (1 + min(held.training_set.generation, 3) / 3)
+        steps = min(steps, math.ceil(how.max_epochs * most / how.batch_size))
+    return int(steps * how.batch_size)
+
+
+def _side(held: classifier.Settings) -> int:
+    """Pixels at which a network sees images, as far as settings tell."""
+    asked = classifier.training(held)
+    side = asked.side or (PICTURE if asked.pictures else 1)
+    known = NETWORKS.get(held.network)
+    return known.side(side) if known else max(side, 32)
+
+
+class Costs:
+    """What each stage of a graph takes, by its like."""
+
+    def __init__(self, sweeps: Mapping[str, Sweep], images: Callable[[str], int]) -> None:
+        """sweeps: scenario -> settings. images: scenario -> original images."""
+        self._sweeps, self._images = sweeps, images
+        self._spent: dict[tuple[str, str], tuple[float, float]] = {}
+        self._efforts: dict[object, Effort] = {}
+        self._units: dict[tuple[str, str], tuple[float, str]] = {}  # until more is learned
+        self.slower = 1.0  # than the machine of the reference costs
+
+    def learn(self, node: Node, seconds: float) -> None:
+        """A stage of the graph has taken so long."""
+        self._add(self._effort(node), seconds)
+
+    def learn_from(self, store: Store, graph: Graph) -> None:
+        """What others have left in a storage, of works of which this graph has nothing published.
+
+        A look at a few of each kind; at none in a bucket.
+        """
+        unknown = {node.stage.kind for node in graph if self.source(node) != HERE}
+        for kind in sorted(unknown):
+            others = sorted((store.begun([kind]) or set()) - graph.nodes.keys())
+            for key in others[:MOST_OTHERS]:
+                with contextlib.suppress(CorruptRecord):
+                    self._learn_other(store, key)
+
+    def _learn_other(self, store: Store, key: str) -> None:
+        record = store.find(key)
+        if record is None:
+            return
+        data = store.find(record.inputs["dataset"]) if "dataset" in record.inputs else None
+        images = record.summary.get("training_set", {}).get("original", 0)
+        name = data.config["name"] if data else ""
+        self._add(effort(record, name, lambda: int(images)), record.seconds)
+
+    def _add(self, found: Effort, seconds: float) -> None:
+        self._units.clear()
+        for name in {(found.work, found.dataset), (found.work, "")}:
+            before, units = self._spent.get(name, (0.0, 0.0))
+            self._spent[name] = before + seconds * found.threads, units + found.units
+
+    def core_seconds(self, node: Node) -> float:
+        """Of a stage, whatever has become of it; 0 where that is not known."""
+        found = self._effort(node)
+        return found.units * self._unit(found)[0]
+
+    def seconds(self, node: Node) -> float:
+        """From its start to its end, on its own threads."""
+        return self.core_seconds(node) / self._effort(node).threads
+
+    def source(self, node: Node) -> str:
+        """Where the cost of a stage comes from."""
+        return self._unit(self._effort(node))[1]
+
+    def _unit(self, found: Effort) -> tuple[float, str]:
+        """Core-seconds of a unit of work, and whence."""
+        name = found.work, found.dataset
+        if name not in self._units:
+            self._units[name] = self._likest(*name)
+        return self._units[name]
+
+    def _likest(self, work: str, dataset: str) -> tuple[float, str]:
+        for spent, units in filter(None, map(self._spent.get, ((work, dataset), (work, "")))):
+            if units:
+                return spent / units, HERE
+        reference = self._reference
+        like = [cost for name, cost in reference.items() if name.partition(" ")[0] == work]
+        if like:
+            return self.slower * reference.get(f"{work} {dataset}".strip(), max(like)), REFERENCE
+        return 0.0, UNKNOWN
+
+    @cached_property
+    def _reference(self) -> Mapping[str, float]:
+        return dict(json.loads(COSTS.read_text())["cores"])
+
+    def _effort(self, node: Node) -> Effort:
+        """The same for all seeds of a place."""
+        place = node.places[0]
+        alike = node.stage.kind, place.scenario, place.generation, place.classifier
+        if alike not in self._efforts:
+            name = self._sweeps[place.scenario].dataset.name
+            images = partial(self._images, place.scenario)
+            self._efforts[alike] = effort(node.stage, name, images)
+        return self._efforts[alike]
+
+
+def wall(
+    nodes: Iterable[Node],
+    seconds: Callable[[Node], float],
+    slots: int,
+    running: Mapping[str, float] | None = None,
+) -> float:
+    """Seconds until these stages are done, of which so many run at once.
+
+    The one on which most depends begins first. running: key -> s for which it has run.
+    """
+    nodes = list(nodes)
+    left = {node.stage.key: max(seconds(node), LEAST) for node in nodes}
+    for key, since in (running or {}).items():
+        left[key] = max(left.get(key, 0.0) - since, LEAST)
+    waits = {n.stage.key: {i for i in n.stage.inputs.values() if i in left} for n in nodes}
+    after: dict[str, list[str]] = defaultdict(list)
+    for key, one in ((key, one) for key, inputs in waits.items() for one in inputs):
+        after[one].append(key)
+    behind: dict[str, float] = {}
+    for key in reversed(left):  # inputs stand before what needs them
+        behind[key] = left[key] + max((behind[one] for one in after[key]), default=0.0)
+    ready = sorted((-behind[key], key) for key in left if not waits.get(key))
+    busy: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or busy:
+        while ready and len(busy) < slots:
+            _, key = heapq.heappop(ready)
+            heapq.heappush(busy, (now + left[key], key))
+        now, done = heapq.heappop(busy)
+        for key in after[done]:
+            waits[key].remove(done)
+            if not waits[key]:
+                heapq.heappush(ready, (-behind[key], key))
+    return now
+
+
+def calibration() -> float:
+    """Core-seconds of work like that of the stages: a small network is trained, on one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        net = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 32, 5), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3),
+            torch.nn.Flatten(), torch.nn.Linear(32 * 22 * 22, 10),
+        )  # fmt: skip
+        optimizer, images = torch.optim.Adam(net.parameters()), torch.ones(32, 3, 28, 28)
+        started = 0.0
+        for step in range(WARM + STEPS):
+            started = time.process_time() if step == WARM else started
+            optimizer.zero_grad()
+            net(images).square().mean().backward()
+            optimizer.step()
+        return time.process_time() - started
+    finally:
+        torch.set_num_threads(threads)
+
+
+def slower() -> float:
+    """How much longer than on the machine of the reference costs work takes on this one."""
+    return calibration() / float(json.loads(COSTS.read_text())["calibration"])
+
+
+def originals(sweep: Sweep) -> int:
+    """Original images of a sweep's dataset; raises DataError where it is not there."""
+    return len(dataset.original_and_reserve(sweep.dataset)[0])

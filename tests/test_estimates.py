@@ -1,0 +1,120 @@
+"""What stages take and how long a sweep takes: by earlier records, else by reference."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ray_selfloop import estimates
+from ray_selfloop.__main__ import main
+from ray_selfloop.config.generators import known
+from ray_selfloop.config.networks import NETWORKS
+from ray_selfloop.graph import Node, Stage
+from ray_selfloop.planning import Plan, prepare
+from ray_selfloop.stages.kinds import NAMED
+from ray_selfloop.verbs import learned
+
+
+def nodes(**inputs: str) -> dict[str, Node]:
+    """Stages by a letter; inputs: letter -> letters of those that it needs."""
+    made: dict[str, Node] = {}
+    for name, needed in inputs.items():
+        keys = {one: made[one].stage.key for one in needed}
+        made[name] = Node(Stage("x", 1, {"name": name}, keys))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("inputs", "slots", "seconds"),
+    [
+        ({"a": "", "b": "", "c": ""}, 1, 30),
+        ({"a": "", "b": "", "c": ""}, 2, 20),
+        ({"a": "", "b": "a", "c": "b"}, 2, 30),
+        ({"x": "", "y": "", "z": "", "a": "", "b": "a", "c": "b"}, 2, 30),  # the chain goes first
+    ],
+)
+def test_the_clock_counts_slots_and_what_waits_for_what(
+    inputs: dict[str, str], slots: int, seconds: float
+) -> None:
+    made = nodes(**inputs).values()
+    assert estimates.wall(made, lambda node: 10.0, slots) == pytest.approx(seconds)
+
+
+def test_what_runs_already_is_counted_down() -> None:
+    made = nodes(a="", b="a")
+    running = {made["a"].stage.key: 7.0}
+    assert estimates.wall(made.values(), lambda node: 10.0, 2, running) == pytest.approx(13.0)
+    assert estimates.wall(
+        made.values(), lambda node: 10.0, 2, {made["a"].stage.key: 99.0}
+    ) == pytest.approx(10.0, abs=0.2)  # late, and about to end
+
+
+def publish(plan: Plan, kind: str, seconds: float) -> None:
+    for node in plan.graph.of_kind(kind):
+        with plan.store.attempt(node.stage.key) as folder:
+            summary = {"training_set": {"original": 1_293}}
+            plan.store.publish(node.stage, folder, summary, seconds)
+
+
+def of_kind(words: list[str], kind: str) -> tuple[float, str]:
+    """Core-seconds of a stage of a kind, and whence."""
+    found = prepare(words, writes=False)
+    node = found.graph.of_kind(kind)[0]
+    costs = learned(found)
+    return costs.core_seconds(node), costs.source(node)
+
+
+def test_a_stage_takes_what_its_like_has_taken_in_this_storage_by_the_work_in_it(
+    micro: list[str],
+) -> None:
+    assert of_kind(micro, "generator")[1] == estimates.REFERENCE
+    publish(prepare(micro), "generator", 30.0)
+    assert of_kind(micro, "generator") == (pytest.approx(30.0), estimates.HERE)
+    steps = prepare(micro).sweep.generator.seen // 64
+    more = [*micro, f"generator.max_steps={3 * steps}"]
+    assert of_kind(more, "generator") == (pytest.approx(90.0), estimates.HERE)
+
+
+def test_a_training_of_epochs_is_counted_by_its_images(micro: list[str]) -> None:
+    short = [*micro, "training.max_steps=null", "training.max_epochs=2"]
+    publish(prepare(short), "classifier", 8.0)
+    twice = prepare([*micro, "training.max_steps=null", "training.max_epochs=4"], writes=False)
+    trials = twice.graph.of_kind("classifier")
+    costs = learned(twice)
+    taken = [costs.core_seconds(node) for node in trials]
+    assert sum(taken) == pytest.approx(16.0 * len(trials), rel=0.05)
+    assert taken[-1] > 1.2 * taken[0], "the queue is among the images of a later generation"
+
+
+def test_on_a_fresh_storage_a_plan_predicts_by_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--calibrate", f"storage={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    table = said.partition("declared:")[0]
+    assert "not known" not in table
+    assert "predicted by reference costs (64 of 64)" in table
+    assert "reference costs are another machine's; times " in table
+    found = prepare([f"storage={tmp_path}"], writes=False)
+    spent = sum(map(learned(found).core_seconds, found.graph))
+    assert 100 < spent < 2_000  # the quickstart's core-seconds
+    assert "CPU cores of this machine" in table
+
+
+def test_what_nobody_has_measured_is_not_known_and_the_sum_a_lower_bound(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "costs.json"
+    few.write_text(json.dumps({"calibration": 2.0, "cores": {"samples": 1.0}}))
+    monkeypatch.setattr(estimates, "COSTS", few)
+    assert main(["plan", f"storage={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "not known" in said
+    assert "missing stages take at least 6 core-seconds" in said
+    assert "by nothing yet (58 of 64), reference costs (6 of 64)" in said
+
+
+def test_reference_costs_are_of_works_that_there_are() -> None:
+    cores = json.loads(estimates.COSTS.read_text())["cores"]
+    assert {name.partition(" ")[0] for name in cores} <= {*NETWORKS, *known.KINDS, *NAMED}
+    assert all(cost > 0 for cost in cores.values())
