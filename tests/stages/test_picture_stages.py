@@ -125,8 +125,8 @@ def test_cached_latents_and_encoding_on_the_fly_train_alike(plan: Plan, words: l
 def test_a_killed_fine_tune_goes_on_and_ends_as_an_undisturbed_one(
     words: list[str], tmp_path: Path
 ) -> None:
-    long = ["generator.steps=200", "generator.checkpoint_every=5", "loop.generations=1"]
-    long = [*words, *long, "generator.check_every=50"]
+    long = ["generator.steps=60", "generator.checkpoint_every=5", "loop.generations=1"]
+    long = [*words, *long, "generator.check_every=20"]
     script = (
         "import sys; from ray_selfloop.planning import prepare;"
         "from ray_selfloop.stages.run import run_here;"

@@ -110,13 +110,6 @@ def test_a_reserve_that_is_too_small(tmp_path: Path) -> None:
     assert "Largest feasible: 0 generations" in said
 
 
-def test_more_gpus_than_there_are(tmp_path: Path) -> None:
-    words = ("resources.gpus_per_trial=64", f"storage={tmp_path / 'store'}")
-    said = refused(tmp_path, *words, RAY_ADDRESS="")
-    assert said.startswith("resources.gpus_per_trial: ")
-    assert "asks one machine for 64 GPU, 1 slot, and no machine of the cluster has that" in said
-
-
 def test_a_temporary_folder_that_ray_cannot_use(tmp_path: Path) -> None:
     with tempfile.NamedTemporaryFile(dir="/tmp") as file:  # a short name
         environment = {"RAY_ADDRESS": "", "RAY_TMPDIR": file.name}
@@ -128,15 +121,20 @@ def test_a_temporary_folder_that_ray_cannot_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_temporary_folder_whose_name_is_too_long_is_done_without(tmp_path: Path) -> None:
-    """Ray starts: what is refused is what only a Ray that runs can tell."""
+def test_more_gpus_than_there_are_beside_a_temporary_folder_whose_name_is_too_long(
+    tmp_path: Path,
+) -> None:
+    """Ray starts, elsewhere: what is refused is what only a Ray that runs can tell."""
     folder = tmp_path / ("long" * 20)
     folder.mkdir()
     words = ("resources.gpus_per_trial=64", f"storage={tmp_path / 'store'}")
     done = command("ray_selfloop.sweep", *words, RAY_ADDRESS="", TMPDIR=str(folder))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "no machine of the cluster has that" in done.stderr
+    assert done.stderr.startswith("error: resources.gpus_per_trial: ")
+    asked = "asks one machine for 64 GPU, 1 slot, and no machine of the cluster has that"
+    assert asked in done.stderr
     assert " ".join(done.stdout.split()).endswith("without quotes or backslashes: /tmp is used")
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_dashboards_address_in_place_of_the_heads(tmp_path: Path) -> None:

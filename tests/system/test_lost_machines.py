@@ -18,11 +18,10 @@ from conftest import MICRO
 from fake_cluster import FakeCluster, comes_true
 
 from ray_selfloop.planning import prepare
-from sweeps import LIMIT, results, run, start
+from sweeps import LIMIT, results, run_alone, start
 
 pytestmark = pytest.mark.slow
-WORDS = (*MICRO, "loop.generations=1", "generator.max_steps=300", "training.max_steps=200")
-LONGER = (*WORDS, "loop.generations=3")  # so that it lasts for 25 kills
+WORDS = (*MICRO, "generator.max_steps=300", "training.max_steps=200")  # so that a kill hits them
 GPUS = ("resources.gpus_per_trial=0.5", "resources.gpus_per_generator=1", "storage_shared=true")
 LOST_IN = {
     "generator": "ray::run_stage",
@@ -40,14 +39,6 @@ def cluster() -> Iterator[FakeCluster]:
     found.close()
 
 
-def undisturbed(words: tuple[str, ...], folder: Path) -> list[str]:
-    """The words of a sweep with its storage in ``folder``, run on this machine from end to end."""
-    here = [*words, f"storage={folder}"]
-    code, output = run(here)
-    assert code == 0, output
-    return here
-
-
 def begin(cluster: FakeCluster, words: list[str]) -> "subprocess.Popen[str]":
     """Start a sweep whose driver runs on the cluster's head."""
     return start(words, {**cluster.environment, "RAY_ADDRESS": cluster.address})
@@ -57,26 +48,6 @@ def finished(driver: "subprocess.Popen[str]") -> tuple[int, str]:
     """Exit code and output of a sweep that comes to its end."""
     output, _ = driver.communicate(timeout=LIMIT)
     return driver.returncode, output
-
-
-def test_lost_machines_change_nothing(cluster: FakeCluster, tmp_path: Path) -> None:
-    assert cluster.machines() == {}
-    storage = tmp_path / "cluster"
-    words = [*WORDS, *GPUS, f"storage={storage}"]
-    driver = begin(cluster, words)
-    for kind, title in LOST_IN.items():
-
-        def working(kind: str = kind, title: str = title) -> str:
-            assert driver.poll() is None, f"it ended before a machine was lost in {kind}"
-            under_way = any(storage.glob(f"leases/{kind}-*/*"))
-            return cluster.working(title) if under_way else ""
-
-        cluster.kill(comes_true(working, LIMIT))
-    code, output = finished(driver)
-    assert code == 0, output
-    expected = results(undisturbed(WORDS, tmp_path / "here"))
-    pd.testing.assert_frame_equal(results(words), expected)
-    comes_true(lambda: cluster.machines() == {}, 60)  # idle ones go away
 
 
 class Victims:
@@ -125,13 +96,29 @@ def published(root: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_25_kills_change_nothing(cluster: FakeCluster, tmp_path: Path) -> None:
+def lose_machines(cluster: FakeCluster, driver: "subprocess.Popen[str]", storage: Path) -> None:
+    """Take away the machine that is at a stage of each kind; the driver lives through it."""
+    for kind, title in LOST_IN.items():
+
+        def working(kind: str = kind, title: str = title) -> str:
+            assert driver.poll() is None, f"it ended before a machine was lost in {kind}"
+            under_way = any(storage.glob(f"leases/{kind}-*/*"))
+            return cluster.working(title) if under_way else ""
+
+        cluster.kill(comes_true(working, LIMIT))
+
+
+def test_15_kills_change_nothing(cluster: FakeCluster, tmp_path: Path) -> None:
+    """Three machines at a certain kind of work, then of each kind something at any time."""
+    assert cluster.machines() == {}
     storage = tmp_path / "cluster"
-    words = [*LONGER, *GPUS, f"storage={storage}"]
+    words = [*WORDS, *GPUS, f"storage={storage}"]
     chance, victims, tick = random.Random(20261125), Victims(cluster), threading.Event()
-    kinds = [*("driver",) * 5, *("worker",) * 7, *("actor",) * 8, *("machine",) * 5]
+    kinds = [*("driver",) * 3, *("worker",) * 4, *("actor",) * 4, "machine"]
+    assert len(LOST_IN) + len(kinds) == 15
     chance.shuffle(kinds)
     driver = begin(cluster, words)
+    lose_machines(cluster, driver, storage)
     for kind in kinds:
 
         def there(kind: str = kind) -> list[psutil.Process]:
@@ -151,11 +138,13 @@ def test_25_kills_change_nothing(cluster: FakeCluster, tmp_path: Path) -> None:
     comes_true(lambda: driver.poll() is not None, LIMIT)
     code, output = finished(begin(cluster, words))
     assert code == 0, output
-    expected = results(undisturbed(LONGER, tmp_path / "here"))
-    pd.testing.assert_frame_equal(results(words), expected)
+    here = [*WORDS, f"storage={tmp_path / 'here'}"]
+    run_alone(here)
+    pd.testing.assert_frame_equal(results(words), results(here))
     mine, theirs = published(storage), published(tmp_path / "here")
     assert {len(contents) for contents in mine.values()} == {1}  # however often it was published
     assert mine == theirs
     comes_true(lambda: victims.titled(*sum(TITLES.values(), ())) == [], 60)
+    comes_true(lambda: cluster.machines() == {}, 60)  # idle ones go away
     left = [path for folder in ("leases", "drivers") for path in (storage / folder).rglob("*")]
     assert not [path for path in left if path.is_file()]
