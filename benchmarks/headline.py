@@ -116,11 +116,7 @@ def laws_of(arms: Sequence[Arm], settings: Evaluation) -> tuple[Verdict, ...]:
     labels = Labels(
         arms={a.scenario: a.arm for a in arms}, groups={a.scenario: a.group for a in arms}
     )
-    found = fit(series, {}, settings, labels).summary()["verdicts"]
-    return tuple(
-        Verdict(**{name: float("nan") if v is None else v for name, v in law.items()})
-        for law in found
-    )
+    return tuple(verdict.row for verdict in fit(series, {}, settings, labels).verdicts)
 
 
 def view_of(arms: Sequence[Arm], settings: Evaluation) -> ReportView:
@@ -133,7 +129,8 @@ def view_of(arms: Sequence[Arm], settings: Evaluation) -> ReportView:
             for a in arms
         ),
         verdicts=laws_of(arms, settings),
-        config_yaml="", finished="", version="", claims=claims(arms, settings).claims,
+        config_yaml="", finished="", version="", level=settings.level,
+        claims=claims(arms, settings).claims,
     )  # fmt: skip
 
 
