@@ -92,7 +92,8 @@ class Costs:
         """sweeps: scenario -> settings. images: scenario -> original images."""
         self._sweeps, self._images = sweeps, images
         self._spent: dict[tuple[str, str], tuple[float, float]] = {}
-        self._efforts: dict[object, Effort] = {}
+        self._alike: dict[tuple[str, str, int, str], Effort] = {}
+        self._efforts: dict[str, Effort] = {}
         self._units: dict[tuple[str, str], tuple[float, str]] = {}  # until more is learned
         self.slower = 1.0  # than the machine of the reference costs
 
@@ -163,13 +164,16 @@ class Costs:
 
     def _effort(self, node: Node) -> Effort:
         """The same for all seeds of a place."""
-        place = node.places[0]
-        alike = node.stage.kind, place.scenario, place.generation, place.classifier
-        if alike not in self._efforts:
-            name = self._sweeps[place.scenario].dataset.name
-            images = partial(self._images, place.scenario)
-            self._efforts[alike] = effort(node.stage, name, images)
-        return self._efforts[alike]
+        found = self._efforts.get(node.stage.key)
+        if found is None:
+            place = node.places[0]
+            alike = node.stage.kind, place.scenario, place.generation, place.classifier
+            if alike not in self._alike:
+                name = self._sweeps[place.scenario].dataset.name
+                images = partial(self._images, place.scenario)
+                self._alike[alike] = effort(node.stage, name, images)
+            found = self._efforts[node.stage.key] = self._alike[alike]
+        return found
 
 
 def wall(

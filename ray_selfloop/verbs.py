@@ -316,14 +316,13 @@ def _shares(found: Plan, costs: "Costs") -> "Shares":
     from ray_selfloop.estimates import UNKNOWN
 
     spent: dict[str, float] = defaultdict(float)
-    chains, seeds = set(), set()
     for node in found.graph:
         spent[_part(node)] += costs.core_seconds(node) / 3600
-        chains |= {place.loop_seed for place in node.places}
-        seeds |= {place.seed for place in node.places if place.seed >= 0}
     known = all(costs.source(node) != UNKNOWN for node in found.graph)
-    m, s = len(chains), len(seeds)
-    return Shares(spent["fixed"], spent["chain"] / m, spent["trials"] / m / max(s, 1), known)
+    loops = [scenario.sweep.loop for scenario in found.scenarios]
+    m = len({seed for loop in loops for seed in loop.loop_seeds})
+    s = len({seed for loop in loops for seed in loop.classifier_seeds})
+    return Shares(spent["fixed"], spent["chain"] / m, spent["trials"] / m / s, known)
 
 
 def _part(node: Node) -> str:
