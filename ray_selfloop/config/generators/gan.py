@@ -2,7 +2,8 @@
 
 Budgets are counted in optimiser steps, never in seconds: a result must not depend on the machine.
 The defaults fit 8x8 colorized digits (about 1,300 images) within 25 core-seconds. For 28x28 scans
-halve both learning rates (generator 2e-3, discriminator 1e-3) and set generator_width 96 or more.
+halve both learning rates (generator 2e-3, discriminator 1e-3), take 64 images per step, be more
+patient and set generator_width 96 or more.
 For 32x32 photographs, at those rates: generator_width 128, upsampling `nearest` (a transposed
 convolution leaves a chequered pattern) and discriminator_gain 1.6.
 """
@@ -56,7 +57,7 @@ class ConditionalGan(GeneratorSettings):
         "pixels and more) hardly leave 0 with 1.",
     )
     batch_size: int = Field(
-        default=64, ge=2, description="Images per optimiser step; a multiple of group_size."
+        default=32, ge=2, description="Images per optimiser step; a multiple of group_size."
     )
     group_size: int = Field(
         default=8,
@@ -100,14 +101,14 @@ class ConditionalGan(GeneratorSettings):
         "up): less trained generators by intervention, for the q of eq. 6.",
     )
     max_steps: PositiveInt = Field(
-        default=1_500, description="Budget: optimiser steps after which training ends."
+        default=2_000, description="Budget: optimiser steps after which training ends."
     )
-    min_steps: int = Field(default=800, ge=0, description="No early stop before this step.")
+    min_steps: int = Field(default=1_000, ge=0, description="No early stop before this step.")
     check_every: PositiveInt = Field(
         default=100, description="Steps between two looks at the stopping criterion."
     )
     patience_steps: PositiveInt = Field(
-        default=600,
+        default=300,
         description="Converged: the criterion has not improved for this many steps.",
     )
     check_samples: int = Field(
