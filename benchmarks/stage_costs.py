@@ -36,7 +36,7 @@ def costs(words: list[str]) -> Iterator[tuple[str, float]]:
             found = estimates.effort(
                 node.stage,
                 sweeps[first].dataset.name,
-                lambda: estimates.originals(sweeps[first]),
+                lambda: estimates.originals(sweeps[first], plan.contents),
             )
             name = f"{found.work} {found.dataset}".strip()
             print(f"{name}: {spent:.2f} s", file=sys.stderr)

@@ -1,6 +1,6 @@
 """What stages take, and how long a sweep of them takes: by earlier records, else by reference.
 
-A training's work is counted in images that it sees or in epochs, others' in stages. What a unit
+A training's work is counted in images that it sees, others' in stages. What a unit
 takes is the mean of what this storage holds of the like; of what it holds nothing, what was
 measured once on one core (`costs.json`), times how much slower this machine is (`slower`). Knows
 nothing of Ray.
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ray_selfloop.config.networks import NETWORKS, PICTURE
 from ray_selfloop.config.sweep import Sweep
+from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.graph import Graph, Node
 from ray_selfloop.stages import classifier, dataset, generator, kinds, probe
@@ -63,7 +64,9 @@ def effort(stage: Computed, dataset: str, images: Callable[[], int]) -> Effort:
         own = generator.settings_of(held.generator, Places())
         return Effort(own.name, dataset, own.seen, held.threads)
     if isinstance(held, probe.Settings):
-        return Effort(stage.kind, dataset, held.trained(Places()).max_epochs, held.threads)
+        return Effort(
+            stage.kind, dataset, held.trained(Places()).max_epochs * images(), held.threads
+        )
     return Effort(stage.kind, dataset, 1.0, held.threads)
 
 
@@ -240,6 +243,6 @@ def slower() -> float:
     return calibration() / float(json.loads(COSTS.read_text())["calibration"])
 
 
-def originals(sweep: Sweep) -> int:
-    """Original images of a sweep's dataset; raises DataError where it is not there."""
-    return len(dataset.original_and_reserve(sweep.dataset)[0])
+def originals(sweep: Sweep, contents: Contents) -> int:
+    """Original images of a sweep's dataset. contents: what is known of pictures' files."""
+    return len(dataset.original_and_reserve(sweep.dataset, contents)[0])

@@ -49,6 +49,7 @@ class Plan:
     records: key -> record of published stages. corrupt: key -> what was found damaged; those
     stages count as missing, and `set_aside` makes room for them to be published again.
     warnings: what of the settings does not do what it seems to, one sentence each.
+    contents: what is known of pictures' files.
     """
 
     sweep: Sweep
@@ -58,6 +59,7 @@ class Plan:
     records: dict[str, Record] = field(default_factory=dict)
     corrupt: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    contents: Contents = field(default_factory=Contents)
 
     @property
     def folder(self) -> Path:
@@ -150,7 +152,7 @@ def prepare(
         if writes:
             with contextlib.suppress(StorageError):  # nothing depends on it
                 contents.keep()
-    plan = Plan(sweep, scenarios, store, graph)
+    plan = Plan(sweep, scenarios, store, graph, contents=contents)
     sources = {
         s.name: dataset.KIND.read(plan.dataset(s.name).config).source or "" for s in scenarios
     }

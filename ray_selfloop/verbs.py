@@ -131,7 +131,7 @@ def learned(found: Plan, calibrate: bool = False) -> "Costs":
     from ray_selfloop.estimates import Costs, originals, slower
 
     sweeps = {scenario.name: scenario.sweep for scenario in found.scenarios}
-    costs = Costs(sweeps, cache(lambda scenario: originals(sweeps[scenario])))
+    costs = Costs(sweeps, cache(lambda one: originals(sweeps[one], found.contents)))
     for node in found.graph:
         record = found.records.get(node.stage.key)
         if record:

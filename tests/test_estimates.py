@@ -117,4 +117,5 @@ def test_what_nobody_has_measured_is_not_known_and_the_sum_a_lower_bound(
 def test_reference_costs_are_of_works_that_there_are() -> None:
     cores = json.loads(estimates.COSTS.read_text())["cores"]
     assert {name.partition(" ")[0] for name in cores} <= {*NETWORKS, *known.KINDS, *NAMED}
+    assert {*NETWORKS} <= cores.keys()
     assert all(cost > 0 for cost in cores.values())
