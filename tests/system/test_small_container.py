@@ -20,7 +20,7 @@ def small() -> Iterator[Container]:
 
 
 def test_a_sweep_runs_one_worker_at_a_time(small: Container, micro: list[str]) -> None:
-    words = [*micro, "loop.generations=1", "filter.score=none"]
+    words = [*micro, "loop.generations=1"]
     process = subprocess.Popen(
         small.within("-m", "ray_selfloop.sweep", *words),
         stdout=subprocess.PIPE,
