@@ -17,7 +17,7 @@ import psutil
 import pytest
 from conftest import MICRO
 
-from sweeps import LIMIT, records, results, run
+from sweeps import LIMIT, records, results
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[2]
@@ -109,15 +109,6 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     assert not alive
 
 
-@pytest.fixture(scope="module")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The results table of the sweep on one machine."""
-    words = [*WORDS, f"storage={tmp_path_factory.mktemp('laptop')}"]
-    code, output = run(words)
-    assert code == 0, output
-    return results(words)
-
-
 def submitting(
     head: Head, command: list[str], words: list[str], **variables: str
 ) -> subprocess.Popen[str]:
@@ -148,16 +139,16 @@ OURS = [sys.executable, "-m", "ray_selfloop", "submit"]
 
 
 def test_a_job_gives_the_table_of_a_laptop(
-    head: Head, laptop: pd.DataFrame, tmp_path: Path
+    head: Head, undisturbed: list[str], tmp_path: Path
 ) -> None:
     words = [*WORDS, f"storage={tmp_path / 'cluster'}"]
     code, output = ended(submitting(head, RAYS_OWN, words))
     assert code == 0, output
-    pd.testing.assert_frame_equal(results(words), laptop)
+    pd.testing.assert_frame_equal(results(words), results(undisturbed))
 
 
 def test_a_job_whose_driver_is_killed_goes_on_and_gives_that_table(
-    head: Head, laptop: pd.DataFrame, tmp_path: Path
+    head: Head, undisturbed: list[str], tmp_path: Path
 ) -> None:
     words = [*WORDS, f"storage={tmp_path / 'cluster'}"]
     first = submitting(head, OURS, words)
@@ -171,7 +162,7 @@ def test_a_job_whose_driver_is_killed_goes_on_and_gives_that_table(
     assert code == 0, output
     assert "-1 died: FAILED, killed by signal 9\nsubmitting it again in 5 s (1 of 3)\n" in output
     assert output.endswith("-2: SUCCEEDED, exit code 0\n")
-    pd.testing.assert_frame_equal(results(words), laptop)
+    pd.testing.assert_frame_equal(results(words), results(undisturbed))
     after = records(words)
     assert {key: after[key].attempt for key in before} == {k: r.attempt for k, r in before.items()}
 

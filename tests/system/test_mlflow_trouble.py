@@ -4,7 +4,6 @@ afterwards leaves exactly what an undisturbed run leaves.
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,16 +20,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import MICRO
 from mlflow_trouble import Call, Proxy, Rule, always, dump, free_port
 
 from ray_selfloop import __main__
 from ray_selfloop.planning import prepare
 from ray_selfloop.tracking import sync
-from sweeps import LIMIT, records, results, run
+from sweeps import LIMIT, copied, records, results, run
 
 pytestmark = pytest.mark.slow
-SMALL = (*MICRO, "loop.generations=1")
 BUDGET = sync.SYNC_SECONDS + sync.SYNC_SECONDS_EACH * 9  # three runs, six files
 NOISE = 10.0  # s between two runs of the same command on a busy machine
 TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags")
@@ -101,27 +98,26 @@ def proxy(server: Server) -> Iterator[Proxy]:
     made.done.set()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(
-    server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[str], Ended, dict[str, Any]]:
-    """A micro-sweep that computed everything with the server well; what MLflow holds of it."""
-    storage = tmp_path_factory.mktemp("undisturbed")
-    uri = f"http://127.0.0.1:{server.port}"
-    words = [*SMALL, "name=micro-undisturbed", f"storage={storage}", f"tracking.uri={uri}"]
-    ended = timed(words)
-    assert ended.code == 0, ended.output
-    return words, ended, held(uri, "micro-undisturbed")
+@dataclass(frozen=True)
+class Well:
+    """A sweep with the server well: its words, what MLflow holds of it, and how long it took.
+
+    usual: s of three runs at once that compute nothing.
+    """
+
+    words: list[str]
+    held: dict[str, Any]
+    usual: float
 
 
 @pytest.fixture(scope="module")
-def usual(undisturbed: tuple[list[str], Ended, dict[str, Any]], tmp_path_factory: Any) -> float:
-    """Seconds of three runs at once that compute nothing, with the server well."""
-    words, _, _ = undisturbed
-    folder = tmp_path_factory.mktemp("usual")
-    ended = together([copied(words, folder, f"micro-usual{i}", words[-1]) for i in range(3)])
-    assert all(one.code == 0 for one in ended)
-    return max(one.seconds for one in ended)
+def well(undisturbed: list[str], server: Server, tmp_path_factory: pytest.TempPathFactory) -> Well:
+    folder, uri = tmp_path_factory.mktemp("well"), f"http://127.0.0.1:{server.port}"
+    names = [f"micro-well{i}" for i in range(3)]
+    commands = [renamed(undisturbed, folder, name, f"tracking.uri={uri}") for name in names]
+    ended = together(commands)
+    assert all(one.code == 0 for one in ended), ended
+    return Well(commands[0], held(uri, names[0]), max(one.seconds for one in ended))
 
 
 def timed(words: list[str]) -> Ended:
@@ -135,10 +131,9 @@ def together(commands: list[list[str]]) -> list[Ended]:
         return list(pool.map(timed, commands))
 
 
-def copied(words: list[str], to: Path, name: str, address: str) -> list[str]:
+def renamed(words: list[str], to: Path, name: str, address: str) -> list[str]:
     """The sweep under another name on a copy of its storage: nothing is left to compute."""
-    shutil.copytree(prepare(words).store.root, to / name)
-    return [*words, f"name={name}", f"storage={to / name}", address]
+    return [*copied(words, to / name), f"name={name}", address]
 
 
 def held(uri: str, name: str) -> dict[str, Any]:
@@ -167,23 +162,18 @@ FAILING = {"403": always("403"), "500": always("500"), "lose": each_third("lose"
 
 @pytest.mark.parametrize("rules", [NEVER_IN_TIME, FAILING], ids=["never-in-time", "failing"])
 def test_trouble_costs_its_budget_and_no_result_and_sync_mlflow_mends_it(
-    server: Server,
-    undisturbed: tuple[list[str], Ended, dict[str, Any]],
-    usual: float,
-    tmp_path: Path,
-    rules: dict[str, Rule],
+    server: Server, well: Well, tmp_path: Path, rules: dict[str, Rule]
 ) -> None:
-    words, _, expected = undisturbed
     proxies = {name: Proxy(server.port) for name in rules}
     commands = {}
     for name, proxy in proxies.items():
         proxy.behave(rules[name])
-        commands[name] = copied(words, tmp_path, f"micro-{name}", f"tracking.uri={proxy.uri}")
+        commands[name] = renamed(well.words, tmp_path, f"micro-{name}", f"tracking.uri={proxy.uri}")
     for name, ended in zip(rules, together(list(commands.values())), strict=True):
-        print(f"{name}: {ended.seconds:.1f} s, with the server well {usual:.1f} s")
+        print(f"{name}: {ended.seconds:.1f} s, with the server well {well.usual:.1f} s")
         assert ended.code == 0, ended.output
-        assert ended.seconds < usual + BUDGET + NOISE
-        pd.testing.assert_frame_equal(results(commands[name]), results(words))
+        assert ended.seconds < well.usual + BUDGET + NOISE
+        pd.testing.assert_frame_equal(results(commands[name]), results(well.words))
         if name != "lose":  # there every repeated call succeeds
             assert f"MLflow at {proxies[name].uri} lacks" in ended.output
             assert "python -m ray_selfloop sync-mlflow" in ended.output
@@ -191,7 +181,7 @@ def test_trouble_costs_its_budget_and_no_result_and_sync_mlflow_mends_it(
         proxy.done.set()
         proxy.behave(always("pass"))
         synced(commands[name])
-        assert held(proxy.uri, f"micro-{name}") == expected
+        assert held(proxy.uri, f"micro-{name}") == well.held
     before = server.content()
     for command in commands.values():
         synced(command)
@@ -199,30 +189,31 @@ def test_trouble_costs_its_budget_and_no_result_and_sync_mlflow_mends_it(
 
 
 def test_training_beside_a_dead_server_takes_its_usual_time_and_tells_nobody_the_password(
-    undisturbed: tuple[list[str], Ended, dict[str, Any]], proxy: Proxy, tmp_path: Path
+    undisturbed: list[str], well: Well, proxy: Proxy, tmp_path: Path
 ) -> None:
-    words, well, expected = undisturbed
     proxy.close()
     name = "micro-dead"
     uri = f"tracking.uri={proxy.uri.replace('//', '//me:secret@')}"
-    words_of_dead = [*words, f"name={name}", f"storage={tmp_path}", uri]
-    dead = timed(words_of_dead)
+    words = [*undisturbed, f"name={name}", f"storage={tmp_path}", uri]
+    dead = timed(words)
     assert dead.code == 0, dead.output
     assert "ConnectionRefusedError" in dead.output
     assert "secret" not in dead.output
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"report.html", "results.parquet", "record.json"} <= {path.name for path in files}
     assert not [path for path in files if b"secret" in path.read_bytes()]
-    pd.testing.assert_frame_equal(results(words_of_dead), results(words))
-    mine, theirs = records(words_of_dead), records(words)
+    pd.testing.assert_frame_equal(results(words), results(undisturbed))
+    mine, theirs = records(words), records(undisturbed)
     assert {key: r.files for key, r in mine.items()} == {key: r.files for key, r in theirs.items()}
-    for what, ended, found in (("well", well, theirs), ("dead", dead, mine)):
+    storage = prepare(undisturbed, writes=False).store.root
+    usual = json.loads(storage.with_name("seconds.json").read_text())
+    for what, seconds, found in (("well", usual, theirs), ("dead", dead.seconds, mine)):
         stages = sum(record.seconds for record in found.values())
-        print(f"server {what}: {ended.seconds:.1f} s, {stages:.1f} s of it in stages")
-    assert dead.seconds < 1.5 * well.seconds + sync.PREPARE_SECONDS + BUDGET
+        print(f"server {what}: {seconds:.1f} s, {stages:.1f} s of it in stages")
+    assert dead.seconds < 1.5 * usual + sync.PREPARE_SECONDS + BUDGET
     proxy.open()
-    synced(words_of_dead)
-    assert without_times(held(proxy.uri, name)) == without_times(expected)
+    synced(words)
+    assert without_times(held(proxy.uri, name)) == without_times(well.held)
 
 
 def without_times(found: dict[str, Any]) -> dict[str, Any]:
@@ -238,14 +229,10 @@ def without_times(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_server_killed_in_a_batch_and_started_again_is_completed(
-    server: Server,
-    undisturbed: tuple[list[str], Ended, dict[str, Any]],
-    proxy: Proxy,
-    tmp_path: Path,
+    server: Server, well: Well, proxy: Proxy, tmp_path: Path
 ) -> None:
-    words, _, expected = undisturbed
     name = "micro-killed"
-    command = copied(words, tmp_path, name, f"tracking.uri={proxy.uri}")
+    command = renamed(well.words, tmp_path, name, f"tracking.uri={proxy.uri}")
 
     def rule(call: Call) -> str:
         if "log-batch" in call.path and server.process.poll() is None:
@@ -256,13 +243,13 @@ def test_a_server_killed_in_a_batch_and_started_again_is_completed(
     ended = timed(command)
     assert ended.code == 0, ended.output
     assert "python -m ray_selfloop sync-mlflow" in ended.output
-    pd.testing.assert_frame_equal(results(command), results(words))
+    pd.testing.assert_frame_equal(results(command), results(well.words))
     server.start()
     proxy.behave(always("pass"))
     subprocess.run(
         [sys.executable, "-m", "ray_selfloop", "sync-mlflow", *command], check=True, timeout=LIMIT
     )
-    assert held(proxy.uri, name) == expected
+    assert held(proxy.uri, name) == well.held
     before = server.content()
     synced(command)
     assert server.content() == before

@@ -20,7 +20,7 @@ def computed(output: str) -> int:
 
 
 def test_two_drivers_share_the_stages(tmp_path: Path) -> None:
-    words = [*MICRO, "loop.classifier_seeds=[0, 1]", f"storage={tmp_path}"]
+    words = [*MICRO, "loop.generations=1", "loop.classifier_seeds=[0, 1]", f"storage={tmp_path}"]
     drivers = [start([*words, "resources.num_cpus=1"]) for _ in range(2)]
     ended = [driver.communicate(timeout=LIMIT)[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], ended
