@@ -77,7 +77,8 @@ def digits(seed: int) -> Row:
     fidelity, variation = quality(trained.weights, splits.train)
     return {
         "seconds": seconds, "to_level": seconds * reached / trained.facts["steps"],
-        "steps": trained.facts["steps"], "outcome": trained.outcome, "criterion": min(look[CRITERION] for look in trained.history),
+        "steps": trained.facts["steps"], "outcome": trained.outcome,
+        "criterion": min(look[CRITERION] for look in trained.history),
         "fidelity": fidelity, "variation": variation,
     }  # fmt: skip
 
