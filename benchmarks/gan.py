@@ -45,27 +45,40 @@ TARGETS = {"digits": 1.8, "mnist": 1.5, "mnist, dcgan": 1.5}
 Row = dict[str, Any]
 
 
+def trained_on(data: Any, held_out: Any, settings: Any, seed: int) -> Any:
+    """One training, alone and from scratch."""
+    from ray_selfloop.generators.base import Lesson, Part
+    from ray_selfloop.generators.diffusion.workers import ALONE
+    from ray_selfloop.generators.gan.conditional_gan import train
+    from ray_selfloop.store.blobs import Folder
+
+    parts = [Part("dataset", *data, np.arange(len(data.labels)), None)]
+    names, place = tuple("0123456789"), Folder(Path("/nowhere"))
+    lesson = Lesson(parts, held_out, names, seed, CPU, None, None, place, ALONE)
+    return train(lesson, settings)
+
+
 def digits(seed: int) -> Row:
     """One training at the default settings, in the package that is on the path."""
+    from ray_selfloop.config.datasets.coloured import ColorizedDigits
     from ray_selfloop.config.generators.gan import ConditionalGan
     from ray_selfloop.datasets import colours
     from ray_selfloop.datasets.digits import scans
     from ray_selfloop.generators.base import TrainingImages
-    from ray_selfloop.generators.gan.conditional_gan import train
     from ray_selfloop.generators.stopping import CRITERION
 
-    colouring = colours.Colouring("biased", (0.7, 0.2, 0.1), "crossed")
-    splits = colours.colorize(*scans(), colouring, 0.0, seed=0)
+    splits = colours.colorize(*scans(), ColorizedDigits(initialization="biased"))
     parts = [TrainingImages(p.images, p.labels) for p in (splits.train, splits.held_out)]
     begun = time.process_time()
-    trained = train(*parts, CLASSES, ConditionalGan(), seed, CPU, None)
+    trained = trained_on(*parts, ConditionalGan(), seed)
     seconds = time.process_time() - begun
     near = [look["step"] for look in trained.history if look[CRITERION] <= LEVEL]
     reached = near[0] if near else float("nan")
     fidelity, variation = quality(trained.weights, splits.train)
     return {
-        "seconds": seconds, "to_level": seconds * reached / trained.steps,
-        "steps": trained.steps, "outcome": trained.outcome, "criterion": trained.best.distance,
+        "seconds": seconds, "to_level": seconds * reached / trained.facts["steps"],
+        "steps": trained.facts["steps"], "outcome": trained.outcome,
+        "criterion": min(look[CRITERION] for look in trained.history),
         "fidelity": fidelity, "variation": variation,
     }  # fmt: skip
 
@@ -76,11 +89,14 @@ def quality(weights: dict[str, Tensor], real: Any) -> tuple[float, float]:
 
     from ray_selfloop.config.generators.gan import ConditionalGan
     from ray_selfloop.datasets.colours import read_colours
+    from ray_selfloop.generators.base import Scene, TrainingImages
     from ray_selfloop.generators.gan.conditional_gan import sampler
 
     judge = KNeighborsClassifier(3).fit(real.images.max(axis=1).reshape(-1, 64), real.labels)
     labels = np.arange(2_000) % CLASSES
-    net = sampler(weights, CLASSES, (3, 8, 8), ConditionalGan(), CPU)
+    none = TrainingImages(real.images[:0], real.labels[:0])
+    scene = Scene(none, none, tuple("0123456789"), None, CPU, weights, None, None)
+    net = sampler(scene, ConditionalGan())
     drawn = net.sample(np.arange(2_000), labels, seed=1)
     fidelity = (judge.predict(drawn.max(axis=1).reshape(-1, 64)) == labels).mean()
     seen, variations = read_colours(drawn), []
@@ -112,7 +128,6 @@ def mnist(seed: int) -> Row:
     """Of the package that is on the path."""
     from ray_selfloop.config.generators.gan import ConditionalGan
     from ray_selfloop.generators.base import TrainingImages
-    from ray_selfloop.generators.gan.conditional_gan import train
 
     data = TrainingImages(*pictures())
     held_out = TrainingImages(data.images[:40], data.labels[:40])
@@ -123,7 +138,7 @@ def mnist(seed: int) -> Row:
             min_steps=steps, check_every=steps, check_samples=30,
             generator_learning_rate=2e-3, discriminator_learning_rate=1e-3,
         )  # fmt: skip
-        train(data, held_out, CLASSES, settings, seed, CPU, None)
+        trained_on(data, held_out, settings, seed)
 
     return per_step(run)
 
