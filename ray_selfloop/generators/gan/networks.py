@@ -143,7 +143,8 @@ class DiscriminatorNet(nn.Module):
         *convs, features, logit, label = weights[:-4]
         x = images.contiguous(memory_format=torch.channels_last)
         for conv, weight, stride in zip(self.convs, convs, self.strides, strict=True):
-            x = self._active(F.conv2d(x, weight, conv.get_parameter("bias"), stride, 1))
+            assert isinstance(conv, nn.Conv2d)
+            x = self._active(F.conv2d(x, weight, conv.bias, stride, 1))
         x = x.permute(0, 2, 3, 1).flatten(1)
         x = self._active(F.linear(x, features, self.features.bias))  # (n, features)
         image = F.linear(x, logit, self.image_logit.bias)[:, 0]
@@ -174,9 +175,9 @@ def _normalised(weight: Tensor, left: Tensor) -> Tensor:
     matrix = weight.flatten(1)
     with torch.no_grad():
         right = matrix.mT @ left
-        length = torch.linalg.vector_norm(right)
+        length = right.norm()
     image = matrix @ right
-    norm = torch.linalg.vector_norm(image)
+    norm = image.norm()
     with torch.no_grad():
         torch.div(image, norm, out=left)
     return weight / (norm / length)
