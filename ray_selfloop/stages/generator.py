@@ -70,7 +70,7 @@ def workers(held: Settings) -> int:
 
 KIND = Kind(
     "generator",
-    version=3,
+    version=2,
     holds=Settings,
     run="ray_selfloop.stages.lessons:run",
     needs=Needs(how="workers", gpu="gpus_per_generator", workers=workers),

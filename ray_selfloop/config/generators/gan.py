@@ -2,8 +2,7 @@
 
 Budgets are counted in optimiser steps, never in seconds: a result must not depend on the machine.
 The defaults fit 8x8 colorized digits (about 1,300 images) within 25 core-seconds. For 28x28 scans
-halve both learning rates (generator 2e-3, discriminator 1e-3), take 64 images per step, be more
-patient and set generator_width 96 or more.
+halve both learning rates (generator 2e-3, discriminator 1e-3) and set generator_width 96 or more.
 For 32x32 photographs, at those rates: generator_width 128, upsampling `nearest` (a transposed
 convolution leaves a chequered pattern) and discriminator_gain 1.6.
 """
@@ -61,7 +60,7 @@ class ConditionalGan(LookedAt):
         "pixels and more) hardly leave 0 with 1.",
     )
     batch_size: int = Field(
-        default=32, ge=2, description="Images per optimiser step; a multiple of group_size."
+        default=64, ge=2, description="Images per optimiser step; a multiple of group_size."
     )
     group_size: int = Field(
         default=8,
@@ -95,10 +94,10 @@ class ConditionalGan(LookedAt):
         "eighth of the side; cutout: a square of half the side gray; colour: brightness, "
         "saturation, contrast (not where colour is the subgroup).",
     )
-    max_steps: MaxSteps = 2_000
-    min_steps: MinSteps = 1_000
+    max_steps: MaxSteps = 1_500
+    min_steps: MinSteps = 800
     check_every: CheckEvery = 100
-    patience_steps: PatienceSteps = 300
+    patience_steps: PatienceSteps = 600
     check_samples: CheckSamples = 1_000
     collapse_ratio: Ratio = Field(
         default=0.6,

@@ -30,7 +30,6 @@ class _Groups:
 
     def __init__(self, data: TrainingImages, num_classes: int, group: int, device: torch.device):
         self.images = torch.from_numpy(data.images).to(device)
-        self.images = self.images.contiguous(memory_format=torch.channels_last)
         labels = torch.from_numpy(data.labels)
         self.order = labels.argsort(stable=True)
         self.counts = labels.bincount(minlength=num_classes)
@@ -80,17 +79,9 @@ class _Trainer:
         self.live, self.mean = _floats(self.generator), _floats(self.average)
 
     def step(self, number: int) -> Tensor:
-        """One step of both networks -> their losses ``(generator's, discriminator's)``.
-
-        Both learn from the same generated images, the generator from what the discriminator has
-        just become.
-        """
-        labels = self.groups.labels(self.settings.batch_size, self.random)
-        real = self.groups.real(labels, self.random)
-        labels = labels.to(self.device)
-        drawn = self.generator(self._noise(), labels)
-        judge = self._train_discriminator(real, drawn.detach(), labels)
-        loss = self._train_generator(drawn, labels)
+        """One step of both networks -> their losses ``(generator's, discriminator's)``."""
+        judge = self._train_discriminator()
+        loss = self._train_generator()
         # the first steps' weights are forgotten at once: the decay grows up to its value
         decay = min(self.settings.ema_decay, number / (number + 10))
         torch._foreach_lerp_(self.mean, self.live, 1 - decay)
@@ -104,21 +95,29 @@ class _Trainer:
         """Images as the discriminator sees them."""
         return augmented(images, self.settings.augment, self.random)
 
-    def _train_discriminator(self, real: Tensor, drawn: Tensor, labels: Tensor) -> Tensor:
+    def _train_discriminator(self) -> Tensor:
+        labels = self.groups.labels(self.settings.batch_size, self.random)
+        real = self.groups.real(labels, self.random)
+        labels = labels.to(self.device)
+        with torch.no_grad():
+            drawn = self.generator(self._noise(), labels)
         images = torch.cat([self._seen(real), self._seen(drawn)])
-        logits = self.discriminator(
-            images, torch.cat([labels, labels]), self.discriminator.normalised()
-        )
-        loss = _hinge(logits[0]) + _hinge(logits[1])
+        logits = self.discriminator(images, torch.cat([labels, labels]))
+        loss = torch.zeros((), device=self.device)
+        for judged in logits:
+            of_real, of_drawn = judged.chunk(2)
+            loss = loss + F.relu(1 - of_real).mean() + F.relu(1 + of_drawn).mean()
         _descend(self.discriminator_adam, loss)
         return loss.detach()
 
-    def _train_generator(self, drawn: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            weights = self.discriminator.normalised()
-        images, groups = self.discriminator(self._seen(drawn), labels, weights)
+    def _train_generator(self) -> Tensor:
+        labels = self.groups.labels(self.settings.batch_size, self.random).to(self.device)
+        self.discriminator.eval().requires_grad_(False)
+        drawn = self._seen(self.generator(self._noise(), labels))
+        images, groups = self.discriminator(drawn, labels)
         loss = -images.mean() - groups.mean()
         _descend(self.generator_adam, loss)
+        self.discriminator.train().requires_grad_(True)
         return loss.detach()
 
     def finite(self) -> bool:
@@ -126,20 +125,13 @@ class _Trainer:
         return all(bool(value.isfinite().all()) for value in self.live)
 
 
-def _hinge(logits: Tensor) -> Tensor:
-    """Of as many real ones and, after them, generated ones."""
-    of_real, of_drawn = logits.chunk(2)
-    return F.relu(1 - of_real).mean() + F.relu(1 + of_drawn).mean()
-
-
 def _adam(net: nn.Module, rate: float, settings: ConditionalGan) -> torch.optim.Adam:
     return torch.optim.Adam(net.parameters(), rate, settings.betas, fused=True)
 
 
 def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """A step of an optimiser along the gradient of its own weights alone."""
-    optimiser.zero_grad()
-    loss.backward(inputs=optimiser.param_groups[0]["params"])
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
     optimiser.step()
 
 
