@@ -23,6 +23,7 @@ from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.graph import Graph, Node
 from ray_selfloop.stages import classifier, dataset, generator, kinds, probe
+from ray_selfloop.stages.chain import SHARES
 from ray_selfloop.stages.kind import Places
 from ray_selfloop.store.records import Store
 
@@ -172,8 +173,9 @@ class Costs:
             place = node.places[0]
             alike = node.stage.kind, place.scenario, place.generation, place.classifier
             if alike not in self._alike:
-                name = self._sweeps[place.scenario].dataset.name
-                images = partial(self._images, place.scenario)
+                scenario = place.scenario.removesuffix(SHARES)
+                name = self._sweeps[scenario].dataset.name
+                images = partial(self._images, scenario)
                 self._alike[alike] = effort(node.stage, name, images)
             found = self._efforts[node.stage.key] = self._alike[alike]
         return found

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Literal
 
-import yaml
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ray_selfloop.claims.contrasts import LAST_MINUS_FIRST, SLOPE
+from ray_selfloop.config import plain
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.inference.verdicts import DOWN, UP, Direction, Quantifier
 
@@ -91,7 +91,7 @@ def primary(metric: str) -> Statement:
 
 def read(text: str) -> Iterator[Statement]:
     """The statements of a text in the form of `statements.yaml`."""
-    for common in yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for common in plain.parsed(text):
         for one in common.pop("says"):
             name, moves = one.pop("id"), one.pop("of")
             for metric, direction in moves.items():

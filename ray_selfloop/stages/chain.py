@@ -27,6 +27,9 @@ class Who(NamedTuple):
 NOBODY = Who()
 
 
+SHARES = " (its shares)"  # behind a scenario's name: the chain whose subgroup shares it takes
+
+
 @dataclass(frozen=True, eq=False)  # each is equal to itself alone: what is worked out is cached
 class Chain:
     """One scenario at one loop seed; ``architecture`` is set where each has a chain of its own.
@@ -113,9 +116,8 @@ class Chain:
         loop = self.sweep.loop.model_copy(update={"arm": arm.name})
         changed = {"loop": loop, "generator": self.treatment.generator}
         sweep = self.sweep.model_copy(update=changed)
-        name = f"{self.scenario} (its shares)"
         known = (self.loop_seed, self.treatment, self.architecture, self.source)
-        return Chain(name, sweep, *known)
+        return Chain(f"{self.scenario}{SHARES}", sweep, *known)
 
 
 def volume(sweep: Sweep) -> int | str:

@@ -27,6 +27,11 @@ def stage(kind: str, **config: object) -> Stage:
     return Stage(kind, 1, config, {})
 
 
+def generator(workers: int = 1) -> Stage:
+    asked = {"name": "stable_diffusion", "workers": workers, "batch_size": 4 * workers}
+    return stage("generator", generator=asked)
+
+
 def cluster(*machines: NodeType, **resources: object) -> Cluster:
     return joined(Resources.model_validate(resources), Machines(machines))
 
@@ -41,7 +46,7 @@ def cluster(*machines: NodeType, **resources: object) -> Cluster:
         ),
         (
             {"gpus_per_generator": 3},
-            stage("generator"),
+            generator(),
             "resources.gpus_per_generator: stage generator asks one machine for 0.5 CPU, 3 GPU",
         ),
         (
@@ -69,7 +74,7 @@ def test_more_at_once_than_the_cluster_can_hold_ends_in_one_line() -> None:
         "resources.sampling_workers: a stream asks for 10 times (0.25 CPU, 0.5 GPU) at once, and "
         "the cluster can hold that 8 times ("
     )
-    fine_tune = stage("generator", generator={"workers": 5})
+    fine_tune = generator(workers=5)
     with pytest.raises(ResourceError, match=r"generator\.workers: a fine-tune asks for 5 times"):
         asking.check([fine_tune])
 
@@ -77,13 +82,13 @@ def test_more_at_once_than_the_cluster_can_hold_ends_in_one_line() -> None:
 def test_the_largest_request_is_the_one_that_is_named() -> None:
     asking = cluster(HEAD, GPU, gpus_per_generator=2.0, gpus_per_trial=3.0)
     with pytest.raises(ResourceError, match="a trial of lenet"):
-        asking.check([stage("generator"), stage("classifier", network="lenet")])
+        asking.check([generator(), stage("classifier", network="lenet")])
 
 
 def test_what_fits_is_not_refused() -> None:
     asking = cluster(HEAD, GPU, gpus_per_generator=1.0, gpus_per_trial=0.5, sampling_workers=4)
-    kinds = ("dataset", "latents", "generator", "samples", "kept", "fairness", "dynamics")
-    asking.check([*map(stage, kinds), stage("classifier", network="lenet")])
+    kinds = ("dataset", "latents", "samples", "kept", "fairness", "dynamics")
+    asking.check([generator(), *map(stage, kinds), stage("classifier", network="lenet")])
 
 
 def test_machines_that_the_autoscaler_may_bring_count() -> None:
@@ -104,7 +109,8 @@ def test_one_machine_needs_no_slots_and_several_do() -> None:
 
 def test_networks_get_a_trials_share_and_generators_their_own() -> None:
     asking = cluster(HEAD, GPU, gpus_per_generator=1.0, gpus_per_trial=0.25)
-    assert {asking.gpus_of(stage(kind)) for kind in ("generator", "latents", "samples")} == {1.0}
+    assert asking.gpus_of(generator()) == 1.0
+    assert {asking.gpus_of(stage(kind)) for kind in ("latents", "samples")} == {1.0}
     networks = ("probe", "reference", "kept", "scorer", "generator_metrics", "search")
     assert {asking.gpus_of(stage(kind)) for kind in networks} == {0.25}
     measures = ("dataset", "fairness", "dynamics", "claims")
@@ -114,7 +120,7 @@ def test_networks_get_a_trials_share_and_generators_their_own() -> None:
 def test_an_idle_experiment_is_in_the_way_of_who_wants_its_gpu_or_its_memory() -> None:
     roomy = cluster(HEAD, GPU, gpus_per_generator=1.0)
     cramped = replace(cluster(HEAD), cramped=True)
-    kinds = [stage("generator"), stage("dataset"), stage("classifier", network="lenet")]
+    kinds = [generator(), stage("dataset"), stage("classifier", network="lenet")]
     assert [roomy.in_the_way(of) for of in kinds] == [True, False, False]
     assert [cramped.in_the_way(of) for of in kinds] == [True, True, False]
     assert not cluster(HEAD).in_the_way(stage("dataset"))

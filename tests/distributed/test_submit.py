@@ -77,7 +77,8 @@ def test_a_job_gets_its_settings_and_this_package_and_nothing_else(tmp_path: Pat
     sources = {f"ray_selfloop/{p.relative_to(package).as_posix()}" for p in package.rglob("*.py")}
     assert {"micro.yaml", "ray_selfloop/report/page.css"} | sources <= files
     assert {path.split("/")[0] for path in files} == {"micro.yaml", "ray_selfloop"}
-    assert {Path(path).suffix for path in files} <= {".py", ".css", ".jinja", ".yaml", ".typed"}
+    kinds = {".py", ".css", ".jinja", ".json", ".mplstyle", ".typed", ".yaml"}
+    assert {Path(path).suffix for path in files} <= kinds
     assert sum((tmp_path / path).stat().st_size for path in files) < 5e6
 
 
