@@ -122,7 +122,8 @@ def test_reference_costs_are_of_works_that_there_are() -> None:
 
 
 def test_the_chains_that_an_arm_takes_its_shares_from_cost_too(tmp_path: Path) -> None:
-    plan = prepare(["regimes_small", f"storage={tmp_path / 'store'}"])
+    words = ["regimes_small", "axes={}", "loop.arm=real_skewed"]
+    plan = prepare([*words, f"storage={tmp_path / 'store'}"])
     costs = learned(plan)
     unknown = {n.stage.kind for n in plan.graph if costs.source(n) == estimates.UNKNOWN}
     lent = [node for node in plan.graph if "(its shares)" in node.places[0].scenario]
