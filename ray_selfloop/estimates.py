@@ -34,7 +34,9 @@ LEAST = 0.1  # s of any stage
 START = 20.0  # s until the first stage runs, and from the last one to the page
 WARM, STEPS = 10, 120  # optimiser steps of `calibration`: about 2 s
 MOST_OTHERS = 30  # records of a kind that are looked at beside those of the graph
-HERE, REFERENCE, UNKNOWN = "earlier stages of this storage", "reference costs", "nothing yet"
+HERE, REFERENCE = "earlier stages of this storage", "reference costs"
+OTHER_HERE, OTHER = f"{HERE}, of other data", f"{REFERENCE} of other data"
+UNKNOWN = "nothing yet"
 
 
 class Computed(Protocol):
@@ -153,14 +155,18 @@ class Costs:
         return self._units[name]
 
     def _likest(self, work: str, dataset: str) -> tuple[float, str]:
-        for spent, units in filter(None, map(self._spent.get, ((work, dataset), (work, "")))):
-            if units:
-                return spent / units, HERE
+        """Of this dataset here, else by reference; of others here, else the dearest reference."""
+        own, other = (self._spent.get((work, name), (0.0, 0.0)) for name in (dataset, ""))
         reference = self._reference
+        named = reference.get(f"{work} {dataset}".strip())
         like = [cost for name, cost in reference.items() if name.partition(" ")[0] == work]
-        if like:
-            return self.slower * reference.get(f"{work} {dataset}".strip(), max(like)), REFERENCE
-        return 0.0, UNKNOWN
+        if own[1]:
+            return own[0] / own[1], HERE
+        if named is not None:
+            return self.slower * named, REFERENCE
+        if other[1]:
+            return other[0] / other[1], OTHER_HERE
+        return (self.slower * max(like), OTHER) if like else (0.0, UNKNOWN)
 
     @cached_property
     def _reference(self) -> Mapping[str, float]:

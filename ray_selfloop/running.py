@@ -59,6 +59,7 @@ class Run:
 
             self._scheduler.close()
             leave()
+            self._tracking.join()  # a database that is half made cannot be opened again
 
     @property
     def tracking_uri(self) -> str:

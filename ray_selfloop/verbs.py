@@ -30,7 +30,7 @@ from ray_selfloop.errors import (
 )
 from ray_selfloop.graph import Node
 from ray_selfloop.planning import Plan, prepare
-from ray_selfloop.stages import claims, classifier, kinds
+from ray_selfloop.stages import claims, classifier, generator, kinds
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import failures
 
@@ -64,7 +64,7 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
-        from ray_selfloop.conclusion.conclude import conclude  # while Ray ran: loads torch
+        from ray_selfloop.conclusion.conclude import conclude  # takes seconds to load
 
         conclude(run, time.monotonic() - started)
         if used := run.used(started):
@@ -175,7 +175,7 @@ def _predicted(found: Plan, costs: "Costs", calibrated: bool) -> Iterator[str]:
     )
     told = ", ".join(f"{source} ({n} of {len(missing)})" for source, n in counted.most_common())
     yield f"  predicted by {told}"
-    if estimates.REFERENCE in counted:
+    if {estimates.REFERENCE, estimates.OTHER} & counted.keys():
         scaled = f"times {costs.slower:.2f} for this one, as measured just now"
         remedy = "plan --calibrate scales them to this one"
         yield f"  reference costs are another machine's; {scaled if calibrated else remedy}"
@@ -311,14 +311,16 @@ def _scatter(found: Plan, group: str) -> "tuple[Scatter, ...]":
 
 
 def _shares(found: Plan, costs: "Costs") -> "Shares":
-    """What a sweep's parts cost in core-hours."""
+    """What a sweep's parts cost in core-hours; in trainings where the cost of one is not known."""
     from ray_selfloop.claims.power import Costs as Shares
     from ray_selfloop.estimates import UNKNOWN
 
     spent: dict[str, float] = defaultdict(float)
-    for node in found.graph:
-        spent[_part(node)] += costs.core_seconds(node) / 3600
     known = all(costs.source(node) != UNKNOWN for node in found.graph)
+    equals = (classifier.KIND.name, generator.KIND.name)  # where a cost is wanting
+    for node in found.graph:
+        alike = float(node.stage.kind in equals)
+        spent[_part(node)] += costs.core_seconds(node) / 3600 if known else alike
     loops = [scenario.sweep.loop for scenario in found.scenarios]
     m = len({seed for loop in loops for seed in loop.loop_seeds})
     s = len({seed for loop in loops for seed in loop.classifier_seeds})

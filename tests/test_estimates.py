@@ -9,6 +9,7 @@ from ray_selfloop import estimates
 from ray_selfloop.__main__ import main
 from ray_selfloop.config.generators import known
 from ray_selfloop.config.networks import NETWORKS
+from ray_selfloop.estimates import Effort
 from ray_selfloop.graph import Node, Stage
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.stages.kinds import NAMED
@@ -129,3 +130,14 @@ def test_the_chains_that_an_arm_takes_its_shares_from_cost_too(tmp_path: Path) -
     lent = [node for node in plan.graph if "(its shares)" in node.places[0].scenario]
     assert lent
     assert not unknown & {node.stage.kind for node in lent}
+
+
+def test_a_storage_with_digits_does_not_say_what_mnist_takes() -> None:
+    """The GAN of 28 pixels takes 7 times what that of 8 takes."""
+    costs = estimates.Costs({}, lambda scenario: 0)
+    works = [Effort("conditional_gan", f"colorized_{data}", 1.0, 1) for data in ("digits", "mnist")]
+    elsewhere = Effort("conditional_gan", "cifar20_100", 1.0, 1)
+    assert costs._unit(elsewhere)[1] == estimates.OTHER
+    costs._add(works[0], 5.0)
+    assert [costs._unit(work)[1] for work in works] == [estimates.HERE, estimates.REFERENCE]
+    assert costs._unit(elsewhere) == (5.0, estimates.OTHER_HERE)

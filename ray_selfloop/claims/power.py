@@ -37,8 +37,8 @@ DROP = "ablation drop"
 CHAINS, SEEDS, IMAGES = (3, 5, 8, 12), (1, 2, 4), (1, 4)  # rows of the table
 MOST_SEEDS = 8  # of a chain, that a budget is split into
 UNKNOWN = (
-    "; times are known once a stage of each kind was run: before, a generator counts as one "
-    "training of a classifier, all else as nothing"
+    "; what some stage takes is not known: a generator counts as one training of a classifier, all "
+    "else as nothing"
 )
 
 
@@ -92,7 +92,7 @@ class Noise:
 class Costs:
     """Of m chains with s classifier seeds each: ``fixed + m (chain + s trials)``.
 
-    known: in core-hours, by what was published; else in trials, a generator counted as one.
+    known: in core-hours; else in trials, a generator counted as one, all else as nothing.
     """
 
     fixed: float

@@ -176,10 +176,13 @@ def _fid_absent(plan: Plan) -> str:
 def _numbers(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A record's entry with NaN where it says null; what is not a number keeps its null."""
     plain = ("better_than_persistence",)
-    return {
-        name: float("nan") if value is None and name not in plain else value
-        for name, value in entry.items()
-    }
+    return {name: value if name in plain else _number(value) for name, value in entry.items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _number(one) for name, one in value.items()}
+    return float("nan") if value is None else value
 
 
 def _failures(progress: Progress) -> Iterator[Failure]:

@@ -88,7 +88,10 @@ class Resources(Settings):
         "pair of drawing and scoring workers.",
     )
     sampling_workers: int = Field(
-        default=1, ge=1, description="Pairs of workers that draw and score the samples of a chain."
+        default=1,
+        ge=1,
+        description="Pairs of workers that draw and score the samples of a chain; on CPUs twice as "
+        "many tasks, and no more than one for 8 batches.",
     )
     decoding_threads: int = Field(
         default=1,

@@ -162,10 +162,10 @@ def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
     found = limits()
     slots = local.slots(resources.num_cpus, found, say)
     cramped = found.cramped(slots)
-    os.environ.setdefault(local.IDLE_WORKERS, "0" if cramped else str(KEPT * slots + BESIDES))
+    local.tell(local.IDLE_WORKERS, "0" if cramped else str(KEPT * slots + BESIDES))
     folder = local.folder(say)
     local.authenticate()
-    os.environ.setdefault(local.NICENESS, str(resources.nice))
+    local.tell(local.NICENESS, str(resources.nice))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every worker compiles everything anew
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with local.on_loopback():

@@ -59,7 +59,7 @@ class Scheduler:
         self._elsewhere = Elsewhere()
         self._outages = Outages()
         self._stalls = Stalls()
-        self._starvation = Starved()
+        self._starvation = Starved(nice=cluster.resources.nice)
         self._moved = True  # whether something may start that could not start before
         self._tasks: dict[ray.ObjectRef, str] = {}
         self._streams: queue.Queue[Outcome] = queue.Queue()

@@ -33,6 +33,13 @@ MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PAT
 NICENESS = "RAY_worker_niceness"
 IDLE_WORKERS = "RAY_num_workers_soft_limit"  # above so many processes Ray ends those that wait
 Say = Callable[[str], None]
+_told: dict[str, str] = {}
+
+
+def tell(name: str, value: str) -> None:
+    """Set one of Ray's variables, for this start of Ray alone, unless the user has set it."""
+    if os.environ.get(name) == _told.get(name):
+        os.environ[name] = _told[name] = value
 
 
 def slots(asked: int | None, found: Limits, say: Say) -> int:

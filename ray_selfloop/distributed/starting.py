@@ -9,7 +9,7 @@ from ray_selfloop.distributed.limits import limits
 def sentence(missing: int, resources: Resources) -> str:
     """missing: stages that are not published."""
     if not missing:
-        return "every stage is published already"
+        return "every stage of the loop is published already"
     address = os.environ.get("RAY_ADDRESS", "")
     if address not in ("", "local"):
         return f"{missing} stages to compute: joining Ray at {address}"

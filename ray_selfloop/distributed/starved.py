@@ -22,8 +22,9 @@ Times = dict[str, tuple[float, float]]
 class Starved:
     """Notices it, now and then."""
 
-    def __init__(self, root: Path = PROC) -> None:
-        self._root, self._before = root, times(root)
+    def __init__(self, root: Path = PROC, nice: int = 0) -> None:
+        """nice: what the sweep's workers add to this process's level."""
+        self._root, self._before, self._nice = root, times(root), nice
         self._looked, self._said = time.monotonic(), -AGAIN
 
     def sentence(self) -> str:
@@ -35,10 +36,10 @@ class Starved:
         waited = share(before, self._before)
         if waited < MUCH or now - self._said < AGAIN:
             return ""
-        self._said = now
+        self._said, level = now, os.nice(0) + self._nice
         return (
             f"other programs use this machine's CPUs: the sweep waited {waited:.0%} of the time in "
-            f"which it could have computed; start them at a nice level above {os.nice(0)}"
+            f"which it could have computed; start them at a nice level above {level}"
         )
 
 

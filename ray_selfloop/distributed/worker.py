@@ -18,7 +18,8 @@ from ray_selfloop.store.records import Store
 Row = dict[str, Any]
 Pool = Callable[[Row], Row]
 _pools: dict[tuple[str, Callable[..., Pool]], Pool] = {}
-"""Those of the attempt that this process has worked for last: (attempt, what opens it) -> pool."""
+"""Of the attempts that this process has worked for last: (attempt, what opens it) -> pool."""
+KEPT = 2  # attempts: batches of two streams may come in turn
 
 
 def run_stage(stage: Stage, root: str) -> None:
@@ -30,8 +31,11 @@ def run_stage(stage: Stage, root: str) -> None:
 
 def pooled(row: Row, opens: Callable[..., Pool], stage: Stage, root: str, attempt: str) -> Row:
     """One batch of a stream in a Ray task; networks are loaded once for an attempt and process."""
-    if all(other != attempt for other, _ in _pools):
-        release()
+    known = dict.fromkeys(other for other, _ in _pools)
+    if attempt not in known and len(known) >= KEPT:
+        oldest = next(iter(known))
+        for name in [name for name in _pools if name[0] == oldest]:
+            del _pools[name]
     hold(threads_of(stage))  # another stage's task may have come between
     if (attempt, opens) not in _pools:
         _pools[attempt, opens] = opens(stage, root, attempt)
@@ -39,7 +43,7 @@ def pooled(row: Row, opens: Callable[..., Pool], stage: Stage, root: str, attemp
 
 
 def release() -> None:
-    """Forget the last stream: what computes another stage needs the memory of its networks."""
+    """Forget the last streams: what computes another stage needs the memory of its networks."""
     _pools.clear()
 
 

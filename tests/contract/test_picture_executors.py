@@ -16,6 +16,7 @@ from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import nodes
 from ray_selfloop.distributed.cluster import SLOT, Cluster, joined
 from ray_selfloop.distributed.driver import Scheduler
+from ray_selfloop.distributed.stream import WORTH
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import run_here
@@ -97,13 +98,14 @@ def records(plan: Plan) -> dict[str, Record]:
 def test_two_sampling_workers_draw_the_bytes_that_one_process_draws(
     words: list[str], tmp_path: Path, two_cpus: Cluster, bucket: str
 ) -> None:
+    words = [*words, "compute.sample_batch=8"]  # enough batches for two tasks at once
     one = here(planned(words, tmp_path / "here"))
     other = there(planned(words, f"{bucket}/stream"), two_cpus)
     assert {key: record.files for key, record in one.items()} == {
         key: record.files for key, record in other.items()
     }
     (samples,) = [record for record in one.values() if record.kind == "samples"]
-    assert len(samples.summary["parts"]) > 1  # more than one row of the stream
+    assert len(samples.summary["parts"]) > WORTH  # more than one task at once
 
 
 def test_a_fine_tune_on_two_workers_gives_what_one_process_gives(

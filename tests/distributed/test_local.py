@@ -474,3 +474,15 @@ def test_a_cluster_that_asks_for_a_token_says_where_it_belongs(
         failing(monkeypatch, ConnectionError("failed"), cause)
         with pytest.raises(ResourceError, match="auto asks for the cluster's token: RAY_AUTH_MODE"):
             connect(Resources(), silent)
+
+
+def test_a_second_start_of_ray_in_one_process_has_its_own_settings_but_the_users_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SELFLOOP_A", "SELFLOOP_B"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SELFLOOP_B", "user's")
+    for value in ("1", "2"):
+        local.tell("SELFLOOP_A", value)
+        local.tell("SELFLOOP_B", value)
+    assert (os.environ.pop("SELFLOOP_A"), os.environ["SELFLOOP_B"]) == ("2", "user's")

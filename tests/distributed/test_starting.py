@@ -27,7 +27,7 @@ def test_it_says_which_cluster_is_joined(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_it_says_that_nothing_is_to_be_computed() -> None:
-    assert starting.sentence(0, Resources()) == "every stage is published already"
+    assert starting.sentence(0, Resources()) == "every stage of the loop is published already"
 
 
 def test_nothing_heavy_is_loaded_before_it() -> None:

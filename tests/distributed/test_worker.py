@@ -47,10 +47,10 @@ def test_a_process_opens_each_pool_of_an_attempt_once() -> None:
     assert len({row["by"] for row in rows}) == 2
 
 
-def test_a_process_keeps_the_pools_of_one_attempt_alone() -> None:
-    for attempt in ("a", "b", "b", "a"):
+def test_a_process_keeps_the_pools_of_two_attempts_whose_batches_come_in_turn() -> None:
+    for attempt in ("a", "b", "a", "b", "c", "b", "a"):
         pooled({}, Pool, SAMPLES, "r", attempt)
-    assert Pool.opened == ["a", "b", "a"]
+    assert Pool.opened == ["a", "b", "c", "a"]
 
 
 def test_a_pool_that_was_forgotten_is_opened_anew() -> None:

@@ -42,7 +42,9 @@ def _examples(lesson: Lesson, settings: StableDiffusion) -> sd.Examples:
     train: Latents
     apart: Latents
     if lesson.held_out_cached:
-        train = Cached([(part.cached, part.rows) for part in lesson.parts if part.cached])
+        cached = [(part.cached, part.rows) for part in lesson.parts if part.cached]
+        assert len(cached) == len(lesson.parts), "latents and labels would shift"
+        train = Cached(cached)
         apart = Cached([(lesson.held_out_cached, np.arange(len(lesson.held_out.labels)))])
     else:
         vae = open_base(settings).vae(lesson.device)
