@@ -69,6 +69,7 @@ def test_a_stage_takes_what_its_like_has_taken_in_this_storage_by_the_work_in_it
     micro: list[str],
 ) -> None:
     assert of_kind(micro, "generator")[1] == estimates.REFERENCE
+    publish(prepare(micro), "dataset", 0.1)
     publish(prepare(micro), "generator", 30.0)
     assert of_kind(micro, "generator") == (pytest.approx(30.0), estimates.HERE)
     steps = prepare(micro).sweep.generator.seen // 64
@@ -106,7 +107,7 @@ def test_what_nobody_has_measured_is_not_known_and_the_sum_a_lower_bound(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = tmp_path / "costs.json"
-    few.write_text(json.dumps({"calibration": 2.0, "cores": {"samples": 1.0}}))
+    few.write_text(json.dumps({"calibration": 2.0, "cores": {"samples colorized_digits": 1.0}}))
     monkeypatch.setattr(estimates, "COSTS", few)
     assert main(["plan", f"storage={tmp_path}"]) == 0
     said = capsys.readouterr().out
