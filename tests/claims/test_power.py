@@ -224,7 +224,9 @@ def test_the_sentences_name_level_assumptions_and_costs():
     budget = Evaluation(claims=Claims(plan_hours=50.0))
     words = said(setting(ColorizedDigits()), budget, power.Costs(0, 1, 1, known=True))
     assert any(line.startswith("best split of 50 core-hours, evaluation.claims") for line in words)
-    assert any("a generator counts as one training" in line for line in said(setting(ColorizedDigits())))
+    assert any(
+        "a generator counts as one training" in line for line in said(setting(ColorizedDigits()))
+    )
     alone = said(setting(ColorizedDigits(), controlled=False))
     assert any(line.startswith("best split into chains and seeds: not known") for line in alone)
 

@@ -13,10 +13,9 @@ import ray
 import tiny_hard_imagenet
 
 from ray_selfloop.config.sweep import Resources
-from ray_selfloop.distributed import nodes
+from ray_selfloop.distributed import nodes, stream
 from ray_selfloop.distributed.cluster import SLOT, Cluster, joined
 from ray_selfloop.distributed.driver import Scheduler
-from ray_selfloop.distributed.stream import WORTH
 from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages.run import run_here
@@ -96,16 +95,20 @@ def records(plan: Plan) -> dict[str, Record]:
 
 
 def test_two_sampling_workers_draw_the_bytes_that_one_process_draws(
-    words: list[str], tmp_path: Path, two_cpus: Cluster, bucket: str
+    words: list[str],
+    tmp_path: Path,
+    two_cpus: Cluster,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = [*words, "compute.sample_batch=8"]  # enough batches for two tasks at once
+    monkeypatch.setattr(stream, "WORTH", 1)  # batches: so few are worth two tasks at once
     one = here(planned(words, tmp_path / "here"))
     other = there(planned(words, f"{bucket}/stream"), two_cpus)
     assert {key: record.files for key, record in one.items()} == {
         key: record.files for key, record in other.items()
     }
     (samples,) = [record for record in one.values() if record.kind == "samples"]
-    assert len(samples.summary["parts"]) > WORTH  # more than one task at once
+    assert len(samples.summary["parts"]) > 1  # more than one row of the stream
 
 
 def test_a_fine_tune_on_two_workers_gives_what_one_process_gives(
