@@ -220,6 +220,7 @@ def answering(address: str) -> str:
 def leave() -> None:
     """End Ray where ``connect`` started it, or leave the cluster that it joined."""
     ray.shutdown()
+    local.forget()
 
 
 def joined(resources: Resources, machines: Machines) -> Cluster:

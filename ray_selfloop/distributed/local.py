@@ -42,6 +42,14 @@ def tell(name: str, value: str) -> None:
         os.environ[name] = _told[name] = value
 
 
+def forget() -> None:
+    """Take back what was told: another program that this process starts is not meant."""
+    for name, value in _told.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
+    _told.clear()
+
+
 def slots(asked: int | None, found: Limits, say: Say) -> int:
     """Stages of one core that run at once: as many as were asked for, or as there is room for.
 

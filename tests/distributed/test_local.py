@@ -485,4 +485,6 @@ def test_a_second_start_of_ray_in_one_process_has_its_own_settings_but_the_users
     for value in ("1", "2"):
         local.tell("SELFLOOP_A", value)
         local.tell("SELFLOOP_B", value)
-    assert (os.environ.pop("SELFLOOP_A"), os.environ["SELFLOOP_B"]) == ("2", "user's")
+    assert (os.environ["SELFLOOP_A"], os.environ["SELFLOOP_B"]) == ("2", "user's")
+    local.forget()
+    assert ("SELFLOOP_A" in os.environ, os.environ["SELFLOOP_B"]) == (False, "user's")
