@@ -1,7 +1,9 @@
 """What a sweep will judge, frozen before it can know: statements, estimands, margins, families.
 
 A declaration is a JSON value made of the settings alone, and its hash. Another number of chains is
-another one: a sweep that grows until it likes its answer has had many looks. The first run that has
+another one: a sweep that grows until it likes its answer has had many looks; where the looks are
+declared (`decide`), it is one declaration for all of them. The budget is not in it: every interval
+holds whenever the sweep stops. The first run that has
 it writes it into the storage, with the time, before it trains anything; what is judged under it
 counts as declared before the data only if no classifier of generation 1 or later had begun to train
 then. Knows nothing of numbers.
@@ -19,6 +21,7 @@ from ray_selfloop.claims.paired import Arm
 from ray_selfloop.claims.statements import BALANCE, DISTANCE, POORNESS
 from ray_selfloop.claims.tested import margin_of
 from ray_selfloop.config.arms import CONTROL
+from ray_selfloop.config.decide import grown
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.evaluation.metrics import FRECHET_DISTANCE
@@ -28,6 +31,9 @@ from ray_selfloop.store.blobs import Blobs
 from ray_selfloop.store.records import Record
 
 FOLDER = "declarations"
+HOLM = "Holm over the primary statements, over each family, over all A"
+RISING = "proportional to the number of chains"  # see `inference.sequential`
+OVER_LOOKS = "Bonferroni over the primary statements, levels over all looks; no other verdict"
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,18 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
     """What these settings declare."""
     groups = groups_of([_arm(scenario) for scenario in scenarios])
     made = sweep.evaluation.claims
-    cases = cases_of(groups, made.primary, made.most_primary)
+    looks = sweep.decide.looks if sweep.decide else None
+    cases = cases_of(groups, made.primary, made.most_primary, alone=looks is not None)
     tested = [case for case in cases if not case.lacks]
+    primary = [case for case in tested if case.primary]
     families = {case.family: None for case in tested if not case.primary and not case.exploratory}
     return Declaration(
         {
             "evaluation": _evaluated(sweep),
-            "adjustment": "Holm over the primary statements, over each family, over all A",
-            "chains": sorted({seed for s in scenarios for seed in s.sweep.loop.loop_seeds}),
-            "looks": None,
-            "primary": [_said(c, sweep) for c in tested if c.primary],
+            "adjustment": HOLM if looks is None else OVER_LOOKS,
+            "chains": sorted({seed for s in scenarios for seed in _seeds(s.sweep)}),
+            "looks": looks if looks is None else {"chains": list(looks), "level": RISING},
+            "primary": [_said(c, sweep) for c in primary],
             "families": {
                 name: [_said(c, sweep) for c in tested if c.family == name and not c.exploratory]
                 for name in families
@@ -69,11 +77,17 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
             "A over the control's": [
                 {"setting": group.name, "networks": group.classifiers}
                 for group in groups
-                if not group.lacks
+                if not group.lacks and looks is None
             ],
             "exploratory": [_said(c, sweep) for c in tested if c.exploratory],
         }
     )
+
+
+def _seeds(sweep: Sweep) -> tuple[int, ...]:
+    """Of all chains that there may be."""
+    seeds = sweep.loop.loop_seeds
+    return grown(seeds, sweep.decide.looks[-1]) if sweep.decide else seeds
 
 
 def _arm(scenario: Scenario) -> Arm:
@@ -134,6 +148,9 @@ def sentences(found: Declaration) -> Iterator[str]:
         )
     if not content["primary"]:
         yield f"primary: none: without the arm {CONTROL.name} (loop.arm) nothing is answered"
+    if content["looks"]:
+        chains = ", ".join(map(str, content["looks"]["chains"]))
+        yield f"judged at looks of {chains} chains, until all primary statements are decided"
     others = {name: len(of) for name, of in content["families"].items()}
     told = ", ".join(f"{n} of section {name}" for name, n in others.items())
     yield f"judged beside them, section by section: {told or 'none'}; hash {found.hash}"

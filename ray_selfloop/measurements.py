@@ -40,11 +40,18 @@ def add_equation6(
 
 
 def add_claims(
-    sweep: Sweep, measured: Sequence[Measured], graph: Graph, declared: bool = True
+    sweep: Sweep,
+    measured: Sequence[Measured],
+    graph: Graph,
+    declared: bool = True,
+    settled: bool = True,
 ) -> Stage:
-    """Declared statements, decomposition by arms and other readings, over all scenarios."""
+    """Declared statements, decomposition by arms and other readings, over all scenarios.
+
+    settled: whether nothing of the sweep's chains is still to be computed.
+    """
     scenarios = [scenario for scenario, _ in measured]
-    settings = claims.settings(sweep, scenarios, declared)
+    settings = claims.settings(sweep, scenarios, declared, settled)
     return claims.KIND.add_settings(graph, settings, _all(measured), _end(scenarios[0]))
 
 

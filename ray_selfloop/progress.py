@@ -57,6 +57,11 @@ class Progress:
                 blocked.append(node)
         return blocked
 
+    def settled(self) -> bool:
+        """Whether nothing is still to be computed: all is published, has failed, or cannot run."""
+        left = {node.stage.key for node in self.missing()} | self.running.keys()
+        return left <= {node.stage.key for node in self.blocked()}
+
     def seconds(self, key: str, now: float) -> float:
         """Seconds that a stage has run in this run, so far."""
         return now - self.running[key] if key in self.running else self.took.get(key, 0.0)

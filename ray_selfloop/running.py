@@ -92,6 +92,7 @@ class Run:
     def find_measurements(self) -> None:
         """Add the measurements of what is published, and look them up; runs and writes nothing."""
         self.progress.cached |= self.plan.records.keys()
+        self._know_failures()
         self._declared(declaration.read)
         self._add_measurements()
 
@@ -104,13 +105,17 @@ class Run:
                 execute(node.stage, self.plan.store)
                 self.progress.done.add(node.stage.key)
         self.plan.look_up(measurements.KINDS)
+        self._know_failures()
+
+    def _know_failures(self) -> None:
+        """What of the missing stages has failed, in any run."""
         missing = (key for key in self.plan.graph.nodes if key not in self.plan.records)
         failed = failures.of(self.plan.store.blobs, missing)
         self.progress.failed |= {key: failure.error for key, failure in failed.items()}
 
     def _add_measurements(self) -> None:
         """Fairness of each scenario's published trials, then dynamics and claims over all."""
-        plan, measured = self.plan, []
+        plan, measured, settled = self.plan, [], self.progress.settled()
         for scenario in plan.scenarios:
             trials = plan.published(classifier.KIND.name, scenario.name)
             if trials:
@@ -120,7 +125,8 @@ class Run:
                 measured.append((scenario, measurements.published(data, trials, metrics)))
         if measured:
             measurements.add_equation6(plan.sweep, measured, plan.graph, self.declared_before)
-            measurements.add_claims(plan.sweep, measured, plan.graph, self.declared_before)
+            before = self.declared_before
+            measurements.add_claims(plan.sweep, measured, plan.graph, before, settled)
         plan.look_up(measurements.KINDS)
         self.progress.cached |= plan.records.keys() - self.progress.done
 

@@ -31,6 +31,7 @@ Who = tuple[str, str]  # group, classifier
 CUE = (
     f"{metrics.ABLATION_DROP.name}/object_gray"  # what stands for bias where there are no subgroups
 )
+PRIMARY = "primary"  # the family of the primary statements
 NO_CONTROL = f"needs the arm {CONTROL}"
 WITH_MAJORITY = ("biased", "spurious")  # initializations
 
@@ -139,7 +140,7 @@ class Case:
     @property
     def family(self) -> str:
         """Which statements are judged together: the primary ones, else those of a section."""
-        return "primary" if self.primary else self.statement.section
+        return PRIMARY if self.primary else self.statement.section
 
 
 def _concerns(statement: Statement, group: Group) -> bool:
@@ -157,18 +158,24 @@ def _names(statement: Statement, classifiers: Iterable[str]) -> list[str]:
 
 
 def cases_of(
-    groups: Sequence[Group], metric: str = metrics.MD.name, most_primary: int = 4
+    groups: Sequence[Group],
+    metric: str = metrics.MD.name,
+    most_primary: int = 4,
+    alone: bool = False,
 ) -> list[Case]:
     """Primary cases first, then every statement; one that no group has stands once, with why.
 
-    metric, most_primary: `evaluation.claims.primary` and ``most_primary``.
+    metric, most_primary: `evaluation.claims.primary` and ``most_primary``. alone: whether only the
+    primary ones get a word, because the sweep is looked at several times.
     """
     found = list(_primaries(groups, metric, most_primary))
     for statement in STATEMENTS:
         absent = bool(statement.untestable or statement.elsewhere)
         cases = [] if absent else [_checked(c, groups) for c in _of_statement(statement, groups)]
         found += cases or [Case(statement, "", statement.metric, lacks=_absence(statement, groups))]
-    return found
+    if not alone:
+        return found
+    return [c if c.primary or c.lacks else replace(c, exploratory=True) for c in found]
 
 
 def _primaries(groups: Sequence[Group], metric: str, most: int) -> Iterator[Case]:

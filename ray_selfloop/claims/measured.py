@@ -2,7 +2,7 @@
 generators' distances, what was lost. Decides nothing about a statement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,20 +15,58 @@ from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation.metrics import ACCURACY
 from ray_selfloop.evaluation.predictions import Floats
 from ray_selfloop.inference.chains import Effect, effect, effect_of_chains
+from ray_selfloop.inference.sequential import levels
+
+
+@dataclass(frozen=True)
+class Looks:
+    """A sweep that is judged at several numbers of chains.
+
+    declared: those numbers. seeds: the loop seeds that there are, in the order of their adding.
+    settled: whether nothing of this look is still to be computed.
+    """
+
+    declared: tuple[int, ...]
+    seeds: tuple[int, ...]
+    settled: bool = True
+
+    @property
+    def made(self) -> list[int]:
+        """Numbers of chains of the looks so far, this one included."""
+        return [m for m in self.declared if m <= len(self.seeds)]
 
 
 @dataclass
 class Sweep:
-    """The groups of a sweep and what their trials show."""
+    """The groups of a sweep and what their trials show.
+
+    looks: None where there is one. among: the chains that are looked at; None: all.
+    """
 
     groups: Sequence[Group]
     settings: Evaluation
+    looks: Looks | None = None
+    among: frozenset[int] | None = None
     _measured: dict[Who, Measured | None] = field(default_factory=dict)
     _made: dict[tuple[Who, Key, str, tuple[str, ...]], Contrast] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Group]:
         return {group.name: group for group in self.groups}
+
+    def at(self, chains: int) -> "Sweep":
+        """As it was at the look at so many chains."""
+        assert self.looks is not None
+        return replace(self, among=frozenset(self.looks.seeds[:chains]))
+
+    def level_of(self, together: int) -> float:
+        """The two-sided level of the first of n primary statements at this look."""
+        alpha = (1 - self.settings.level) / together
+        if self.looks is None:
+            return alpha
+        chains = len(self.looks.seeds) if self.among is None else len(self.among)
+        declared = self.looks.declared
+        return levels(declared, alpha)[declared.index(chains)]
 
     def measured(self, group: str, classifier: str) -> Measured | None:
         """One classifier in the arms of a group; None where nothing is published of it."""
@@ -64,7 +102,8 @@ class Sweep:
             return mean_of([self._contrast(who, key, estimand, case.arms) for who in everyone])
 
         sides = [(of(m.plus), of(m.less) if m.less else None) for m in members]
-        return mean_of([plus if less is None else minus(plus, less) for plus, less in sides])
+        found = mean_of([plus if less is None else minus(plus, less) for plus, less in sides])
+        return found if self.among is None else found.of(self.among)
 
     def effect(self, case: Case, members: Sequence[Member], key: Key, factor: float) -> Effect:
         found = self.contrast(case, members, key).scaled(factor)
@@ -91,7 +130,12 @@ class Sweep:
         everyone = [who for m in (*case.members, *case.others) for who in m.everyone]
         measured = {who: found for who in everyone if (found := self.measured(*who)) is not None}
         return {
-            arm: {(who, at): s for who, of in measured.items() for at, s in of.later(arm).items()}
+            arm: {
+                (who, at): sound
+                for who, of in measured.items()
+                for at, sound in of.later(arm).items()
+                if self.among is None or at[0] in self.among
+            }
             for arm in case.arms
         }
 

@@ -45,7 +45,8 @@ class Tested:
     each: of every member; others: of the second side of a count; whole: of the members' mean;
     evidence: of the statement; mean: of the mean of best and worst subgroup, for a statement on
     which is steeper; accuracy: what it may explain of ``whole``, None where it is no rival. uneven:
-    the arms lost different trials. gate: why there is no verdict anyway.
+    the arms lost different trials. gate: why there is no verdict anyway. before: the same at
+    earlier looks.
     """
 
     case: Case
@@ -60,6 +61,7 @@ class Tested:
     lost: str = ""
     uneven: bool = False
     gate: str = ""
+    before: tuple["Tested", ...] = ()
 
     @property
     def whole_holds_zero(self) -> bool:
@@ -70,6 +72,14 @@ class Tested:
 
 def read(sweep: Sweep, case: Case, choice: Choice, scale: float) -> Tested:
     """scale: what the margin is multiplied by."""
+    found = _read(sweep, case, choice, scale)
+    if sweep.looks is None or not case.primary:
+        return found
+    earlier = [sweep.at(chains) for chains in sweep.looks.made[:-1]]
+    return replace(found, before=tuple(_read(one, case, choice, scale) for one in earlier))
+
+
+def _read(sweep: Sweep, case: Case, choice: Choice, scale: float) -> Tested:
     if case.lacks:
         return Tested(case)
     if case.about_generator:

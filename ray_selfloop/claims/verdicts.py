@@ -14,7 +14,7 @@ from ray_selfloop.claims.cases import Case, Group, Member, cases_of, groups_of, 
 from ray_selfloop.claims.contrasts import NAN, SLOPE
 from ray_selfloop.claims.decomposition import Part, decomposed
 from ray_selfloop.claims.judged import Judged, judge
-from ray_selfloop.claims.measured import Sweep
+from ray_selfloop.claims.measured import Looks, Sweep
 from ray_selfloop.claims.noise import Null, Scatter, nulls, scatter
 from ray_selfloop.claims.other_readings import Choice, Definition, definitions
 from ray_selfloop.claims.paired import Arm
@@ -44,6 +44,23 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A primary statement at one look. low, high: the interval at `evaluation.level` that holds
+    over all looks and primary statements together; fixed_low, fixed_high: what it would be with
+    this number of chains declared and one look. level: the coverage of low, high by itself."""
+
+    chains: int
+    value: float
+    low: float
+    high: float
+    fixed_low: float
+    fixed_high: float
+    level: float
+    verdict: str
+    open: bool
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One row of the claims table: a statement about one setting. Numbers are NaN where none is.
 
@@ -56,7 +73,8 @@ class Verdict:
     over those judged together. half, twice: the verdict under half and twice the margin. chains,
     trials: behind the value; lost: collapsed trials by arm, "" where none is. level_*,
     rest_*: the part of the effect that the accuracy of each class explains, and the rest, where
-    there is such a split.
+    there is such a split. looks: of a primary statement of a sweep with `decide`, at each look so
+    far; decided: chains of the look that decided it, on which all other numbers of the row are.
     """
 
     id: str
@@ -92,6 +110,8 @@ class Verdict:
     rest_low: float = NAN
     rest_high: float = NAN
     networks: tuple[Network, ...] = ()
+    decided: int = 0
+    looks: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +147,7 @@ class Result:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _row(judged: Judged, others: Mapping[str, str], settings: Evaluation) -> Verdict:
+def _row(judged: Judged, others: Mapping[str, str], sweep: Sweep) -> Verdict:
     tested, case = judged.tested, judged.tested.case
     statement, nothing = case.statement, Effect(NAN, NAN, NAN, NAN, NAN, 0)
     whole = tested.whole or (tested.each[0] if tested.each else nothing)
@@ -145,7 +165,7 @@ def _row(judged: Judged, others: Mapping[str, str], settings: Evaluation) -> Ver
         control=case.arms[1] if len(case.arms) > 1 and not case.about_generator else "",
         margin=tested.margin,
         together=judged.together,
-        mde=_mde(judged, settings),
+        mde=_mde(judged, sweep),
         p=_decisive(tested.evidence, judged.verdict),
         p_holm=_decisive(judged.adjusted, judged.verdict),
         verdict=judged.verdict,
@@ -154,7 +174,28 @@ def _row(judged: Judged, others: Mapping[str, str], settings: Evaluation) -> Ver
         lost=tested.lost,
         half="" if case.lacks else others["half"],
         twice="" if case.lacks else others["twice"],
+        looks=tuple(_looks(judged, sweep)),
+        decided=_decided(judged),
     )
+
+
+def _looks(judged: Judged, sweep: Sweep) -> Iterator[Look]:
+    made = sweep.looks.made if sweep.looks else []
+    for chains, one in zip(made, judged.looks, strict=False):
+        whole = one.tested.whole
+        if whole is None:
+            continue
+        alpha = sweep.at(chains).level_of(one.together)
+        fixed = (1 - sweep.settings.level) / one.together
+        ends = (*whole.interval(1 - alpha), *whole.interval(1 - fixed))
+        yield Look(chains, whole.value, *ends, 1 - alpha, one.verdict, one.open)
+
+
+def _decided(judged: Judged) -> int:
+    """Chains at the look that decided it; 0 where none has."""
+    if judged.verdict == words.UNDECIDED or judged.tested.whole is None or not judged.looks:
+        return 0
+    return judged.tested.whole.chains
 
 
 def _slopes(tested: Tested) -> str:
@@ -172,7 +213,7 @@ def _decisive(p: words.Evidence, verdict: str) -> float:
     return kinds.get(verdict, p.holds)
 
 
-def _mde(judged: Judged, settings: Evaluation) -> float:
+def _mde(judged: Judged, sweep: Sweep) -> float:
     """Of one network (or mean) at the level that the first of Holm's steps needs."""
     tested = judged.tested
     each, n = tested.each, len(tested.each)
@@ -180,10 +221,11 @@ def _mde(judged: Judged, settings: Evaluation) -> float:
         return NAN
     statement = tested.case.statement
     holding = n if statement.networks == "mean" else needed(statement.networks, n)
-    alpha = (1 - settings.level) / (judged.together * (n - holding + 1))
-    sizes = [
-        detectable_from(e.error, e.chains, alpha, settings.claims.power, *e.known) for e in each
-    ]
+    alpha = (1 - sweep.settings.level) / judged.together
+    if judged.looks:
+        alpha = sweep.level_of(judged.together)
+    alpha, power = alpha / (n - holding + 1), sweep.settings.claims.power
+    sizes = [detectable_from(e.error, e.chains, alpha, power, *e.known) for e in each]
     return sum(sizes) / n
 
 
@@ -241,14 +283,20 @@ def _alternatives(
             yield Alternative(*told, changes=verdicts[0] != verdicts[1])
 
 
-def claims(arms: Sequence[Arm], settings: Evaluation, declared: bool = True) -> Result:
+def claims(
+    arms: Sequence[Arm],
+    settings: Evaluation,
+    declared: bool = True,
+    looks: Looks | None = None,
+) -> Result:
     """Every declared statement, judged on all scenarios of a sweep.
 
     declared: whether the statements were frozen before the data; else nothing gets a verdict word.
+    looks: where it is judged at several numbers of chains; then the primary statements alone are.
     """
     groups, made = groups_of(arms), settings.claims
-    sweep = Sweep(groups, settings)
-    cases = cases_of(groups, made.primary, made.most_primary)
+    sweep = Sweep(groups, settings, looks)
+    cases = cases_of(groups, made.primary, made.most_primary, alone=looks is not None)
     used = Choice(settings.ordered)
     tests = [read(sweep, case, used, 1.0) for case in cases]
     judged = judge(sweep, cases, tests)
@@ -259,7 +307,7 @@ def claims(arms: Sequence[Arm], settings: Evaluation, declared: bool = True) -> 
     rows = []
     for i, one in enumerate(judged):
         others = {name: found[i].verdict for name, found in under.items()}
-        row = replace(_row(one, others, settings), networks=_networks(sweep, one))
+        row = replace(_row(one, others, sweep), networks=_networks(sweep, one))
         if not declared and row.verdict != words.NOT_TESTED:  # an interval without a word
             row = replace(row, verdict=words.EXPLORATORY, reason=LATE, half="", twice="")
         rows.append(row)

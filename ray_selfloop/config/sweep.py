@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from ray_selfloop.config.arms import ARMS, TREATMENT
 from ray_selfloop.config.base import Settings
 from ray_selfloop.config.datasets.known import DEFAULT, Dataset
+from ray_selfloop.config.decide import Decide
 from ray_selfloop.config.evaluation import JUDGING, PIXEL_FEATURES, Evaluation, Judge, Probe
 from ray_selfloop.config.filter import Expert, Filter
 from ray_selfloop.config.generators import known
@@ -37,6 +38,7 @@ ONE_FOR_A_SWEEP: Mapping[str, str] = {
     "storage": "all scenarios share their stages there",
     "storage_shared": "there is one storage",
     "axes": "axes are not nested",
+    "decide": "the sweep is decided as a whole",
     "tracking": "all scenarios are tracked in one place",
     "resources": "it changes no result, and all scenarios run side by side",
     "dataset.download": "it fetches files and changes no result",
@@ -166,6 +168,11 @@ class Sweep(Settings):
         "what is found is fixed for the whole chain. null: as in `training`. `{}`: the defaults.",
     )
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    decide: Decide | None = Field(
+        default=None,
+        description="Add chains until the primary statements are decided. null: the chains of "
+        "`loop.loop_seeds`, one look. `{}`: the defaults.",
+    )
     tracking: Tracking = Tracking()
     resources: Resources = Field(default_factory=Resources)
     compute: Compute = Field(default_factory=Compute)
@@ -198,7 +205,8 @@ class Sweep(Settings):
     def trials(self) -> int:
         """Classifier trainings of one scenario with these settings."""
         loop = self.loop
-        chains = len(loop.loop_seeds) * (loop.generations + 1)
+        each = self.decide.looks[-1] if self.decide else len(loop.loop_seeds)
+        chains = each * (loop.generations + 1)
         return chains * len(self.classifiers) * len(loop.classifier_seeds)
 
     @field_validator("name")
@@ -237,6 +245,15 @@ class Sweep(Settings):
         for network in self.classifiers if self.tune else ():
             assert self.tune is not None
             self.tune.require_free(self.training_for(network))
+        return self
+
+    @model_validator(mode="after")
+    def _chains_are_left_to_the_looks(self) -> Self:
+        if self.decide and "loop.loop_seeds" in str(self.axes):
+            raise ValueError(
+                "axes.loop.loop_seeds: with decide every scenario gets the chains of the looks; "
+                "leave the axis out, or write decide=null"
+            )
         return self
 
     @model_validator(mode="after")

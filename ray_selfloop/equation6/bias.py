@@ -321,7 +321,7 @@ class Labels:
     gated: scenario -> why its generator is too poor to ask, or "".
     arms: scenario -> arm. groups: scenario -> what it shares with those that differ in arm alone.
     generations: scenario -> its last one; what has not come there yet has no verdict.
-    declared: whether the sweep's statements were frozen before the data; else no A has a verdict.
+    exploratory: why no A has a verdict, or "".
     What is not named is its own dataset, its own model, not gated, and a treatment of no group.
     """
 
@@ -333,7 +333,7 @@ class Labels:
     arms: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     generations: Mapping[str, int] = field(default_factory=dict)
-    declared: bool = True
+    exploratory: str = ""
 
     def arm(self, scenario: str) -> str:
         """The arm of a scenario."""

@@ -30,7 +30,6 @@ from ray_selfloop.inference.verdicts import most
 
 WITHOUT_GENERATION = frozenset(arm.name for arm in ARMS.values() if not arm.generates)
 CONTROL_ARM, EXPLORATORY = "control", "exploratory"
-LATE = f"{EXPLORATORY}: declared after the data"
 TOO_POOR = "undecided: generator too poor to ask"
 UNEVEN = "undecided: the arms lost different trials"
 UNFINISHED = "undecided: its last generation is not there yet"
@@ -328,8 +327,8 @@ def _verdicts(
         elif arms[i] != TREATMENT.name:
             word = CONTROL_ARM if arms[i] in WITHOUT_GENERATION else EXPLORATORY
             found[i] = replace(case, text=word)
-        if not labels.declared and arms[i] == TREATMENT.name and case.ratio is not None:
-            found[i] = replace(found[i], text=LATE)
+        if labels.exploratory and arms[i] == TREATMENT.name and case.ratio is not None:
+            found[i] = replace(found[i], text=f"{EXPLORATORY}: {labels.exploratory}")
     return found
 
 

@@ -40,20 +40,37 @@ class Described(Held):
         return Arm(self.name, **{**self.model_dump(exclude={"name", "compat"}), **found})
 
 
+class Looked(Held):
+    """Of a sweep that is judged at several numbers of chains: which, the loop seeds so far, and
+    whether the last look is complete."""
+
+    declared: tuple[int, ...]
+    seeds: tuple[int, ...]
+    settled: bool
+
+
 class Settings(Evaluated):
     """declared: whether the statements were frozen before the data that they are judged on."""
 
     scenarios: tuple[Described, ...]
     declared: bool
+    looks: Looked | None = None
 
 
-def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Settings:
-    return Settings(
+def settings(
+    sweep: Sweep, scenarios: Sequence[Scenario], declared: bool, settled: bool
+) -> Settings:
+    found = Settings(
         evaluation=judged_with(sweep),
         scenarios=tuple(described(scenario) for scenario in scenarios),
         declared=declared,
         **in_key(About.CLASSIFIERS),
     )
+    if sweep.decide is None:
+        return found
+    seeds = sweep.loop.loop_seeds
+    looks = Looked(declared=sweep.decide.looks, seeds=seeds, settled=settled)
+    return found.model_copy(update={"looks": looks})
 
 
 def described(scenario: Scenario) -> Described:
@@ -88,13 +105,16 @@ def _as_in_the_paper(sweep: Sweep) -> bool:
 def run(work: Work[Settings]) -> Summary:
     """Verdicts, decomposition, other readings, what `a_a` shows and the scatter; also written as
     ``claims.json``."""
+    from ray_selfloop.claims.measured import Looks
     from ray_selfloop.claims.verdicts import claims as judge
     from ray_selfloop.stages.judged import arm
 
     settings = work.settings.how
     bound = settings.dynamics.least_fidelity
     arms = [arm(scenario, work.inputs, bound) for scenario in work.settings.scenarios]
-    summary = judge(arms, settings, work.settings.declared).summary()
+    found = work.settings.looks
+    looks = Looks(found.declared, found.seeds, found.settled) if found else None
+    summary = judge(arms, settings, work.settings.declared, looks).summary()
     save_json(work.folder, "claims", summary)
     return summary
 

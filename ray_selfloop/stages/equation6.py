@@ -18,7 +18,8 @@ class Settings(Evaluated):
     compat: which reading of the ablations is taken. experts: the classifier whose bias acts on the
     next generation of a shared chain, or "". datasets, models: labels; scenarios with the same have
     their d_D in common, whatever is done to their generators and queues. groups: scenarios that
-    differ in the arm alone. declared: whether what is judged was frozen before the data.
+    differ in the arm alone. declared: whether what is judged was frozen before the data. looked:
+    whether the sweep is judged at several numbers of chains.
     """
 
     scenarios: tuple[str, ...]
@@ -30,10 +31,18 @@ class Settings(Evaluated):
     groups: dict[str, str] = Field(default_factory=dict)
     generations: dict[str, int] = Field(default_factory=dict)
     declared: bool = True
+    looked: bool = False
+
+    @property
+    def exploratory(self) -> str:
+        """Why no A has a verdict, or ""."""
+        if not self.declared:
+            return "declared after the data"
+        return "the primary statements alone are judged at several looks" if self.looked else ""
 
 
 def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Settings:
-    return Settings(
+    found = Settings(
         evaluation=judged_with(sweep),
         scenarios=tuple(s.name for s in scenarios),
         compat={s.name: s.sweep.evaluation.ablation.compat for s in scenarios},
@@ -46,6 +55,7 @@ def settings(sweep: Sweep, scenarios: Sequence[Scenario], declared: bool) -> Set
         declared=declared,
         **in_key(About.CLASSIFIERS, About.EQUATION_6),
     )
+    return found.model_copy(update={"looked": True}) if sweep.decide else found
 
 
 def _shared_expert(scenario: Scenario) -> str:
@@ -109,7 +119,7 @@ def run(work: Work[Settings]) -> Summary:
         filled={scenario: filled_from(content) for scenario, content in contents.items()},
         gated={scenario: not_converged(table, scenario, bound) for scenario in contents},
         generations=held.generations,
-        declared=held.declared,
+        exploratory=held.exploratory,
     )
     acting = steps(table, contents, settings.dynamics, settings.level)
     found = fit(series, acting, settings, labels)
