@@ -71,10 +71,10 @@ def plan(sweep: Named = None, *words: str) -> pd.DataFrame:
     Writes nothing. Of the text of `ray-selfloop plan` the table alone.
     """
     from ray_selfloop import verbs
-    from ray_selfloop.planning import prepare
+    from ray_selfloop.planning import learned, prepare
 
     found = prepare(_line(sweep, words), writes=False)
-    rows = verbs.table(found, verbs.learned(found))
+    rows = verbs.table(found, learned(found))
     return pd.DataFrame(rows, columns=["stage", "all", "published", "missing", "core_seconds"])
 
 

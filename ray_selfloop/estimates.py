@@ -11,8 +11,8 @@ import heapq
 import json
 import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -22,6 +22,7 @@ from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import CorruptRecord
 from ray_selfloop.graph import Graph, Node
+from ray_selfloop.progress import Progress
 from ray_selfloop.stages import classifier, dataset, generator, kinds, probe
 from ray_selfloop.stages.chain import SHARES
 from ray_selfloop.stages.kind import Places
@@ -31,8 +32,9 @@ COSTS = Path(__file__).with_name("costs.json")
 """{"calibration": s of `calibration`, "cores": {name of work: core-seconds of a unit}}, both of one
 machine; written by `python benchmarks/stage_costs.py`."""
 LEAST = 0.1  # s of any stage
-START = 20.0  # s until the first stage runs, and from the last one to the page
+START, END = 15.0, 5.0  # s until the first stage runs, and from the last one to the page
 WARM, STEPS = 10, 120  # optimiser steps of `calibration`: about 2 s
+SELDOM = 50  # a prediction takes at most this part of the time
 MOST_OTHERS = 30  # records of a kind that are looked at beside those of the graph
 HERE, REFERENCE = "earlier stages of this storage", "reference costs"
 OTHER_HERE, OTHER = f"{HERE}, of other data", f"{REFERENCE} of other data"
@@ -208,6 +210,7 @@ def wall(
     behind: dict[str, float] = {}
     for key in reversed(left):  # inputs stand before what needs them
         behind[key] = left[key] + max((behind[one] for one in after[key]), default=0.0)
+    behind |= dict.fromkeys(running or {}, math.inf)  # these hold their slots
     ready = sorted((-behind[key], key) for key in left if not waits.get(key))
     busy: list[tuple[float, str]] = []
     now = 0.0
@@ -221,6 +224,74 @@ def wall(
             if not waits[key]:
                 heapq.heappush(ready, (-behind[key], key))
     return now
+
+
+class Prediction(NamedTuple):
+    """What stages take. clock: s by the clock. sources: whence costs come -> of how many stages."""
+
+    clock: float
+    core_seconds: float
+    sources: Mapping[str, int]
+
+    @property
+    def about(self) -> str:
+        return "at least" if UNKNOWN in self.sources else "about"
+
+    @property
+    def told(self) -> str:
+        """By what it is predicted."""
+        of = sum(self.sources.values())
+        return ", ".join(f"{source} ({n} of {of})" for source, n in self.sources.items())
+
+
+def predicted(
+    nodes: Sequence[Node],
+    costs: Costs,
+    slots: int,
+    running: Mapping[str, float] | None = None,
+) -> Prediction:
+    """Of stages of which so many run at once; running: as `wall` takes it, None before a start."""
+    around = END if running is not None else START + END
+    return Prediction(
+        clock=around + wall(nodes, costs.seconds, slots, running),
+        core_seconds=sum(map(costs.core_seconds, nodes)),
+        sources=dict(Counter(map(costs.source, nodes)).most_common()),
+    )
+
+
+class Left:
+    """How long a run still takes; what ends in it is learned from."""
+
+    def __init__(self, costs: Costs, slots: int) -> None:
+        self._costs, self._slots = costs, slots
+        self._learned: set[str] = set()
+        self._found: Prediction | None = None
+        self._due = -math.inf
+
+    def at(self, progress: Progress, now: float) -> Prediction | None:
+        """What is left at a time (monotonic s); None where that is nothing.
+
+        Looked at anew where that takes a small part of the time that has passed since.
+        """
+        if now >= self._due:
+            begun = time.monotonic()
+            self._found = self._at(progress, now)
+            self._due = now + SELDOM * (time.monotonic() - begun)
+        return self._found
+
+    def _at(self, progress: Progress, now: float) -> Prediction | None:
+        nodes = progress.graph.nodes
+        for key in progress.ended.keys() - self._learned:  # a lost machine's start counts too
+            self._costs.learn(nodes[key], progress.took[key])
+            self._learned.add(key)
+        blocked = {node.stage.key for node in progress.blocked()}
+        running = {key: progress.seconds(key, now) for key in progress.running}
+        missing = {node.stage.key for node in progress.missing()} - blocked
+        left = [node for node in progress.graph if node.stage.key in missing | running.keys()]
+        begun = running or progress.took
+        return (
+            predicted(left, self._costs, self._slots, running if begun else None) if left else None
+        )
 
 
 def calibration() -> float:

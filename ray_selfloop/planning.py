@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -25,6 +26,7 @@ from ray_selfloop.config.tracking import Tracking
 from ray_selfloop.config.words import arguments
 from ray_selfloop.datasets.contents import Contents
 from ray_selfloop.errors import ConfigError, CorruptRecord, StorageError
+from ray_selfloop.estimates import Costs, originals
 from ray_selfloop.filtering.cut import drop_share
 from ray_selfloop.generators.base import Demand
 from ray_selfloop.graph import Graph, Place, Stage
@@ -159,6 +161,18 @@ def prepare(
     plan.warnings += idle.sentences(sweep.axes, scenarios, sources)
     plan.look_up()
     return plan
+
+
+def learned(found: Plan) -> Costs:
+    """What each stage takes, by what the storage holds."""
+    sweeps = {scenario.name: scenario.sweep for scenario in found.scenarios}
+    costs = Costs(sweeps, cache(lambda one: originals(sweeps[one], found.contents)))
+    for node in found.graph:
+        record = found.records.get(node.stage.key)
+        if record:
+            costs.learn(node, record.seconds)
+    costs.learn_from(found.store, found.graph)
+    return costs
 
 
 def add_scenario(scenario: Scenario, graph: Graph, contents: Contents) -> None:

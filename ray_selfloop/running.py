@@ -16,8 +16,9 @@ from rich.console import Console
 from ray_selfloop import declaration, measurements
 from ray_selfloop.declaration import Declaration
 from ray_selfloop.errors import StorageError
+from ray_selfloop.estimates import Left
 from ray_selfloop.graph import Node
-from ray_selfloop.planning import Plan, tracking_uri
+from ray_selfloop.planning import Plan, learned, tracking_uri
 from ray_selfloop.progress import Progress
 from ray_selfloop.stages import classifier, generator_metrics
 from ray_selfloop.stages.kinds import line_of
@@ -155,6 +156,7 @@ class Run:
         from ray_selfloop.report import terminal  # with all that draws: a plan shows no table
 
         self._declared(declaration.freeze)  # what cannot be run has written nothing
+        left = Left(learned(self.plan), scheduler.cluster.slots)
         with terminal.live(self.console) as show:
             shown = 0.0
 
@@ -162,10 +164,12 @@ class Run:
                 nonlocal shown
                 if time.monotonic() - shown >= REFRESH:
                     shown = time.monotonic()
-                    show(self.table())
+                    found = left.at(progress, shown)
+                    said = found and terminal.left(found.clock, found.about, found.told)
+                    show(self.table(), said or "")
 
             scheduler.run(watch, interrupted)
-            show(self.table())
+            show(self.table(), "")
         self.plan.look_up()
 
     def _connect(self) -> "Scheduler":

@@ -9,9 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ray_selfloop import arms, command
@@ -29,7 +28,7 @@ from ray_selfloop.errors import (
     StorageError,
 )
 from ray_selfloop.graph import Node
-from ray_selfloop.planning import Plan, prepare
+from ray_selfloop.planning import Plan, learned, prepare
 from ray_selfloop.stages import claims, classifier, generator, kinds
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import failures
@@ -107,8 +106,11 @@ def plan(words: Sequence[str], calibrate: bool = False) -> None:
 
     calibrate: whether reference costs are scaled by the speed of this machine.
     """
+    from ray_selfloop.estimates import slower
+
     found = prepare(words, writes=False)
-    costs = learned(found, calibrate)
+    costs = learned(found)
+    costs.slower = slower() if calibrate else 1.0
     print(f"sweep {found.sweep.name}: {len(found.scenarios)} scenarios, {len(found.graph)} stages")
     print(*found.warnings, sep="\n", end="\n" if found.warnings else "")
     print(f"{'stage':32}{'all':>6}{'published':>11}{'missing':>9}{'core-seconds':>14}")
@@ -124,21 +126,6 @@ def plan(words: Sequence[str], calibrate: bool = False) -> None:
     shares = _shares(found, costs)
     run.find_measurements()
     print(*said, *_declared(run), *_detectable(found, run.declaration, shares), sep="\n")
-
-
-def learned(found: Plan, calibrate: bool = False) -> "Costs":
-    """What each stage takes, by what the storage holds."""
-    from ray_selfloop.estimates import Costs, originals, slower
-
-    sweeps = {scenario.name: scenario.sweep for scenario in found.scenarios}
-    costs = Costs(sweeps, cache(lambda one: originals(sweeps[one], found.contents)))
-    for node in found.graph:
-        record = found.records.get(node.stage.key)
-        if record:
-            costs.learn(node, record.seconds)
-    costs.learn_from(found.store, found.graph)
-    costs.slower = slower() if calibrate else 1.0
-    return costs
 
 
 def table(found: Plan, costs: "Costs") -> Iterator[tuple[str, int, int, int, float | None]]:
@@ -165,17 +152,14 @@ def _predicted(found: Plan, costs: "Costs", calibrated: bool) -> Iterator[str]:
     machine, asked = limits(), found.sweep.resources.num_cpus
     cores = min(asked or machine.workers, machine.whole_cores)
     slots = max(1, cores // found.sweep.compute.threads)
-    counted = Counter(map(costs.source, missing))
-    about = "at least" if estimates.UNKNOWN in counted else "about"
-    spent = sum(map(costs.core_seconds, missing))
-    clock = estimates.START + estimates.wall(missing, costs.seconds, slots)
+    told = estimates.predicted(missing, costs, slots)
+    spent, about = told.core_seconds, told.about
     yield (
         f"missing stages take {about} {spent:,.0f} core-seconds ({spent / 3600:.3g} core-hours): "
-        f"{about} {seconds(clock)} on {cores} CPU cores of this machine"
+        f"{about} {seconds(told.clock)} on {cores} CPU cores of this machine"
     )
-    told = ", ".join(f"{source} ({n} of {len(missing)})" for source, n in counted.most_common())
-    yield f"  predicted by {told}"
-    if {estimates.REFERENCE, estimates.OTHER} & counted.keys():
+    yield f"  predicted by {told.told}"
+    if {estimates.REFERENCE, estimates.OTHER} & told.sources.keys():
         scaled = f"times {costs.slower:.2f} for this one, as measured just now"
         remedy = "plan --calibrate scales them to this one"
         yield f"  reference costs are another machine's; {scaled if calibrated else remedy}"

@@ -11,9 +11,9 @@ from ray_selfloop.config.generators import known
 from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.estimates import Effort
 from ray_selfloop.graph import Node, Stage
-from ray_selfloop.planning import Plan, prepare
+from ray_selfloop.planning import Plan, learned, prepare
+from ray_selfloop.progress import Progress
 from ray_selfloop.stages.kinds import NAMED
-from ray_selfloop.verbs import learned
 
 
 def nodes(**inputs: str) -> dict[str, Node]:
@@ -142,3 +142,39 @@ def test_a_storage_with_digits_does_not_say_what_mnist_takes() -> None:
     costs._add(works[0], 5.0)
     assert [costs._unit(work)[1] for work in works] == [estimates.HERE, estimates.REFERENCE]
     assert costs._unit(elsewhere) == (5.0, estimates.OTHER_HERE)
+
+
+def test_before_anything_runs_the_time_left_is_what_a_plan_says(micro: list[str]) -> None:
+    plan = prepare(micro)
+    left = estimates.Left(learned(plan), 2).at(Progress(plan.graph), 0.0)
+    assert left == estimates.predicted(list(plan.graph), learned(plan), 2)
+    assert left.clock > estimates.START
+
+
+def test_the_time_left_counts_what_runs_and_learns_from_what_has_ended(micro: list[str]) -> None:
+    plan = prepare(micro)
+    trials = plan.graph.of_kind("classifier")
+    state = Progress(plan.graph, cached=plan.graph.nodes.keys() - {n.stage.key for n in trials})
+    first, second, *_ = (node.stage.key for node in trials)
+    left = estimates.Left(learned(plan), 1)
+
+    state.running = {first: 0.0}
+    begun = left._at(state, 0.0)
+    state.running, state.took, state.ended = {second: 100.0}, {first: 100.0}, {first: 100.0}
+    state.done.add(first)
+    ended, later = left._at(state, 100.0), left._at(state, 130.0)
+
+    assert begun
+    assert ended
+    assert later
+    assert begun.told == f"reference costs ({len(trials)} of {len(trials)})"
+    assert ended.sources[estimates.HERE] >= 1
+    assert ended.clock > begun.clock, "a trial took far longer than the reference"
+    assert ended.clock - later.clock == pytest.approx(30.0), "what runs is counted down"
+
+
+def test_what_needs_a_failed_stage_takes_no_time_any_more(micro: list[str]) -> None:
+    plan = prepare(micro)
+    data = plan.graph.of_kind("dataset")[0].stage.key
+    state = Progress(plan.graph, failed={data: "no such folder"}, took={data: 1.0})
+    assert estimates.Left(learned(plan), 2).at(state, 1.0) is None

@@ -57,6 +57,7 @@ COLOUR_OF_VERDICT = {
     words.RULED_OUT: "bold blue",
     words.ACCURACY: "yellow",
 }
+SHORT = 110.0  # s below which the time left is told in seconds
 MOST_DETAILED = 2  # scenarios whose tables show every generation
 
 
@@ -86,8 +87,8 @@ class Paths:
     tracking_uri: str
 
 
-def progress(rows: Sequence[Progress]) -> RenderableType:
-    """The live table, at most 100 columns wide."""
+def progress(rows: Sequence[Progress], left: str = "") -> RenderableType:
+    """The live table, at most 100 columns wide, and below it the time left, where it is known."""
     table = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("stage")
     table.add_column("")
@@ -104,7 +105,17 @@ def progress(rows: Sequence[Progress]) -> RenderableType:
             _or_dot(row.failed, "bold red"),
             seconds(row.elapsed),
         )
-    return table
+    return Group(table, Text(left, "dim")) if left else table
+
+
+def left(clock: float, about: str, told: str) -> str:
+    """``about 4 min left, predicted by reference costs (12 of 64)``, by the minute."""
+    if clock < SHORT:
+        span = f"{max(math.ceil(clock / 10), 1) * 10} s"
+    else:
+        hours, minutes = divmod(math.ceil(clock / 60), 60)
+        span = f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+    return f"{about} {span} left, predicted by {told}"
 
 
 def _or_dot(count: int, style: str) -> Text:
@@ -120,31 +131,43 @@ def line(row: Progress) -> str:
 
 
 @contextmanager
-def live(console: Console) -> Iterator[Callable[[Sequence[Progress]], None]]:
-    """``with live(console) as show: show(rows)``.
+def live(console: Console) -> Iterator[Callable[[Sequence[Progress], str], None]]:
+    """``with live(console) as show: show(rows, left)``; left: the time left in words, or "".
 
-    A table that is redrawn in a terminal; elsewhere a line for each row whose counts have changed.
+    A table that is redrawn in a terminal; elsewhere a line for each row whose counts have changed,
+    and below them one of the time left where it says something else than before.
     """
     if not console.is_terminal:
         yield _printer(console)
         return
     with Live(console=console, refresh_per_second=4, transient=False) as display:
 
-        def show(rows: Sequence[Progress]) -> None:
-            display.update(progress(rows))
+        def show(rows: Sequence[Progress], left: str) -> None:
+            display.update(progress(rows, left))
 
         yield show
 
 
-def _printer(console: Console) -> Callable[[Sequence[Progress]], None]:
+def _printer(console: Console) -> Callable[[Sequence[Progress], str], None]:
     last: dict[str, tuple[int, ...]] = {}
+    said = ""
 
-    def show(rows: Sequence[Progress]) -> None:
+    def tell(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show(rows: Sequence[Progress], left: str) -> None:
+        nonlocal said
+        moved = False
         for row in rows:
             counts = (row.done, row.total, row.cached, row.failed)
             if row.total and last.get(row.kind) != counts:
-                console.print(line(row), highlight=False, markup=False, soft_wrap=True)
+                tell(line(row))
+                moved = True
             last[row.kind] = counts
+        span = left.partition(",")[0]
+        if moved and span not in ("", said):
+            tell(left)
+            said = span
 
     return show
 

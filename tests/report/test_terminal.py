@@ -93,12 +93,13 @@ def test_the_live_table_shows_every_count():
 def test_without_a_terminal_a_line_is_printed_when_a_count_changed_and_only_then():
     out = io.StringIO()
     with terminal.live(Console(file=out, force_terminal=False)) as show:
-        show(ROWS)
-        show([replace(row, elapsed=row.elapsed + 1) for row in ROWS])
-        show([ROWS[0], replace(ROWS[1], done=13)])
+        show(ROWS, "about 4 min left, predicted by reference costs (22 of 22)")
+        show([replace(row, elapsed=row.elapsed + 1) for row in ROWS], "about 3 min left, as ever")
+        show([ROWS[0], replace(ROWS[1], done=13)], "about 4 min left, predicted by earlier stages")
     assert out.getvalue().splitlines() == [
         "generator 3/6 done, 1 running, 61.2 s",
         "trial 12/32 done, 4 cached, 2 running, 1 FAILED, 2 min 14 s",
+        "about 4 min left, predicted by reference costs (22 of 22)",
         "trial 13/32 done, 4 cached, 2 running, 1 FAILED, 2 min 14 s",
     ]
 
@@ -107,9 +108,18 @@ def test_in_a_terminal_the_table_is_redrawn_in_place(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     out = io.StringIO()
     with terminal.live(Console(file=out, force_terminal=True, width=100)) as show:
-        show(ROWS)
+        show(ROWS, terminal.left(230.0, "about", "reference costs (22 of 22)"))
     assert "12/32" in out.getvalue()
+    assert "about 4 min left, predicted by reference costs (22 of 22)" in out.getvalue()
     assert "\x1b[" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("clock", "span"),
+    [(0.0, "10 s"), (61.0, "70 s"), (111.0, "2 min"), (3_540.1, "1 h 00 min"), (7_300.0, "2 h 02")],
+)
+def test_the_time_left_is_told_no_finer_than_it_is_known(clock, span):
+    assert terminal.left(clock, "about", "x").startswith(f"about {span}")
 
 
 def test_md_stands_beside_its_floor_and_every_table_counts_its_trials():
