@@ -59,14 +59,14 @@ def starts(layout: str) -> list[World]:
     ]  # fmt: skip
 
 
-def at_the_margin(world: World, margin: float) -> Step:
+def at_the_margin(world: World, margin: float, generations: int = GENERATIONS) -> Step:
     """The step that makes the mean true MD of the treatment grow by ``margin`` over the control's,
     scatter between chains included."""
     pattern = np.broadcast_to(np.linspace(1, -1, world.shape[1]), world.shape)
 
     def growth(size: float) -> float:
         steps = {"t": Step(cells=size * pattern), "c": Step()}
-        found = world.logits(np.random.default_rng(1), steps, (400, 1, GENERATIONS))
+        found = world.logits(np.random.default_rng(1), steps, (400, 1, generations))
         rates = {arm: world.rates(z[:, 0, -1]) for arm, z in found.items()}
         pooled = {a: r.mean(axis=1, keepdims=True) if world.layout.pooled else r
                   for a, r in rates.items()}  # fmt: skip

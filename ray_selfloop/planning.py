@@ -19,6 +19,7 @@ import numpy as np
 
 from ray_selfloop import arms, idle, loop, queue
 from ray_selfloop.config import load
+from ray_selfloop.config.decide import all_at_look
 from ray_selfloop.config.plain import masked
 from ray_selfloop.config.scores import HERE
 from ray_selfloop.config.sweep import OF_THE_STORE, Scenario, Sweep
@@ -135,13 +136,43 @@ class Plan:
 
 
 def prepare(
-    words: Sequence[str], versions: dict[str, int] | None = None, writes: bool = True
+    words: Sequence[str],
+    versions: dict[str, int] | None = None,
+    writes: bool = True,
+    look: int | None = None,
 ) -> Plan:
     """The plan of a command line, looked up in its storage; raises SelfLoopError.
 
-    writes: whether the storage is to be written to, and so has to be writable.
+    writes: whether the storage is to be written to, and so has to be writable. look: of a sweep
+    with `decide`, at which of its looks; None: at the last one of which there is anything.
     """
     sweep, scenarios = load.load(*arguments(words))
+    if sweep.decide is None:
+        return _planned(sweep, scenarios, versions, writes)
+    looks = sweep.decide.looks
+    if look is None:
+        whole = _planned(*all_at_look(sweep, scenarios, looks[-1]), versions, writes)
+        look = _reached(whole, looks)
+    return _planned(*all_at_look(sweep, scenarios, looks[look]), versions, writes)
+
+
+def _reached(whole: Plan, looks: Sequence[int]) -> int:
+    """The last look of which a chain has begun; the first one where none has."""
+    seeds = whole.sweep.loop.loop_seeds
+    begun = {
+        place.loop_seed
+        for key in whole.records
+        for place in whole.graph.nodes[key].places
+        if place.generation
+    }
+    most = max((i + 1 for i, seed in enumerate(seeds) if seed in begun), default=0)
+    return next(i for i, chains in enumerate(looks) if chains >= most)
+
+
+def _planned(
+    sweep: Sweep, scenarios: list[Scenario], versions: dict[str, int] | None, writes: bool
+) -> Plan:
+    """The plan of settings, looked up in their storage."""
     root = storage(sweep.storage, writes, sweep.storage_shared, sweep.name)
     if writes:
         tracking_uri(sweep, root)

@@ -70,7 +70,7 @@ class Run:
     def execute(self, interrupted: threading.Event) -> None:
         """Compute what is missing: first the loop, then the measurements of what it published."""
         for sentence in self.plan.warnings:
-            self._say(sentence)
+            self.say(sentence)
         self.progress.cached |= self.plan.records.keys()
         self._clear_up()
         self._declared(declaration.read)
@@ -149,7 +149,7 @@ class Run:
     def _compute(self, interrupted: threading.Event) -> None:
         self.progress.forget(self.plan.corrupt)
         for sentence in self.plan.set_aside():
-            self._say(f"recomputing: {sentence}")
+            self.say(f"recomputing: {sentence}")
         if not self.progress.missing():
             return
         scheduler = self._scheduler or self._connect()
@@ -177,12 +177,12 @@ class Run:
         from ray_selfloop.distributed.cluster import connect
         from ray_selfloop.distributed.driver import Scheduler
 
-        cluster = connect(self.plan.sweep.resources, self._say)
+        cluster = connect(self.plan.sweep.resources, self.say)
         check_storage(self.plan.store.address, self.plan.sweep.storage_shared, cluster.nodes)
         cluster.check(node.stage for node in self.progress.missing())
         self._tracking.start()
         root, name = self.plan.store.address, self.plan.sweep.name
-        self._scheduler = Scheduler(self.progress, root, cluster, name, self._say)
+        self._scheduler = Scheduler(self.progress, root, cluster, name, self.say)
         return self._scheduler
 
     def _prepare_tracking(self) -> None:
@@ -201,7 +201,7 @@ class Run:
         slots = self._scheduler.cluster.slots
         return str(usage(self.progress, seconds, slots, begun, time.monotonic()) or "")
 
-    def _say(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
         self.console.print(sentence, style="yellow", highlight=False, markup=False)
 
     def table(self) -> "list[terminal.Progress]":

@@ -46,23 +46,29 @@ if TYPE_CHECKING:
 def run(words: Sequence[str], again: Sequence[str]) -> int:
     """Compute what is missing of a sweep, and conclude; the exit code. again: to go on with."""
     started = time.monotonic()
-    plan = prepare(words)
+    plan = prepare(words, look=0)
     missing = len(plan.graph) - len(plan.records)
     said = starting.sentence(missing, plan.sweep.resources)
     print(f"sweep {plan.sweep.name}: {said}", flush=True)
+    from ray_selfloop import deciding
     from ray_selfloop.running import Run  # after that line: loads scipy
 
     interrupted = _on_signals()
-    with Run(plan) as run:
-        run.execute(interrupted)
-        if interrupted.is_set():
-            published = len(run.progress.published)
-            print(
-                f"\ninterrupted; {published} of {len(plan.graph)} stages are published. "
-                f"Resume with: {command.shown(again)}",
-                file=sys.stderr,
-            )
-            return INTERRUPTED
+    with contextlib.ExitStack() as started_ray:
+        further: Plan | None = plan
+        while further is not None:
+            started_ray.close()
+            run = started_ray.enter_context(Run(further))
+            run.execute(interrupted)
+            if interrupted.is_set():
+                published = len(run.progress.published)
+                print(
+                    f"\ninterrupted; {published} of {len(run.plan.graph)} stages are published. "
+                    f"Resume with: {command.shown(again)}",
+                    file=sys.stderr,
+                )
+                return INTERRUPTED
+            further = deciding.further(run, words, run.say)
         from ray_selfloop.conclusion.conclude import conclude  # takes seconds to load
 
         conclude(run, time.monotonic() - started)

@@ -43,6 +43,7 @@ ROOMS = (
     "planning",
     "earlier",
     "running",
+    "deciding",
     "conclusion",
     "verbs",
     "cli",

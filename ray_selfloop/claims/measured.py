@@ -8,14 +8,25 @@ from functools import cached_property
 import numpy as np
 
 from ray_selfloop.claims.cases import Case, Group, Member, Who
-from ray_selfloop.claims.contrasts import LEVEL, NAN, Contrast, mean_of, minus, time_weights
+from ray_selfloop.claims.contrasts import (
+    LEVEL,
+    NAN,
+    SCATTER,
+    SLOPE,
+    Contrast,
+    mean_of,
+    minus,
+    time_weights,
+)
 from ray_selfloop.claims.other_readings import Choice
 from ray_selfloop.claims.paired import Key, Measured, Place, measure
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation.metrics import ACCURACY
+from ray_selfloop.evaluation.metrics import ACCURACY, DI, MD, MEO, METRICS
 from ray_selfloop.evaluation.predictions import Floats
-from ray_selfloop.inference.chains import Effect, effect, effect_of_chains
+from ray_selfloop.inference.chains import Effect, effect, effect_of_chains, noise_floor
 from ray_selfloop.inference.sequential import levels
+
+FLOORED = (MD.name, MEO.name, DI.name)  # gaps that noise alone makes larger than 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,24 @@ class Sweep:
 
     def effect(self, case: Case, members: Sequence[Member], key: Key, factor: float) -> Effect:
         found = self.contrast(case, members, key).scaled(factor)
-        return effect(found.draws, self.settings.level)
+        floor, start = self._floor(case, members, key)
+        size = abs(factor) / max(case.last if case.statement.estimand == SLOPE else 1, 1)
+        made = effect(found.draws, self.settings.level)
+        return replace(made, floor=size * floor, start=size * start)
+
+    def _floor(self, case: Case, members: Sequence[Member], key: Key) -> tuple[float, float]:
+        """Of a change: the noise floor and the level, in the reference arm, of a gap; 0 of what is
+        no gap, and of a difference between networks or settings."""
+        name = key[0].partition("_")[0]
+        inflated = name in FLOORED and "_change" not in key[0]
+        if not inflated or case.statement.estimand == SCATTER or any(m.less for m in members):
+            return 0.0, 0.0
+        everyone = [who for member in members for who in member.plus]
+        level = mean_of([self._contrast(who, key, LEVEL, case.arms[-1:]) for who in everyone])
+        if self.among is not None:
+            level = level.of(self.among)
+        ideal = METRICS[name].ideal or 0.0
+        return noise_floor(np.abs(ideal - level.draws)) if level.chains else (0.0, 0.0)
 
     def trials(self, case: Case) -> int:
         """Trials after generation 0 in the case's arms, collapsed ones included."""

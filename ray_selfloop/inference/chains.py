@@ -120,7 +120,7 @@ class Effect:
 
     between: s^2 / m; shared: c; own: the chains' own image noise in the mean, below which what
     differs between chains cannot be. All NaN with one chain, whose interval is the image bootstrap
-    and holds for this chain only.
+    and holds for this chain only. floor, start: of a gap that noise inflates, see `seen`.
     """
 
     value: float
@@ -130,6 +130,8 @@ class Effect:
     shared: float
     chains: int
     own: float = 0.0
+    floor: float = 0.0
+    start: float = 0.0
 
     @property
     def error(self) -> float:
@@ -166,9 +168,27 @@ class Effect:
         """Two-sided p of no effect."""
         return min(self.p_above(0.0), self.p_below(0.0))
 
+    def p_short_of(self, bound: float) -> float:
+        """p of 'the truth changes by less than ``bound``' (a positive one: to above; a negative
+        one: to below), of which noise lets less be seen."""
+        seen = self.seen(bound)
+        return self.p_below(seen) if bound > 0 else self.p_above(seen)
+
     def p_inside(self, margin: float) -> float:
-        """p of equivalence: small where the interval lies inside ``(-margin, margin)``."""
-        return max(self.p_below(margin), self.p_above(-margin))
+        """p of equivalence: small where the interval lies inside ``(-margin, margin)``, as seen."""
+        return max(self.p_short_of(margin), self.p_short_of(-margin))
+
+    def seen(self, change: float) -> float:
+        """What is measured of a true change of a gap whose noise floor is f, from a true start c:
+
+            sqrt(f^2 + max(c + change, 0)^2) - sqrt(f^2 + c^2)
+
+        as squares of gaps and of noise add. All of it far above the floor; at a start of 0 on 36
+        test images a class half of the usual margin, so that p against the margin itself excluded
+        an effect of just that size in a third of sweeps (benchmarks/sequential.py).
+        """
+        f, c = self.floor, self.start
+        return float(np.hypot(f, max(c + change, 0.0)) - np.hypot(f, c)) if f > 0 else change
 
     def _tail(self, distance: float) -> float:
         if not self.tested:
@@ -237,6 +257,20 @@ def over_chains(draws: Floats, level: float) -> tuple[float, float, float]:
     mean = draws.mean(axis=1)
     bias = float(mean[1:][~np.isnan(mean[1:])].mean()) - found.value
     return found.value, min(found.low - bias, found.value), max(found.high - bias, found.value)
+
+
+def noise_floor(draws: Floats) -> tuple[float, float]:
+    """(f, c): the floor of a gap's mean over chains and the gap without it, from ``(1 + R, m)``.
+
+    The bootstrap adds the test images' noise once more: ``m^2 = c^2 + f^2``, ``b^2 = c^2 + 2 f^2``
+    with m the observed mean and b that of the resamples. 0, 0 where that cannot be known.
+    """
+    mean = draws.mean(axis=1)
+    if not len(mean[1:]) or np.isnan(mean).all():
+        return 0.0, 0.0
+    observed, again = float(mean[0]), float(np.nanmean(mean[1:]))
+    square = max(again**2 - observed**2, 0.0)
+    return square**0.5, max(observed**2 - square, 0.0) ** 0.5
 
 
 def slope_weights(times: Sequence[int], last: int) -> Floats | None:

@@ -125,11 +125,11 @@ def evidence(
 
     because = least(explained(1), explained(-1))
     return {
-        UP: lambda: Evidence(change(0, 1), change(0, -1), found.p_below(margin), because),
-        DOWN: lambda: Evidence(change(0, -1), change(0, 1), found.p_above(-margin), because),
+        UP: lambda: Evidence(change(0, 1), change(0, -1), found.p_short_of(margin), because),
+        DOWN: lambda: Evidence(change(0, -1), change(0, 1), found.p_short_of(-margin), because),
         SAME: lambda: Evidence(found.p_inside(margin), either(margin), NAN, because),
-        NOT_UP: lambda: Evidence(found.p_below(margin), change(margin, 1), NAN, because),
-        NOT_DOWN: lambda: Evidence(found.p_above(-margin), change(margin, -1), NAN, because),
+        NOT_UP: lambda: Evidence(found.p_short_of(margin), change(margin, 1), NAN, because),
+        NOT_DOWN: lambda: Evidence(found.p_short_of(-margin), change(margin, -1), NAN, because),
         DIFFERS: lambda: Evidence(either(0.0), NAN, found.p_inside(margin), because),
     }[direction]()
 
