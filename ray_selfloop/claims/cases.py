@@ -72,6 +72,11 @@ class Group:
         varied = ("initialization=", "pretrained=")
         return tuple(p for p in self.name.split(",") if not p.startswith(varied) and p != "base")
 
+    def of(self, seeds: Sequence[int]) -> "Group":
+        """With the chains of these loop seeds alone."""
+        arms = {name: arm.of(seeds) for name, arm in self.arms.items()}
+        return replace(self, treatment=self.treatment.of(seeds), arms=arms)
+
     def lacking(self, arms: Sequence[str]) -> str:
         """Why these arms cannot be compared here; "" where they can."""
         if CONTROL in arms and self.lacks:

@@ -6,7 +6,7 @@ and nothing of errors: those are `inference`'s.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,11 +42,6 @@ class Contrast:
 
     def scaled(self, factor: float) -> "Contrast":
         return Contrast(self.chains, factor * self.draws)
-
-    def of(self, chains: Collection[int]) -> "Contrast":
-        """On those of its chains that are among ``chains``."""
-        rows = [i for i, chain in enumerate(self.chains) if chain in chains]
-        return Contrast(tuple(self.chains[i] for i in rows), self.draws[:, rows])
 
 
 def minus(a: Contrast, b: Contrast) -> Contrast:

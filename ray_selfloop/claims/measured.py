@@ -51,14 +51,14 @@ class Looks:
 class Sweep:
     """The groups of a sweep and what their trials show.
 
-    looks: None where there is one. among: the chains that are looked at; None: all.
+    looks: None where there is one.
     """
 
     groups: Sequence[Group]
     settings: Evaluation
     looks: Looks | None = None
-    among: frozenset[int] | None = None
     _measured: dict[Who, Measured | None] = field(default_factory=dict)
+    _earlier: dict[int, "Sweep"] = field(default_factory=dict)
     _made: dict[tuple[Who, Key, str, tuple[str, ...]], Contrast] = field(default_factory=dict)
 
     @cached_property
@@ -66,18 +66,23 @@ class Sweep:
         return {group.name: group for group in self.groups}
 
     def at(self, chains: int) -> "Sweep":
-        """As it was at the look at so many chains."""
+        """As it was at the look at so many chains, value for value."""
         assert self.looks is not None
-        return replace(self, among=frozenset(self.looks.seeds[:chains]))
+        seeds = self.looks.seeds[:chains]
+        if seeds == self.looks.seeds:
+            return self
+        if chains not in self._earlier:
+            groups = [group.of(seeds) for group in self.groups]
+            self._earlier[chains] = Sweep(groups, self.settings, replace(self.looks, seeds=seeds))
+        return self._earlier[chains]
 
     def level_of(self, together: int) -> float:
         """The two-sided level of the first of n primary statements at this look."""
         alpha = (1 - self.settings.level) / together
         if self.looks is None:
             return alpha
-        chains = len(self.looks.seeds) if self.among is None else len(self.among)
         declared = self.looks.declared
-        return levels(declared, alpha)[declared.index(chains)]
+        return levels(declared, alpha)[declared.index(len(self.looks.seeds))]
 
     def measured(self, group: str, classifier: str) -> Measured | None:
         """One classifier in the arms of a group; None where nothing is published of it."""
@@ -113,8 +118,7 @@ class Sweep:
             return mean_of([self._contrast(who, key, estimand, case.arms) for who in everyone])
 
         sides = [(of(m.plus), of(m.less) if m.less else None) for m in members]
-        found = mean_of([plus if less is None else minus(plus, less) for plus, less in sides])
-        return found if self.among is None else found.of(self.among)
+        return mean_of([plus if less is None else minus(plus, less) for plus, less in sides])
 
     def effect(self, case: Case, members: Sequence[Member], key: Key, factor: float) -> Effect:
         found = self.contrast(case, members, key).scaled(factor)
@@ -132,8 +136,6 @@ class Sweep:
             return 0.0, 0.0
         everyone = [who for member in members for who in member.plus]
         level = mean_of([self._contrast(who, key, LEVEL, case.arms[-1:]) for who in everyone])
-        if self.among is not None:
-            level = level.of(self.among)
         ideal = METRICS[name].ideal or 0.0
         return noise_floor(np.abs(ideal - level.draws)) if level.chains else (0.0, 0.0)
 
@@ -158,12 +160,7 @@ class Sweep:
         everyone = [who for m in (*case.members, *case.others) for who in m.everyone]
         measured = {who: found for who in everyone if (found := self.measured(*who)) is not None}
         return {
-            arm: {
-                (who, at): sound
-                for who, of in measured.items()
-                for at, sound in of.later(arm).items()
-                if self.among is None or at[0] in self.among
-            }
+            arm: {(who, at): s for who, of in measured.items() for at, s in of.later(arm).items()}
             for arm in case.arms
         }
 

@@ -81,6 +81,10 @@ class Arm:
     not_converged: str = ""
     regime: str = "stack"
 
+    def of(self, seeds: Sequence[int]) -> "Arm":
+        """With the classifiers of these loop seeds alone."""
+        return replace(self, outcomes=[o for o in self.outcomes if o.loop_seed in seeds])
+
 
 def same_images(a: TestSet | None, b: TestSet | None) -> bool:
     """Whether two test sets have the same rows, so that trials can be paired by image; before there

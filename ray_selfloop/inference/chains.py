@@ -262,15 +262,16 @@ def over_chains(draws: Floats, level: float) -> tuple[float, float, float]:
 def noise_floor(draws: Floats) -> tuple[float, float]:
     """(f, c): the floor of a gap's mean over chains and the gap without it, from ``(1 + R, m)``.
 
-    The bootstrap adds the test images' noise once more: ``m^2 = c^2 + f^2``, ``b^2 = c^2 + 2 f^2``
-    with m the observed mean and b that of the resamples. 0, 0 where that cannot be known.
+    Resamples are laid around the gap without its noise (`evaluation.noise`): with m the observed
+    mean and b theirs, ``c = 2 m - b``, 0 or more, and ``f^2 = m^2 - c^2``. 0, 0 where that cannot
+    be known.
     """
     mean = draws.mean(axis=1)
     if not len(mean[1:]) or np.isnan(mean).all():
         return 0.0, 0.0
     observed, again = float(mean[0]), float(np.nanmean(mean[1:]))
-    square = max(again**2 - observed**2, 0.0)
-    return square**0.5, max(observed**2 - square, 0.0) ** 0.5
+    start = min(max(2 * observed - again, 0.0), observed)
+    return (observed**2 - start**2) ** 0.5, start
 
 
 def slope_weights(times: Sequence[int], last: int) -> Floats | None:

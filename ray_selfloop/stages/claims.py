@@ -119,4 +119,4 @@ def run(work: Work[Settings]) -> Summary:
     return summary
 
 
-KIND = Kind("claims", version=6, holds=Settings, run="ray_selfloop.stages.claims:run")
+KIND = Kind("claims", version=7, holds=Settings, run="ray_selfloop.stages.claims:run")

@@ -115,3 +115,37 @@ def test_chains_and_resamples_that_all_say_the_same_are_certain():
     assert (found.low, found.high) == pytest.approx((0.2, 0.2))
     assert found.p_change() < 1e-9
     assert effect(np.zeros((5, 3)), 0.95).p_change() == 1.0
+
+
+# --- gaps near their floor -----------------------------------------------------------------------
+
+
+def test_the_floor_of_a_gap_is_told_from_the_gap():
+    """Gaps of 0.03 and 0 seen through noise of 0.02: draws lie around the gap without it."""
+    rng = np.random.default_rng(3)
+    for true in (0.03, 0.0):
+        seen = np.hypot(true, 0.02)
+        again = 2 * seen - true + 0.001 * rng.standard_normal((400, 3))
+        floor, start = chains.noise_floor(np.vstack([np.full((1, 3), seen), again]))
+        assert floor == pytest.approx(0.02, abs=0.001)
+        assert start == pytest.approx(true, abs=0.001)
+
+
+def test_near_its_floor_less_of_a_change_is_seen():
+    plain = Effect(0.0, -0.01, 0.01, 2e-5, 0.0, 5)
+    near = Effect(0.0, -0.01, 0.01, 2e-5, 0.0, 5, floor=0.04, start=0.0)
+    far = Effect(0.0, -0.01, 0.01, 2e-5, 0.0, 5, floor=0.04, start=1.0)
+    assert plain.seen(0.02) == 0.02
+    assert near.seen(0.02) == pytest.approx(np.hypot(0.04, 0.02) - 0.04)
+    assert far.seen(0.02) == pytest.approx(0.02, rel=0.01)
+    assert far.seen(-0.02) == pytest.approx(-0.02, rel=0.01)
+    assert near.p_short_of(0.02) > 5 * plain.p_short_of(0.02)
+    assert plain.p_short_of(0.02) == plain.p_below(0.02)
+    assert plain.p_short_of(-0.02) == plain.p_above(-0.02)
+    assert near.p_inside(0.02) >= near.p_short_of(0.02)
+
+
+def test_where_a_gap_is_zero_no_fall_can_be_excluded():
+    near = Effect(0.0, -0.01, 0.01, 1e-9, 0.0, 5, floor=0.04, start=0.0)
+    assert near.seen(-0.02) == 0.0
+    assert near.p_short_of(-0.02) == pytest.approx(1.0)
