@@ -68,13 +68,32 @@ def test_the_equal_steps_control_knows_the_size_of_the_treatments_training_set()
     assert "schedule" not in trained(null, 2).config
 
 
-@pytest.mark.parametrize("name", [arm.name for arm in ARMS.values() if "filter" in arm.sets])
+UNFILTERED = [a.name for a in ARMS.values() if "score" in dict(a.sets.get("filter", {}))]
+
+
+@pytest.mark.parametrize("name", UNFILTERED)
 def test_unfiltered_arms_score_nothing(name: str) -> None:
     found = arm(name)
     assert not counts(set(found.nodes)).get("scorer")
     samples = at(found, "samples", scenario="base", generation=2)
     assert samples.config["drop"] == 0.0
     assert not any(name.startswith("expert") for name in samples.inputs)
+
+
+@pytest.mark.parametrize("name", ["random_kept", "worst_kept"])
+def test_arms_that_keep_others_than_the_best_draw_and_score_the_same_first_samples(
+    name: str,
+) -> None:
+    treatment, other = arm("treatment"), arm(name)
+    first = {"scenario": "base", "generation": 1}
+    assert at(other, "samples", **first) == at(treatment, "samples", **first)
+    for n in (1, 2):
+        best, kept = (at(found, "kept", generation=n).config for found in (treatment, other))
+        assert "keep" not in best  # as before there was a choice
+        added = {key: value for key, value in kept.items() if key not in best}
+        assert set(added) == {"keep", "draw"} if name == "random_kept" else {"keep"}
+    draws = [at(arm("random_kept"), "kept", generation=n).config["draw"] for n in (1, 2)]
+    assert draws[0] != draws[1]
 
 
 def test_a_frozen_expert_is_that_of_generation_0_and_a_live_one_that_of_the_last() -> None:

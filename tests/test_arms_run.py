@@ -18,12 +18,15 @@ from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute, run_here
 from ray_selfloop.stages.samples import read_samples
 
-ARMS = ("treatment", "no_synthetic", "a_a", "unfiltered", "real_skewed", "subgroup_matched")
+ARMS = (
+    "treatment", "no_synthetic", "a_a", "unfiltered", "real_skewed", "subgroup_matched",
+    "random_kept", "worst_kept",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """One generation of six arms, with a budget in epochs."""
+    """One generation of eight arms, with a budget in epochs."""
     words = [word for word in MICRO if not word.startswith(("axes", "training", "loop.gen"))]
     own = (
         f"axes={{loop.arm: [{', '.join(ARMS)}]}}",
@@ -95,6 +98,19 @@ def test_resampling_does_not_move_what_is_said_of_the_filter(run: Plan) -> None:
     (overall,) = (v for v, c, g in zip(*matched.values(), strict=True) if c == g == "")
     summary = kept.record("kept").summary
     assert overall == pytest.approx(summary["kept"] / summary["generated"])
+
+
+def test_the_worst_and_a_draw_are_as_many_of_the_same_samples_as_the_best(run: Plan) -> None:
+    arms = ("treatment", "random_kept", "worst_kept")
+    assert len({find(run, "samples", arm, 1).key for arm in arms}) == 1
+    cuts = {arm: run.records[find(run, "kept", arm, 1).key].summary for arm in arms}
+    assert len({str(cut["kept_per_class"]) for cut in cuts.values()}) == 1
+    for metrics_of_cut in ("uncertainty_kept", "domain_clip_score_kept"):
+        best, drawn, worst = (cuts[arm][metrics_of_cut] for arm in arms)
+        assert (best < drawn < worst) if "uncertainty" in metrics_of_cut else (best > drawn > worst)
+    counted = (rows_of_the_filter(run, arm) for arm in arms)
+    overall = [rows[(rows["class"] == "") & (rows["subgroup"] == "")]["value"] for rows in counted]
+    assert len({float(value.iloc[0]) for value in overall}) == 1
 
 
 def rows_of_the_filter(run: Plan, arm: str) -> pd.DataFrame:

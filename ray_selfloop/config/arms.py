@@ -23,6 +23,8 @@ ArmName = Literal[
     "a_a",
     "subgroup_matched",
     "real_skewed",
+    "random_kept",
+    "worst_kept",
 ]
 
 Sets = Mapping[str, Settings | Mapping[str, Any]]
@@ -88,6 +90,16 @@ SUBGROUP_MATCHED = Arm(
 FROZEN_EXPERT = Arm(
     "frozen_expert", "the filter always uses generation 0's classifier", expert="first"
 )
+RANDOM_KEPT = Arm(
+    "random_kept",
+    "a random draw of generated images in the place of the best, as many of each class",
+    sets={"filter": {"keep": "random"}},
+)
+WORST_KEPT = Arm(
+    "worst_kept",
+    "the generated images that score lowest in the place of the best, as many",
+    sets={"filter": {"keep": "worst"}},
+)
 A_A = Arm(
     "a_a",
     "original data alone, generation 0's recipe, new seeds in each generation: the null "
@@ -106,6 +118,8 @@ ARMS: dict[str, Arm] = {
         DUPLICATE_REAL,
         SUBGROUP_MATCHED,
         FROZEN_EXPERT,
+        RANDOM_KEPT,
+        WORST_KEPT,
         A_A,
     )
 }
