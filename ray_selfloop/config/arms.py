@@ -25,6 +25,7 @@ ArmName = Literal[
     "real_skewed",
     "random_kept",
     "worst_kept",
+    "subgroup_balanced",
 ]
 
 Sets = Mapping[str, Settings | Mapping[str, Any]]
@@ -100,6 +101,13 @@ WORST_KEPT = Arm(
     "the generated images that score lowest in the place of the best, as many",
     sets={"filter": {"keep": "worst"}},
 )
+SUBGROUP_BALANCED = Arm(
+    "subgroup_balanced",
+    "the treatment, from generation 1 on trained on every class x subgroup alike (uses subgroup "
+    "labels)",
+    sets={"queue": {"balance": "parity"}},
+    subgroups=True,
+)
 A_A = Arm(
     "a_a",
     "original data alone, generation 0's recipe, new seeds in each generation: the null "
@@ -120,6 +128,7 @@ ARMS: dict[str, Arm] = {
         FROZEN_EXPERT,
         RANDOM_KEPT,
         WORST_KEPT,
+        SUBGROUP_BALANCED,
         A_A,
     )
 }

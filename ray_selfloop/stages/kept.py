@@ -29,13 +29,17 @@ class Tilt(Held):
 
 
 class Settings(kind.Settings):
-    """Beside this the filter's own settings, but for those of other stages. draw: the
-    seed of ``keep: random``."""
+    """Beside this the filter's own settings, but for those of other stages.
+
+    draw: the seed of ``keep: random``. labelled: whether it is published what subgroup each image
+    shows, for `queue.balance`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     tilt: Tilt | None = None
     draw: int = 0
+    labelled: bool = False
 
     @property
     def filter(self) -> Filter:
@@ -51,6 +55,8 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
         del own["keep"]
     elif own["keep"] == "random":
         own["draw"] = chain.seed("keep", n)
+    if chain.sweep.queue.balance == "parity":
+        own["labelled"] = True
     scores = {group: identity(getattr(filters, group)) for group in IN_ALL_KEYS}
     return Settings.model_validate({**own, **scores, **tilted})
 
@@ -77,6 +83,8 @@ def run(work: Work[Settings]) -> Summary:
     save_images(work.folder, "images", drawn.images, rows)
     for name, values in (("labels", drawn.labels), ("ids", drawn.ids)):
         save_array(work.folder, name, values[rows])
+    if work.settings.labelled:
+        save_array(work.folder, "subgroups", subgroups[rows])
     return {
         **({"pictures": view} if view else {}),
         **cut.audit(drawn.scores, mask, drawn.labels, shape[0], settings),
