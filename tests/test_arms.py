@@ -34,7 +34,7 @@ def test_every_arm_that_the_settings_take_is_one_of_the_list_and_described_there
 def test_the_arms_that_resample_by_subgroup_say_so_and_promise_no_more() -> None:
     said = {arm.name for arm in ARMS.values() if "uses subgroup labels" in arm.says}
     assert said == {arm.name for arm in ARMS.values() if arm.subgroups}
-    assert said == {"subgroup_matched", "real_skewed"}
+    assert said == {"subgroup_matched", "real_skewed", "subgroup_balanced"}
     assert "as far as" in SUBGROUP_MATCHED.says
     assert "budget and schedule" in CONTROL.says
 
@@ -68,13 +68,46 @@ def test_the_equal_steps_control_knows_the_size_of_the_treatments_training_set()
     assert "schedule" not in trained(null, 2).config
 
 
-@pytest.mark.parametrize("name", [arm.name for arm in ARMS.values() if "filter" in arm.sets])
+UNFILTERED = [a.name for a in ARMS.values() if "score" in dict(a.sets.get("filter", {}))]
+
+
+@pytest.mark.parametrize("name", UNFILTERED)
 def test_unfiltered_arms_score_nothing(name: str) -> None:
     found = arm(name)
     assert not counts(set(found.nodes)).get("scorer")
     samples = at(found, "samples", scenario="base", generation=2)
     assert samples.config["drop"] == 0.0
     assert not any(name.startswith("expert") for name in samples.inputs)
+
+
+@pytest.mark.parametrize("name", ["random_kept", "worst_kept"])
+def test_arms_that_keep_others_than_the_best_draw_and_score_the_same_first_samples(
+    name: str,
+) -> None:
+    treatment, other = arm("treatment"), arm(name)
+    first = {"scenario": "base", "generation": 1}
+    assert at(other, "samples", **first) == at(treatment, "samples", **first)
+    for n in (1, 2):
+        best, kept = (at(found, "kept", generation=n).config for found in (treatment, other))
+        assert "keep" not in best  # as before there was a choice
+        added = {key: value for key, value in kept.items() if key not in best}
+        assert set(added) == {"keep", "draw"} if name == "random_kept" else {"keep"}
+    draws = [at(arm("random_kept"), "kept", generation=n).config["draw"] for n in (1, 2)]
+    assert draws[0] != draws[1]
+
+
+def test_parity_is_the_treatment_up_to_its_first_generator_and_balanced_from_then_on() -> None:
+    treatment, other = arm("treatment"), arm("subgroup_balanced")
+    first = {"scenario": "base", "generation": 1}
+    for kind in ("generator", "samples"):
+        assert at(other, kind, **first) == at(treatment, kind, **first)
+    assert at(other, "kept", **first).config["labelled"]
+    assert "balance" not in trained(other, 0).config["training_set"]
+    drawn = [trained(other, n).config["training_set"]["balance"] for n in (1, 2, 3)]
+    assert len(set(drawn)) == 3
+    later = at(other, "generator", generation=3).config["training_set"]
+    assert later == trained(other, 2).config["training_set"]  # what the classifiers learned
+    assert "balance" not in trained(treatment, 2).config["training_set"]
 
 
 def test_a_frozen_expert_is_that_of_generation_0_and_a_live_one_that_of_the_last() -> None:

@@ -13,17 +13,21 @@ from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.datasets.colours import read_colours
 from ray_selfloop.graph import Place, Stage
 from ray_selfloop.planning import Plan, prepare
+from ray_selfloop.stages import classifier, training_set
 from ray_selfloop.stages.inputs import Inputs, save_array
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute, run_here
 from ray_selfloop.stages.samples import read_samples
 
-ARMS = ("treatment", "no_synthetic", "a_a", "unfiltered", "real_skewed", "subgroup_matched")
+ARMS = (
+    "treatment", "no_synthetic", "a_a", "unfiltered", "real_skewed", "subgroup_matched",
+    "random_kept", "worst_kept", "subgroup_balanced",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """One generation of six arms, with a budget in epochs."""
+    """One generation of nine arms, with a budget in epochs."""
     words = [word for word in MICRO if not word.startswith(("axes", "training", "loop.gen"))]
     own = (
         f"axes={{loop.arm: [{', '.join(ARMS)}]}}",
@@ -95,6 +99,37 @@ def test_resampling_does_not_move_what_is_said_of_the_filter(run: Plan) -> None:
     (overall,) = (v for v, c, g in zip(*matched.values(), strict=True) if c == g == "")
     summary = kept.record("kept").summary
     assert overall == pytest.approx(summary["kept"] / summary["generated"])
+
+
+def test_the_worst_and_a_draw_are_as_many_of_the_same_samples_as_the_best(run: Plan) -> None:
+    arms = ("treatment", "random_kept", "worst_kept")
+    assert len({find(run, "samples", arm, 1).key for arm in arms}) == 1
+    cuts = {arm: run.records[find(run, "kept", arm, 1).key].summary for arm in arms}
+    assert len({str(cut["kept_per_class"]) for cut in cuts.values()}) == 1
+    for metrics_of_cut in ("uncertainty_kept", "domain_clip_score_kept"):
+        best, drawn, worst = (cuts[arm][metrics_of_cut] for arm in arms)
+        assert (best < drawn < worst) if "uncertainty" in metrics_of_cut else (best > drawn > worst)
+    counted = (rows_of_the_filter(run, arm) for arm in arms)
+    overall = [rows[(rows["class"] == "") & (rows["subgroup"] == "")]["value"] for rows in counted]
+    assert len({float(value.iloc[0]) for value in overall}) == 1
+
+
+def test_parity_trains_on_every_class_and_colour_alike_and_on_as_many_images(run: Plan) -> None:
+    stage = find(run, "classifier", "subgroup_balanced", 1)
+    described = classifier.KIND.read(stage.config).training_set
+    images, labels, mixed = training_set.read(described, Inputs(stage, run.store))
+    counts = np.zeros((10, 4), np.int64)
+    np.add.at(counts, (labels, read_colours(np.asarray(images[np.arange(len(images))]))), 1)
+    assert counts[:, :3].max() - counts[:, :3].min() <= 1
+    assert not counts[:, 3].any()
+    treatment = trial(run, "treatment")["training_set"]
+    assert counts.sum() == treatment["original"] + treatment["generated"]
+    again, _, _ = training_set.read(described, Inputs(stage, run.store))
+    rows = np.arange(0, len(images), 17)
+    np.testing.assert_array_equal(images[rows], again[rows])
+    assert mixed["original"] + mixed["generated"] == counts.sum()
+    other = classifier.KIND.read(find(run, "classifier", "treatment", 1).config).training_set
+    assert other.balance is None
 
 
 def rows_of_the_filter(run: Plan, arm: str) -> pd.DataFrame:

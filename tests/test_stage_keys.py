@@ -25,7 +25,8 @@ GOLDEN = Path(__file__).with_name("stage_keys.txt")
 SWEEPS = sorted(path.stem for path in Path(__file__).parents[1].glob("sweeps/*.yaml"))
 ARMS = (
     "treatment", "no_synthetic", "held_out_real", "real_skewed", "unfiltered", "duplicate_real",
-    "subgroup_matched", "frozen_expert", "a_a",
+    "subgroup_matched", "frozen_expert", "random_kept", "worst_kept",
+    "subgroup_balanced", "a_a",
 )  # fmt: skip
 OTHERS = (
     ("quickstart", "loop.chain=per_classifier"),

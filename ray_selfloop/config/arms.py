@@ -23,6 +23,9 @@ ArmName = Literal[
     "a_a",
     "subgroup_matched",
     "real_skewed",
+    "random_kept",
+    "worst_kept",
+    "subgroup_balanced",
 ]
 
 Sets = Mapping[str, Settings | Mapping[str, Any]]
@@ -88,6 +91,23 @@ SUBGROUP_MATCHED = Arm(
 FROZEN_EXPERT = Arm(
     "frozen_expert", "the filter always uses generation 0's classifier", expert="first"
 )
+RANDOM_KEPT = Arm(
+    "random_kept",
+    "a random draw of generated images in the place of the best, as many of each class",
+    sets={"filter": {"keep": "random"}},
+)
+WORST_KEPT = Arm(
+    "worst_kept",
+    "the generated images that score lowest in the place of the best, as many",
+    sets={"filter": {"keep": "worst"}},
+)
+SUBGROUP_BALANCED = Arm(
+    "subgroup_balanced",
+    "the treatment, from generation 1 on trained on every class x subgroup alike (uses subgroup "
+    "labels)",
+    sets={"queue": {"balance": "parity"}},
+    subgroups=True,
+)
 A_A = Arm(
     "a_a",
     "original data alone, generation 0's recipe, new seeds in each generation: the null "
@@ -106,6 +126,9 @@ ARMS: dict[str, Arm] = {
         DUPLICATE_REAL,
         SUBGROUP_MATCHED,
         FROZEN_EXPERT,
+        RANDOM_KEPT,
+        WORST_KEPT,
+        SUBGROUP_BALANCED,
         A_A,
     )
 }

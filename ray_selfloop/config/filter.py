@@ -178,6 +178,12 @@ class Filter(OfRows):
         "round(r * n) over all. `range`: 10 equal-width bins of the score, the lowest round(10 r) "
         "bins dropped (app. C), whatever they hold.",
     )
+    keep: Literal["best", "random", "worst"] = Field(
+        default="best",
+        description="Which of the ranked samples stay, always as many as `best` keeps: those that "
+        "score highest; a draw by the chain's seed, as many of each class; those that score lowest "
+        "(of each class under `per_class`).",
+    )
     expert: Expert = Field(
         default_factory=Expert, description="Whose uncertainty is read; an explicit value."
     )
@@ -197,6 +203,7 @@ class Filter(OfRows):
         acting = self.model_copy(update={g: own.read for g, own in self.groups.items()})
         unread = {score.group for score in SCORES.values()} - self.groups.keys() - {""}
         unread |= set() if self.scores else {"drop", "cut"}
+        unread |= set() if self.scores and self.drop else {"keep"}
         return acting._defaulted(*unread, *(() if self.uses_expert else ("expert",)))
 
     @property

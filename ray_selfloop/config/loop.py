@@ -92,6 +92,15 @@ class Queue(Settings):
         description="Intervention on u, uses subgroups: each kept set is resampled to within-class "
         "shares (1 - tilt) * original + tilt * majority. null: left as it is.",
     )
+    balance: Literal["none", "parity"] = Field(
+        default="none",
+        description="Mitigation, uses subgroups: `parity` resamples every training set of "
+        "generation 1 and later, of classifiers and of the next generator, so that each class x "
+        "subgroup comes as often as every other, at the same size (images of rare ones are "
+        "repeated). Generation 0 and the first generator are the treatment's. Subgroups of "
+        "generated images are as the loop reads them: images of none that is clear are left out, "
+        "and a probe's errors stay.",
+    )
     mixing: Mixing = Field(default_factory=Mixing, description="p of the paper.")
 
     @property

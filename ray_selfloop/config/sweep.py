@@ -325,6 +325,11 @@ class Sweep(Settings):
                 f"queue.tilt: {self.queue.tilt:g} resamples by subgroup, and {self.dataset.name} "
                 "has no subgroups; write queue.tilt=null"
             )
+        if self.queue.balance != "none":
+            raise ValueError(
+                f"queue.balance: {self.queue.balance} resamples by subgroup, and "
+                f"{self.dataset.name} has no subgroups; write queue.balance=none"
+            )
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from scipy.special import ndtri
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.evaluation import difficulty, metrics
 from ray_selfloop.evaluation.ablation.readings import defined, kinds_of, reliance_readings
+from ray_selfloop.evaluation.against_rest import against_rest, drawn_against_rest
 from ray_selfloop.evaluation.fairness import ratio
 from ray_selfloop.evaluation.predictions import (
     Floats,
@@ -38,7 +39,13 @@ from ray_selfloop.evaluation.readings import (
     subgroup_readings,
 )
 from ray_selfloop.evaluation.rows import NAN, Rows, Where
-from ray_selfloop.evaluation.tallies import Tally, permuted, resampled
+from ray_selfloop.evaluation.tallies import (
+    Tally,
+    mistaken,
+    permuted,
+    permuted_mistaken,
+    resampled,
+)
 from ray_selfloop.inference.chains import over_chains, slope_weights
 from ray_selfloop.inference.images import band, mcnemar, reverse_percentile, wilson
 
@@ -374,8 +381,21 @@ def _classifier_rows(
     zero = ((tally.hits[0] == 0) & (tally.support > 0)).any(axis=-1).sum(axis=-1)
     null = permuted(correct, test, settings.permutations, settings.seed)
     _reading_rows(rows, trials, subgroup_readings(null, trials.plan, bootstrap=False), floor=True)
+    if test.alike:
+        _against_rest_rows(rows, trials, tally, null)
     _count_rows(rows, trials, zero)
     _flip_rows(rows, trials, correct)
+
+
+def _against_rest_rows(rows: Rows, trials: _Trials, tally: Tally, null: Tally) -> None:
+    """Of each class against all others, and the floors: in the draws of these tallies."""
+    settings, test = trials.settings, trials.plan.test
+    predictions = np.stack([np.asarray(o.predictions, np.int64) for o in trials.outcomes])
+    drawn = mistaken(predictions, test, settings.resamples, settings.seed)
+    readings = drawn_against_rest(tally, drawn, trials.plan)
+    _reading_rows(rows, trials, readings, floor=False)
+    floors = permuted_mistaken(predictions, test, settings.permutations, settings.seed)
+    _reading_rows(rows, trials, against_rest(null, floors, trials.plan), floor=True)
 
 
 def fairness_rows(

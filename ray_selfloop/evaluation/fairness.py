@@ -8,7 +8,7 @@ NaN, never infinite and never replaced. Knows nothing of trials, draws or tables
 from collections.abc import Callable, Iterator
 from functools import reduce
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,70 @@ def md(rates: Floats) -> Floats:
     """
     low, high = _extremes(rates)
     return high - low
+
+
+class AgainstRest(NamedTuple):
+    """Each class against all others: rates in every subgroup, ``(..., C, G)``.
+
+    right: P(predicted as it | of the class). wrong: P(predicted as it | of another class).
+    chosen: P(predicted as it). base ``(C, G)``: P(of the class) in each subgroup of the test rows.
+    signs ``(C, G)``: see `association`; NaN where the training data hold none.
+    """
+
+    right: Floats
+    wrong: Floats
+    chosen: Floats
+    base: Floats
+    signs: Floats
+
+
+def equalized_odds_difference(rates: AgainstRest) -> Floats:
+    """The larger of the differences (`md`) of true and of false positive rates, ``(..., C)``.
+
+    Of two classes both have the same, which is fairlearn's ``equalized_odds_difference``; its of
+    several classes is not defined.
+    """
+    return np.maximum(md(rates.right), md(rates.wrong))
+
+
+def demographic_parity_difference(rates: AgainstRest) -> Floats:
+    """Largest minus smallest share of a subgroup's rows that the class is predicted for,
+    ``(..., C)``: fairlearn's, with the class as the positive one."""
+    return md(rates.chosen)
+
+
+def demographic_parity_ratio(rates: AgainstRest) -> Floats:
+    """Smallest over largest of these shares, ``(..., C)``: fairlearn's, see above."""
+    return di_min_max(rates.chosen)
+
+
+def dba_at(rates: AgainstRest) -> Floats:
+    """`directional_amplification` from subgroups to predicted classes, ``(..., C)``."""
+    return directional_amplification(rates.chosen, rates.base, rates.signs)
+
+
+def directional_amplification(found: Floats, base: Floats, signs: Floats) -> Floats:
+    """``BiasAmp`` of Wang and Russakovsky (2021), ``(..., C, G) -> (..., C)``: their number is the
+    mean over classes.
+
+    Mean over subgroups of ``y (found - base)``, y = 1 where class and subgroup are associated, else
+    -1. A -> T: found and base are shares of a class in subgroups, as predicted and as it is;
+    T -> A: shares of a subgroup in classes. NaN without an association.
+    """
+    return mean_defined(signs * (found - base))
+
+
+def association(shares: Floats, classes: Floats) -> Floats:
+    """1 where a class and a subgroup come together more often than apart, else -1, ``(C, G)``.
+
+    shares ``(C, G)`` of subgroups within classes; classes ``(C,)``: shares or counts. NaN where no
+    subgroup's share in any class is `MAJORITY_MARGIN` from its share in all: what is left then is
+    the rounding of counts.
+    """
+    above = shares - (classes / classes.sum()) @ shares
+    if np.abs(above).max() <= MAJORITY_MARGIN:
+        return np.full(shares.shape, np.nan)
+    return np.where(above > 0, 1.0, -1.0)
 
 
 def worst(rates: Floats) -> Floats:

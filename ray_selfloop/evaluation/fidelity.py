@@ -35,14 +35,16 @@ class ShareChange:
 
     u: bias-corrected total variation. variation: plain, ``(1 + R, C)``. null: ``(R, C)``, of
     perfect samples; None where shares are designed. signed: ``(1 + R, C)``, change of the
-    majority's share, NaN for a class whose original data have no majority. NaN for a class without
-    readable images.
+    majority's share, NaN for a class whose original data have no majority. shares, perfect: what
+    these are of, ``(1 + R, C, G)`` and ``(R, C, G)``. NaN for a class without readable images.
     """
 
     u: Unbalance
     variation: Floats
     null: Floats | None
     signed: Floats
+    shares: Floats
+    perfect: Floats | None
 
 
 def sampler(counts: Floats, rng: np.random.Generator) -> Sampler:
@@ -89,6 +91,8 @@ def share_changes(
         variation=total_variation(every[0], shares),
         null=total_variation(every[1], shares),
         signed=majority_change(every[0], shares),
+        shares=every[0],
+        perfect=every[1],
     )
 
 
@@ -110,6 +114,8 @@ def designed_change(counts: Floats, shares: Floats) -> ShareChange:
         np.concatenate([variation, variation]),
         None,
         np.repeat(majority_change(found, shares), 2, axis=0),
+        np.repeat(found, 2, axis=0),
+        None,
     )
 
 

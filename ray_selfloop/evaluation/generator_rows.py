@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from ray_selfloop import seeding
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import fidelity, metrics
+from ray_selfloop.evaluation import fairness, fidelity, metrics
 from ray_selfloop.evaluation.fairness import mean_defined, ratio
 from ray_selfloop.evaluation.frechet import (
     RealFeatures,
@@ -44,7 +44,8 @@ class Reference:
 
     features: by name. shares: float ``(C, G)``, subgroup shares within each class of D0; None
     without subgroups. judged: int ``(C, 2)``, held-out images of each class that the judge gives
-    their label, and all of them; None without a judge.
+    their label, and all of them; None without a judge. alike: subgroup i means the same in every
+    class.
     """
 
     features: dict[str, RealFeatures]
@@ -52,6 +53,7 @@ class Reference:
     class_names: tuple[str, ...]
     subgroup_names: tuple[str, ...]
     judged: Ids | None = None
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,9 @@ def _share_rows(
     shares = reference.shares / reference.shares.sum(axis=1, keepdims=True)
     change, found = _changes(counts, shares, data, settings)
     _variation_rows(rows, where, change, reference.class_names, settings.level)
+    signs = fairness.association(shares, counts.sum(axis=1))
+    if reference.alike and not np.isnan(signs).any():
+        _directional_rows(rows, where, change, (shares, signs), settings.level)
     for c, name in enumerate(reference.class_names):
         for g, subgroup in enumerate(reference.subgroup_names):
             rows.add(metrics.SUBGROUP_SHARE.name, found[c][g], where, (name, subgroup))
@@ -286,6 +291,23 @@ def _variation_rows(
         }
         for metric, null in floors.items():
             rows.add(metrics.with_suffix(metric.name, "floor"), np.array(band(null, level)), where)
+
+
+def _directional_rows(
+    rows: Rows,
+    where: Where,
+    change: fidelity.ShareChange,
+    of: tuple[Floats, Floats],
+    level: float,
+) -> None:
+    """DBA from class to subgroup, with interval and floor; of: original shares, and the signs."""
+    drawn = mean_defined(fairness.directional_amplification(change.shares, *of))
+    low, high = reverse_percentile(drawn, level)
+    rows.add(metrics.DBA_TA.name, (float(drawn[0]), float(low), float(high)), where)
+    if change.perfect is not None:
+        null = mean_defined(fairness.directional_amplification(change.perfect, *of))
+        key = metrics.with_suffix(metrics.DBA_TA.name, "floor")
+        rows.add(key, np.array(band(null, level)), where)
 
 
 def kept_rows(

@@ -81,12 +81,14 @@ class Reads(Enum):
     """What a function gets, where the table calls it by itself; else the code beside it does.
 
     RATES: true positive rates of subgroups ``(..., G) -> (...)``, pooled, per class and by share
-    rank. LOG_ODDS: the same on their log odds. FEATURES: ``(real, drawn, neighbours) -> float`` of
-    each feature set.
+    rank. LOG_ODDS: the same on their log odds. AGAINST_REST: rates of each class against all
+    others, ``fairness.AgainstRest -> (..., C)``, where subgroups mean the same in every class.
+    FEATURES: ``(real, drawn, neighbours) -> float`` of each feature set.
     """
 
     RATES = auto()
     LOG_ODDS = auto()
+    AGAINST_REST = auto()
     FEATURES = auto()
     NOTHING = auto()
 
@@ -327,6 +329,41 @@ LOG_ODDS_GAP_MEAN = metric(
     definition="mean over subgroup pairs of the difference of those log odds",
     reads=Reads.LOG_ODDS,
 )(fairness.mean_gap)
+_of_rest = partial(metric, reads=Reads.AGAINST_REST, range=(0.0, 1.0))
+EQUALIZED_ODDS_DIFFERENCE = _of_rest(
+    "equalized_odds_difference",
+    "fraction",
+    0.0,
+    definition="larger of the gaps (largest minus smallest subgroup) of true and of false positive "
+    "rate of a class against the rest; mean over classes. Of two classes both have the same: "
+    "fairlearn's number",
+)(fairness.equalized_odds_difference)
+DEMOGRAPHIC_PARITY_DIFFERENCE = _of_rest(
+    "demographic_parity_difference",
+    "fraction",
+    0.0,
+    definition="largest minus smallest share of a subgroup's test rows that a class is predicted "
+    "for; mean over classes. A class's own: fairlearn's with that class as the positive one",
+)(fairness.demographic_parity_difference)
+DEMOGRAPHIC_PARITY_RATIO = _of_rest(
+    "demographic_parity_ratio",
+    "ratio",
+    1.0,
+    definition="smallest over largest of these shares; mean over classes. A class's own: "
+    "fairlearn's",
+)(fairness.demographic_parity_ratio)
+DBA_AT = metric(
+    "dba_at",
+    "fraction",
+    0.0,
+    range=(-1.0, 1.0),
+    definition="directional bias amplification from subgroup to class (A->T, Wang and Russakovsky "
+    "2021): mean over classes t and subgroups a of y (P(predicted t | a) - P(t | a)) over test "
+    "rows, y = 1 where t and a come together more often than apart in the original training data, "
+    "else -1; not there where they hold no such association (shares within .02)",
+    title="DBA A->T",
+    reads=Reads.AGAINST_REST,
+)(fairness.dba_at)
 GAP_VARIANCE = declared(
     "gap_variance",
     "fraction^2",
@@ -584,6 +621,16 @@ U_TOTAL_VARIATION = _share(
     "u_total_variation",
     ideal=0.0,
     definition="TV as it is counted, sampling included",
+)
+DBA_TA = _of_generators(
+    "dba_ta",
+    "fraction",
+    0.0,
+    range=(-1.0, 1.0),
+    definition="directional bias amplification from class to subgroup (T->A): mean over classes t "
+    "and subgroups a of y (P(a | t) of readable generated images - P(a | t) of original ones), y "
+    "and when it is there as of dba_at",
+    title="DBA T->A",
 )
 KEPT_FRACTION = _share(
     "kept_fraction",

@@ -7,18 +7,21 @@ is left. Knows no metric.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from ray_selfloop import seeding
 from ray_selfloop.evaluation.fairness import ratio
 from ray_selfloop.evaluation.predictions import Floats, Ids
-from ray_selfloop.evaluation.tallies import Tally
+from ray_selfloop.evaluation.tallies import Counts, Tally
+
+Counted = TypeVar("Counted", bound=Counts)
 
 STRETCH = 3.0  # most that a pattern which happens to be small is blown up by
 
 
-def deviations(tally: Tally) -> Floats:
+def deviations(tally: Counts) -> Floats:
     """``(R, T, C, G)``: resampled less observed rates, times ``sqrt(n / (n - 1))``, so that their
     variance is the observed rates' sampling variance (Rao and Wu 1988). NaN without support."""
     n = tally.support
@@ -128,7 +131,7 @@ def _parts(rates: Floats, n: Floats) -> tuple[Floats, Floats]:
     return common, np.where(n > 0, apart - common, 0.0)
 
 
-def shrinkage(tally: Tally, pool: Ids, mirrored: str = "") -> Shrinkage:
+def shrinkage(tally: Counts, pool: Ids, mirrored: str = "") -> Shrinkage:
     """Of the observed rates of a tally with resamples."""
     rates = ratio(tally.hits[0], tally.support)
     return Shrinkage.of(rates, deviations(tally), tally.support, pool, mirrored)
@@ -139,7 +142,7 @@ def _counts(rates: Floats, n: Floats) -> Floats:
     return np.where(n > 0, n * np.clip(np.nan_to_num(rates), 0.0, 1.0), 0.0)
 
 
-def _alike(tally: Tally) -> Floats:
+def _alike(tally: Counts) -> Floats:
     """A root ``(T, T)`` of the trials' correlation of correctness within cells: trials that are
     right on the same images share noise, and equal ones have the same."""
     hits = np.einsum("ttcg->tcg", tally.together)
@@ -152,7 +155,7 @@ def _alike(tally: Tally) -> Floats:
     return np.asarray(vectors * np.where(sizes > 1e-9, np.maximum(sizes, 0.0), 0.0) ** 0.5)
 
 
-def _free(tally: Tally) -> Floats:
+def _free(tally: Counts) -> Floats:
     """Standard normal ``(R, T, C, G)``, correlated between trials as `_alike`; a subgroup's are the
     same whatever its number."""
     shape = tally.hits[1:].shape[:-1]
@@ -172,7 +175,7 @@ def _like(noise: Floats, wanted: Floats, free: Floats) -> Floats:
     return scale * noise + missing * free
 
 
-def around(tally: Tally, truth: Floats) -> Tally:
+def around(tally: Counted, truth: Floats) -> Counted:
     """A tally whose draw 0 is the truth ``(T, C, G)`` itself (not a whole number of hits) and whose
     other draws are the truth plus the resamples' deviations, of the truth's binomial variance."""
     n, whole = tally.support, _counts(truth, tally.support)

@@ -30,6 +30,7 @@ class TestSet:
     pooled: True where subgroup i means the same and has the same training share in every class
         (colours that are not rotated): then the pooled reading applies, else the per-class one.
     crossed: True where every unit is shown once in every subgroup (a digit in all colours).
+    alike: True where subgroup i means the same in every class, whatever its share there.
     """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
@@ -42,6 +43,7 @@ class TestSet:
     train_shares: Floats
     pooled: bool
     crossed: bool
+    alike: bool = False
 
     def __post_init__(self) -> None:
         n, shape = len(self.labels), (self.classes, self.groups)

@@ -241,7 +241,7 @@ def _plug_ins(tally: Tally, plan: Plan) -> Iterator[Reading]:
     yield from _by_share_rank(tally, plan)
 
 
-def _around(seen: Iterator[Reading], drawn: Iterator[Reading]) -> Iterator[Reading]:
+def around_truth(seen: Iterator[Reading], drawn: Iterator[Reading]) -> Iterator[Reading]:
     """Observed values with errors around the truth: draw r is ``v + drawn_r - drawn_0``."""
     for one, other in zip(seen, drawn, strict=True):
         values = np.concatenate([one.values, one.values + other.values[1:] - other.values[:1]])
@@ -257,9 +257,9 @@ def _drawn_readings(tally: Tally, plan: Plan, shrunk: noise.Shrinkage) -> Iterat
     """
     truth = shrunk(fairness.ratio(tally.hits[0], tally.support))
     first, whole = tally.first, noise.around(tally, truth)
-    plug_ins = _around(_plug_ins(first, plan), _plug_ins(whole, plan))
+    plug_ins = around_truth(_plug_ins(first, plan), _plug_ins(whole, plan))
     halves = _cross_fitted(noise.halves_around(tally, truth), plan)
-    crossed = _around(_cross_fitted(first, plan), halves)
+    crossed = around_truth(_cross_fitted(first, plan), halves)
     for reading in chain(plug_ins, crossed):
         of_pooled = "_pooled" in reading.metric or "_by_share_rank" in reading.metric
         response = shrunk.pooled_response if of_pooled else shrunk.response

@@ -6,9 +6,11 @@ the test rows, applied to all trials at once: seeds and generations share it. Kn
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
 
 from ray_selfloop import seeding
 from ray_selfloop.evaluation.predictions import Floats, Ids, TestSet
@@ -17,33 +19,41 @@ Singles = NDArray[np.float32]  # holds whole numbers below 2**24 exactly
 
 
 @dataclass(frozen=True)
-class Tally:
-    """B draws, T trials, C classes, G subgroups.
+class Counts:
+    """B draws, T trials, C classes, G subgroups: how many of which rows an event happened to.
 
-    hits: ``(B, T, C, G)`` correct rows. support: ``(C, G)`` rows, the same in every draw.
-    half_hits: ``(B, T, C, G)`` and half_support ``(B, C, G)``: the same for one half of the units.
-    spread: ``(B, T, C)``, sum over units of sum_g (x_ug - mean_g x_ug)^2 with x the correctness of
-        unit u shown in subgroup g; None where units are not crossed with subgroups.
-    units: ``(C,)`` resampling units of each class.
-    together: ``(T, T, C, G)``, observed rows that two trials both have right, whatever the draws.
-    subgroup_names: name the random streams that are not of test rows.
+    hits: ``(B, T, C, G)`` rows that it happened to. support: ``(C, G)`` rows, the same in every
+    draw. together: ``(T, T, C, G)``, observed rows that it happened to in both of two trials,
+    whatever the draws. subgroup_names: name the random streams that are not of test rows.
     """
 
     hits: Floats
     support: Floats
-    half_hits: Floats
-    half_support: Floats
-    spread: Floats | None
-    units: Floats
     together: Floats
     subgroup_names: tuple[str, ...]
 
     @property
-    def first(self) -> "Tally":
+    def first(self) -> Self:
         """The observed counts alone."""
         names = ("hits", "half_hits", "half_support", "spread")
-        drawn = {name: values for name in names if (values := getattr(self, name)) is not None}
+        drawn = {n: values for n in names if (values := getattr(self, n, None)) is not None}
         return replace(self, **{name: values[:1] for name, values in drawn.items()})
+
+
+@dataclass(frozen=True)
+class Tally(Counts):
+    """Of each class and subgroup, the rows that are classified correctly.
+
+    half_hits: ``(B, T, C, G)`` and half_support ``(B, C, G)``: the same for one half of the units.
+    spread: ``(B, T, C)``, sum over units of sum_g (x_ug - mean_g x_ug)^2 with x the correctness of
+        unit u shown in subgroup g; None where units are not crossed with subgroups.
+    units: ``(C,)`` resampling units of each class.
+    """
+
+    half_hits: Floats
+    half_support: Floats
+    spread: Floats | None
+    units: Floats
 
 
 @dataclass(frozen=True)
@@ -149,12 +159,9 @@ def _tally(correct: NDArray[np.bool_], test: TestSet, seed: int, draw: Draw) -> 
         if test.crossed:
             spreads.append(summed(_spread(x, step)))
     hits, halves, supports = (np.stack(column, axis=-2) for column in zip(*parts, strict=True))
-    cells = np.bincount(
-        test.labels * test.groups + test.subgroups, minlength=test.classes * test.groups
-    )
     return Tally(
         hits=hits,
-        support=cells.astype(np.float64).reshape(test.classes, test.groups),
+        support=_cells(test),
         half_hits=halves,
         half_support=supports,
         spread=np.stack(spreads, axis=-1) if spreads else None,
@@ -164,19 +171,21 @@ def _tally(correct: NDArray[np.bool_], test: TestSet, seed: int, draw: Draw) -> 
     )
 
 
+def _cells(test: TestSet) -> Floats:
+    """Test rows ``(C, G)``."""
+    cells = np.bincount(
+        test.labels * test.groups + test.subgroups, minlength=test.classes * test.groups
+    )
+    return cells.astype(np.float64).reshape(test.classes, test.groups)
+
+
 def resampled(correct: NDArray[np.bool_], test: TestSet, resamples: int, seed: int) -> Tally:
     """Observed counts (draw 0) and ``resamples`` bootstrap draws of the test units.
 
     correct: ``(T, n)``. Units are drawn within the class where crossed, else within class x
     subgroup; so the support of every cell is the same in every draw.
     """
-
-    def draw(part: _ClassRows, step: int) -> tuple[Singles, Ids, Callable[[Floats], Floats]]:
-        weights = _resample_weights(part, step, resamples, seed)
-        of_units = weights[:, ::step].astype(np.float64)
-        return weights, part.subgroups[None], lambda each: of_units @ each
-
-    return _tally(correct, test, seed, draw)
+    return _tally(correct, test, seed, _resample(resamples, seed))
 
 
 def permuted(correct: NDArray[np.bool_], test: TestSet, draws: int, seed: int) -> Tally:
@@ -185,10 +194,59 @@ def permuted(correct: NDArray[np.bool_], test: TestSet, draws: int, seed: int) -
     Crossed subgroups are permuted within the unit: an image keeps its own difficulty, and a
     permutation leaves the spread.
     """
+    return _tally(correct, test, seed, _permute(test, draws, seed))
 
+
+def mistaken(predictions: Ids, test: TestSet, resamples: int, seed: int) -> Counts:
+    """Of each class and subgroup the rows of *other* classes that are taken for it, in the draws of
+    `resampled`; predictions ``(T, n)``, support: all rows of other classes."""
+    return _mistaken(predictions, test, seed, _resample(resamples, seed))
+
+
+def permuted_mistaken(predictions: Ids, test: TestSet, draws: int, seed: int) -> Counts:
+    """The same in the draws of `permuted`."""
+    return _mistaken(predictions, test, seed, _permute(test, draws, seed))
+
+
+def _resample(resamples: int, seed: int) -> Draw:
+    def draw(part: _ClassRows, step: int) -> tuple[Singles, Ids, Callable[[Floats], Floats]]:
+        weights = _resample_weights(part, step, resamples, seed)
+        of_units = weights[:, ::step].astype(np.float64)
+        return weights, part.subgroups[None], lambda each: of_units @ each
+
+    return draw
+
+
+def _permute(test: TestSet, draws: int, seed: int) -> Draw:
     def draw(part: _ClassRows, step: int) -> tuple[Singles, Ids, Callable[[Floats], Floats]]:
         labels = _permuted_subgroups(part, test.crossed, draws, seed, test.groups)
         ones = np.ones((1, 1), np.float32)
         return ones, labels, lambda each: np.broadcast_to(each.sum(axis=0), (draws, each.shape[1]))
 
-    return _tally(correct, test, seed, draw)
+    return draw
+
+
+def _mistaken(predictions: Ids, test: TestSet, seed: int, draw: Draw) -> Counts:
+    step, trials, support = test.groups if test.crossed else 1, len(predictions), _cells(test)
+    hits, together = np.zeros(()), np.zeros((trials, trials, *support.shape))
+    for part in _by_class(test, seed):
+        taken = _taken_for(predictions[:, part.rows], part.label, test.classes)
+        weights, subgroups, _ = draw(part, step)
+        found = [(taken.T @ (weights * (subgroups == g)).T).T for g in range(test.groups)]
+        shape = len(found[0]), trials, test.classes
+        hits = hits + np.stack([of.reshape(shape) for of in found], axis=-1)
+        for c in range(test.classes):
+            of_class = taken[:, c :: test.classes]
+            for g in range(test.groups):
+                both = of_class[part.subgroups == g]
+                together[:, :, c, g] += (both.T @ both).toarray()
+    others = support.sum(axis=0) - support
+    return Counts(np.asarray(hits), others, together, test.subgroup_names)
+
+
+def _taken_for(predictions: Ids, label: int, classes: int) -> csc_array:
+    """1 where a row of a class is taken for another, ``(n, T * C)``; predictions ``(T, n)``."""
+    trial, row = np.nonzero(predictions != label)
+    columns = trial * classes + predictions[trial, row]
+    shape = predictions.shape[1], len(predictions) * classes
+    return csc_array((np.ones(len(row), np.float32), (row, columns)), shape=shape)

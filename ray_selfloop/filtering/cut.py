@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_selfloop import seeding
 from ray_selfloop.config.filter import Filter
 from ray_selfloop.errors import StageError
 from ray_selfloop.images.imageset import Ids
@@ -84,11 +85,38 @@ def _without_lowest(values: Scores, ids: Ids, count: int) -> Mask:
     return mask
 
 
-def keep(scores: Mapping[str, NDArray[Any]], labels: Ids, ids: Ids, settings: Filter) -> Mask:
+def keep(
+    scores: Mapping[str, NDArray[Any]], labels: Ids, ids: Ids, settings: Filter, seed: int = 0
+) -> Mask:
     """Which samples stay, bool ``(n,)``.
 
     scores: column name -> ``(n,)``; must hold all that ``settings`` rank by.
     ids: sample ids, each once; they break ties, so that the order of the rows does not matter.
+    seed: of the draw of ``keep: random``, as many of each class as the best would be; ``worst``
+    keeps the lowest, as many as the best would be, in each class under ``per_class``.
+    """
+    mask = _best(scores, labels, ids, settings)
+    if settings.keep == "best" or mask.all():
+        return mask
+    if settings.keep == "random":
+        drawn = seeding.rng(seed, "keep").random(len(ids))[np.argsort(np.argsort(ids))]
+        return _as_many_lowest(drawn, ids, mask, labels)
+    groups = labels if settings.cut == "per_class" else np.zeros_like(labels)
+    return _as_many_lowest(ranking(scores, labels, settings), ids, mask, groups)
+
+
+def _as_many_lowest(values: Scores, ids: Ids, mask: Mask, groups: Ids) -> Mask:
+    """In each group as many of the lowest as the mask has there."""
+    lowest = np.zeros(len(mask), bool)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        lowest[rows] = ~_without_lowest(values[rows], ids[rows], int(mask[rows].sum()))
+    return lowest
+
+
+def _best(scores: Mapping[str, NDArray[Any]], labels: Ids, ids: Ids, settings: Filter) -> Mask:
+    """What stays under ``keep: best``.
+
     ``per_class``: exactly ``round(r n_c)`` go in each class; ``global``: ``round(r n)``;
     ``range``: what lies in the lowest bins. Raises StageError for a missing or non-finite score.
     """

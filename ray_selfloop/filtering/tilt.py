@@ -1,5 +1,5 @@
-"""Resampling a kept set to given subgroup shares: the one intervention on generated data that uses
-subgroup labels, and is named so wherever it is used (arm `subgroup_matched`, `queue.tilt`).
+"""Resampling to given subgroup shares: the interventions that use subgroup labels, and are named so
+wherever they are used (arms `subgroup_matched`, `subgroup_balanced`; `queue.tilt`, `.balance`).
 
 Pure: knows nothing of images, of how subgroups were read, or of what trains on the result.
 """
@@ -65,6 +65,24 @@ def resample(labels: Ids, subgroups: Ids, wanted: Shares, rng: np.random.Generat
             chosen.append(_cycle(rows, count, rng))
             repeated += max(count - len(rows), 0)
     rows = np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
+    return Resampled(rows, repeated, missing)
+
+
+def parity(labels: Ids, subgroups: Ids, groups: int, rng: np.random.Generator) -> Resampled:
+    """Draw a set of the same size anew, each class x subgroup as often as every other.
+
+    labels, subgroups: int64 ``(n,)``; a subgroup outside 0..groups-1 (none clear) is never drawn.
+    Without replacement as far as a cell reaches, then again from its beginning in another order;
+    a cell without any row is left out, and the others give its part; ``missing`` counts them. All
+    rows stay as they are where no subgroup is clear.
+    """
+    cells = np.where((subgroups >= 0) & (subgroups < groups), labels * groups + subgroups, -1)
+    there = [np.flatnonzero(cells == cell) for cell in np.unique(cells[cells >= 0])]
+    counts = apportion(len(labels), np.ones(len(there))).tolist() if there else []
+    chosen = [_cycle(rows, count, rng) for rows, count in zip(there, counts, strict=True)]
+    repeated = sum(max(n - len(rows), 0) for rows, n in zip(there, counts, strict=True))
+    missing = len(np.unique(labels)) * groups - len(there)
+    rows = np.sort(np.concatenate(chosen)) if chosen else np.arange(len(labels))
     return Resampled(rows, repeated, missing)
 
 

@@ -97,7 +97,8 @@ def described(scenario: Scenario) -> Described:
 
 def _as_in_the_paper(sweep: Sweep) -> bool:
     """Whether the loop is the paper's: another one is no evidence on what it says of its own."""
-    generator, plain = sweep.generator, sweep.queue.tilt is None
+    generator, queue = sweep.generator, sweep.queue
+    plain = queue.tilt is None and queue.balance == "none" and sweep.filter.keep == "best"
     own = generator.traits.paper and generator.fully_trained
     return sweep.loop.regime == "stack" and plain and own
 

@@ -1,5 +1,6 @@
 """Every classifier metric of one scenario, from the predictions of its trials."""
 
+from dataclasses import replace
 from typing import Any
 
 from ray_selfloop.config.sweep import Scenario
@@ -9,9 +10,11 @@ from ray_selfloop.stages.kind import Kind, Summary, Work
 
 
 class Settings(Evaluated):
-    """compat: which reading of the ablations is taken, where pictures have masks."""
+    """compat: which reading of the ablations is taken, where pictures have masks. alike: whether
+    subgroup i means the same in every class."""
 
     compat: str = "paper"
+    alike: bool = False
 
 
 def settings(scenario: Scenario) -> Settings:
@@ -19,6 +22,8 @@ def settings(scenario: Scenario) -> Settings:
     more: dict[str, Any] = (
         {"compat": sweep.evaluation.ablation.compat} if sweep.dataset.masked else {}
     )
+    if sweep.dataset.alike:
+        more["alike"] = True
     more |= in_key(About.CLASSIFIERS)
     return Settings(evaluation=measured_with(sweep), **more)
 
@@ -29,7 +34,8 @@ def run(work: Work[Settings]) -> Summary:
 
     inputs, compat = work.inputs, work.settings.compat
     outcomes = [outcome(inputs, name, compat) for name in inputs.keys if name != "dataset"]
-    rows = fairness_rows("", outcomes, test_set(inputs, "dataset"), work.settings.how)
+    test = replace(test_set(inputs, "dataset"), alike=work.settings.alike)
+    rows = fairness_rows("", outcomes, test, work.settings.how)
     rows.to_parquet(work.folder / ROWS, index=False)
     return {"trials": len(outcomes)}
 

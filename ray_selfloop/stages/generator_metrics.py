@@ -10,20 +10,24 @@ from ray_selfloop.stages.kind import Kind, Needs
 
 
 class Settings(Evaluated):
-    """generator: those of its settings that drawing depends on."""
+    """generator: those of its settings that drawing depends on. alike: whether subgroup i means
+    the same in every class."""
 
     generator: dict[str, Any]
     generation: int
     seed: int
+    alike: bool = False
 
 
 def settings(chain: Chain, n: int, who: Who) -> Settings:
     own = chain.sweep.generator
+    more: dict[str, Any] = {"alike": True} if chain.sweep.dataset.alike else {}
     return Settings(
         evaluation=measured_with(chain.sweep),
         generator=generator.identity(own, own.TRAINING, n),
         generation=n,
         seed=chain.seed("metrics", n),
+        **more,
         **in_key(About.GENERATORS),
     )
 

@@ -29,11 +29,17 @@ class Tilt(Held):
 
 
 class Settings(kind.Settings):
-    """Beside this the filter's own settings, but for those of other stages."""
+    """Beside this the filter's own settings, but for those of other stages.
+
+    draw: the seed of ``keep: random``. labelled: whether it is published what subgroup each image
+    shows, for `queue.balance`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     tilt: Tilt | None = None
+    draw: int = 0
+    labelled: bool = False
 
     @property
     def filter(self) -> Filter:
@@ -45,6 +51,12 @@ def settings(chain: Chain, n: int, who: Who) -> Settings:
     seed = chain.seed("tilt", n)
     tilted: dict[str, Any] = {} if wanted is None else {"tilt": Tilt(tilt=wanted, seed=seed)}
     own = filters.model_dump(mode="json", exclude=APART)
+    if own["keep"] == "best":
+        del own["keep"]
+    elif own["keep"] == "random":
+        own["draw"] = chain.seed("keep", n)
+    if chain.sweep.queue.balance == "parity":
+        own["labelled"] = True
     scores = {group: identity(getattr(filters, group)) for group in IN_ALL_KEYS}
     return Settings.model_validate({**own, **scores, **tilted})
 
@@ -58,7 +70,7 @@ def run(work: Work[Settings]) -> Summary:
     from ray_selfloop.stages.subgroups import reader
 
     drawn, settings = read_samples(work.inputs), work.settings.filter
-    mask = cut.keep(drawn.scores, drawn.labels, drawn.ids, settings)
+    mask = _cut(drawn, work.settings)
     names = work.inputs.record("dataset").summary
     shape = len(names["class_names"]), len(names["subgroup_names"])
     subgroups = reader(work.inputs, work.device)(drawn.images, drawn.labels)
@@ -71,12 +83,18 @@ def run(work: Work[Settings]) -> Summary:
     save_images(work.folder, "images", drawn.images, rows)
     for name, values in (("labels", drawn.labels), ("ids", drawn.ids)):
         save_array(work.folder, name, values[rows])
+    if work.settings.labelled:
+        save_array(work.folder, "subgroups", subgroups[rows])
     return {
         **({"pictures": view} if view else {}),
         **cut.audit(drawn.scores, mask, drawn.labels, shape[0], settings),
         **cut.audit_subgroups(mask, drawn.labels, subgroups, shape),
         **resampled,
     }
+
+
+def _cut(drawn: Drawn, settings: Settings) -> NDArray[np.bool_]:
+    return cut.keep(drawn.scores, drawn.labels, drawn.ids, settings.filter, settings.draw)
 
 
 def _tilted(
@@ -92,7 +110,7 @@ def stays(inputs: Inputs, drawn: Drawn) -> NDArray[np.bool_]:
     """Which samples the cut let through, ``(n,)``: where a tilt resampled them, it is cut anew."""
     settings = KIND.read(inputs.record("kept").config)
     if settings.tilt is not None:
-        return cut.keep(drawn.scores, drawn.labels, drawn.ids, settings.filter)
+        return _cut(drawn, settings)
     return np.isin(drawn.ids, inputs.array("kept", "ids"))
 
 

@@ -35,7 +35,7 @@ from ray_selfloop.stages.samples import read_samples
 SAMPLE_BATCH = 250
 
 
-def _reference(inputs: Inputs) -> Reference:
+def _reference(inputs: Inputs, alike: bool) -> Reference:
     """What the two `reference` stages published, with the original data's shares."""
     original = inputs.split("train")
     return Reference(
@@ -44,6 +44,7 @@ def _reference(inputs: Inputs) -> Reference:
         class_names=original.class_names,
         subgroup_names=original.subgroup_names,
         judged=np.array(inputs.record("judge_reference").summary["judged"], np.int64),
+        alike=alike,
     )
 
 
@@ -69,7 +70,7 @@ def run(work: Work[Settings]) -> Summary:
     many as the smallest of the queue's kept sets has, so that they do not move while it fills.
     """
     settings, inputs = work.settings.how, work.inputs
-    judge, real = Judge(inputs, work.device), _reference(inputs)
+    judge, real = Judge(inputs, work.device), _reference(inputs, work.settings.alike)
     weights = inputs.record("reference").summary["inception"]
     functions = of_dataset(settings, weights, work.places.inception, work.device)
     functions |= of_judge(settings, judge)

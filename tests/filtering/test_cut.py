@@ -115,6 +115,54 @@ def test_no_score_keeps_everything() -> None:
     assert unfiltered.scores == ()
 
 
+@pytest.mark.parametrize("kind", ["per_class", "global", "range"])
+def test_the_worst_and_a_draw_are_as_many_as_the_best(kind: str) -> None:
+    scores, labels, ids = sample(300, 3)
+    best = cut.keep(scores, labels, ids, settings(score="clip", drop=0.3, cut=kind))
+    worst = cut.keep(scores, labels, ids, settings(score="clip", drop=0.3, cut=kind, keep="worst"))
+    drawn = cut.keep(scores, labels, ids, settings(score="clip", drop=0.3, cut=kind, keep="random"))
+    clip = scores["domain_clip_score"]
+    assert worst.sum() == best.sum()
+    np.testing.assert_array_equal(np.bincount(labels[drawn]), np.bincount(labels[best]))
+    groups = labels if kind == "per_class" else np.zeros_like(labels)
+    for group in np.unique(groups):
+        own = groups == group
+        assert worst[own].sum() == best[own].sum()
+        assert clip[own & worst].max() <= clip[own & ~worst].min()
+
+
+def test_at_a_half_the_worst_are_what_the_best_are_not() -> None:
+    scores, _, ids = sample(300, 4)
+    labels = np.arange(300) % 3
+    scores = {name: np.round(column) for name, column in scores.items()}  # many ties
+    best = cut.keep(scores, labels, ids, settings(drop=0.5))
+    np.testing.assert_array_equal(
+        cut.keep(scores, labels, ids, settings(drop=0.5, keep="worst")), ~best
+    )
+
+
+def test_a_draw_is_of_its_seed_and_not_of_scores_or_the_order_of_rows() -> None:
+    scores, labels, ids = sample(400, 5)
+    chosen, order = settings(drop=0.4, keep="random"), np.random.default_rng(0).permutation(400)
+    mask = cut.keep(scores, labels, ids, chosen, 7)
+    shuffled = {name: column[order] for name, column in scores.items()}
+    np.testing.assert_array_equal(
+        cut.keep(shuffled, labels[order], ids[order], chosen, 7), mask[order]
+    )
+    others = {name: np.roll(column, 1) for name, column in scores.items()}
+    np.testing.assert_array_equal(cut.keep(others, labels, ids, chosen, 7), mask)
+    assert (cut.keep(scores, labels, ids, chosen, 8) != mask).any()
+    often = np.mean([cut.keep(scores, labels, ids, chosen, seed) for seed in range(400)], axis=0)
+    assert np.abs(often - 0.6).max() < 0.12
+
+
+def test_nothing_is_drawn_where_nothing_is_dropped() -> None:
+    scores, labels, ids = sample(60, 6)
+    for keep in ("random", "worst"):
+        assert cut.keep(scores, labels, ids, settings(drop=0.0, keep=keep)).all()
+        assert settings(drop=0.0, keep=keep).read.keep == "best"  # an axis of it is idle
+
+
 def test_the_score_keeps_the_name_of_its_scorer() -> None:
     assert [s.name for s in settings().scores] == ["domain_clip_score", "uncertainty"]
     published = settings(score="clip", clip={"kind": "open_clip"})

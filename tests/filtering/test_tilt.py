@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ray_selfloop.filtering.tilt import resample, target
+from ray_selfloop.filtering.tilt import parity, resample, target
 
 SHARES = np.array([[0.7, 0.2, 0.1], [0.2, 0.3, 0.5]])
 
@@ -49,3 +49,27 @@ def test_a_subgroup_without_images_is_missing_and_the_others_fill_the_class():
         labels, np.full(50, 3), np.array([[0.4, 0.4, 0.2]]), np.random.default_rng(0)
     )
     assert (nothing.missing, len(nothing.rows)) == (50, 50)
+
+
+def test_parity_has_every_cell_alike_at_the_same_size_and_none_that_is_not_clear():
+    labels, subgroups = drawn(3)
+    found = parity(labels, subgroups, 3, np.random.default_rng(1))
+    counts = np.zeros((2, 4), int)
+    np.add.at(counts, (labels[found.rows], subgroups[found.rows]), 1)
+    assert counts.tolist() == [[100, 100, 100, 0]] * 2
+    uses = np.bincount(found.rows, minlength=600)
+    assert found.repeated == (uses[uses > 1] - 1).sum() > 0
+    for cell in range(6):  # each once before any is taken again
+        own = uses[(labels * 3 + subgroups == cell) & (subgroups < 3)]
+        assert own.max() - own.min() <= 1
+
+
+def test_a_cell_without_images_is_counted_and_the_others_stand_in():
+    labels = np.repeat([0, 1], [30, 30])
+    subgroups = np.where(labels == 0, np.arange(60) % 2, 0)
+    found = parity(labels, subgroups, 2, np.random.default_rng(0))
+    assert (found.missing, len(found.rows)) == (1, 60)
+    assert np.bincount(labels[found.rows] * 2 + subgroups[found.rows]).tolist() == [20, 20, 20]
+    unread = parity(labels, np.full(60, 2), 2, np.random.default_rng(0))
+    assert unread.rows.tolist() == [*range(60)]
+    assert unread.missing == 4

@@ -99,6 +99,11 @@ class DatasetSettings(Settings):
         return False
 
     @property
+    def alike(self) -> bool:
+        """Whether subgroup i means the same in every class, however frequent it is there."""
+        return False
+
+    @property
     def crossed(self) -> bool:
         """Whether every test image is shown in every subgroup."""
         return False

@@ -87,6 +87,11 @@ class ColorizedDigits(DatasetSettings):
         return self.initialization != "spurious"
 
     @property
+    def alike(self) -> bool:
+        """A colour is a colour."""
+        return True
+
+    @property
     def crossed(self) -> bool:
         """Whether every test image is shown in every colour."""
         return self.test_colours == "crossed"

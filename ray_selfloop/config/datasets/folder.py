@@ -95,6 +95,11 @@ class Folder(PictureDataset):
         return MANY if self.subgroups else 0
 
     @property
+    def alike(self) -> bool:
+        """Values of the table's columns."""
+        return bool(self.subgroups)
+
+    @property
     def subgroups_from(self) -> Reading:
         """A probe reads them where there are any."""
         return "probe" if self.subgroups else "none"
