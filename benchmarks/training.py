@@ -7,7 +7,9 @@ optimiser, batches and steps, on one thread. The images are scikit-learn's digit
 random and enlarged. On a CPU the seconds are CPU seconds of this process, so that other work on the
 machine counts less; both run in turn, and the ratio is the median over the repetitions.
 
-    python benchmarks/training.py [--device cuda] [--repeats 3] [--json FILE]
+    python benchmarks/training.py [--device cuda] [--precision bfloat16] [--repeats 3] [--json FILE]
+
+With a precision both compute in it, by torch.autocast.
 """
 
 import argparse
@@ -186,6 +188,7 @@ def measure(case: Case, device: torch.device, repeats: int) -> dict[str, float |
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", help="write the rows to this file too")
     options = parser.parse_args()
@@ -194,7 +197,9 @@ def main() -> None:
     rows = []
     print(f"{'':42}{'ours':>9}{'textbook':>10}{'ratio':>7}{'target':>8}   accuracy")
     for case in GPU if device.type == "cuda" else CPU:
-        row = measure(case, device, options.repeats)
+        lower = options.precision == "bfloat16"  # weights change: none is kept as it was cast
+        with torch.autocast(device.type, torch.bfloat16, lower, cache_enabled=False):
+            row = measure(case, device, options.repeats)
         rows.append(row)
         print(
             f"{row['network']:42}{row['ours_per_s']:9.0f}{row['textbook_per_s']:10.0f}"

@@ -478,7 +478,9 @@ with contextlib.redirect_stdout(io.StringIO()):
     codes = [main(words.split()) for words in {commands}]
 print(codes, sorted({heavy} & sys.modules.keys()))
 """
-SLOW = {"torch", "ray", "mlflow", "sklearn", "pandas", "matplotlib", "scipy.stats", "open_clip"}
+SLOW = {"torch", "ray", "mlflow", "sklearn", "pandas", "matplotlib", "open_clip"} | {
+    f"scipy.{name}" for name in ("stats", "optimize", "linalg", "sparse")
+}
 
 
 @pytest.mark.parametrize(

@@ -81,12 +81,11 @@ def test_without_a_cache_there_is_no_stage_of_latents() -> None:
     [
         "resources.decoding_threads=8",
         "resources.sampling_workers=4",
-        "resources.gpus_per_generator=1",
         "dataset.root=/elsewhere",
         "dataset.masks=/elsewhere",
     ],
 )
-def test_where_and_on_what_a_sweep_runs_is_in_no_key(word: str) -> None:
+def test_where_a_sweep_runs_is_in_no_key(word: str) -> None:
     assert keys(graph(word)) == keys(graph())
 
 

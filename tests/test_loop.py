@@ -82,7 +82,7 @@ ONE = "axes={}"  # one scenario instead of two
         ("storage=/somewhere/else",),
         ("name=another",),
         ("resources.num_cpus=1",),
-        ("resources.gpus_per_trial=0.5", "resources.gpus_per_generator=1"),
+        ("resources.sampling_workers=4", "resources.nice=5"),
         ("tracking.uri=http://localhost:5000",),
         ("dataset.root=/somewhere/else",),
         ("axes={dataset.initialization: [biased, unbiased]}",),

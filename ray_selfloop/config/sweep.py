@@ -60,7 +60,8 @@ Gpus = Annotated[float, AfterValidator(_placeable)]
 
 
 class Resources(Settings):
-    """What the sweep may use. Never in a key: it changes no result."""
+    """What the sweep may use. Never in a key: it changes no result, but for whether a stage
+    computes on a GPU at all, which is in its key."""
 
     num_cpus: int | None = Field(
         default=None,
@@ -102,11 +103,29 @@ class Resources(Settings):
         "runs beside the GPU, one batch ahead.",
     )
 
+    def on_gpu(self, asked: str, network: str) -> bool:
+        """Whether a stage has a part of a GPU. asked: the field that says how much ("": none).
+        network: that it trains, or ""."""
+        if not asked:
+            return False
+        part = getattr(self, asked)
+        if asked == "gpus_per_trial":
+            part = self.gpus_of.get(network, part)
+        return part == "auto" or part > 0
+
 
 class Compute(Settings):
-    """How numbers are computed; part of every key, because it changes results in the last bits."""
+    """How numbers are computed; part of every key, because it changes results in the last bits.
+    Whether on a GPU, which is in the keys too, follows from `resources`."""
 
     threads: int = Field(default=1, ge=1, description="CPU threads of one stage.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="Of what trains: classifiers, the probe, generators (beside the precision that "
+        "diffusion models have of their own). `bfloat16`: by torch.autocast, weights stay float32; "
+        "benchmarks/training.py --precision measures whether a machine gains by it, and CPUs "
+        "without instructions for it do not. float32 is never TF32.",
+    )
     sample_batch: int = Field(
         default=256, ge=1, description="Samples drawn and scored at once, at one fixed shape."
     )

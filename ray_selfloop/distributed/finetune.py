@@ -24,7 +24,7 @@ from ray_selfloop.errors import MachineLost, WorkerLost, last_line
 from ray_selfloop.generators.diffusion.workers import World
 from ray_selfloop.graph import Stage
 from ray_selfloop.stages import generator, lessons
-from ray_selfloop.stages.run import limited
+from ray_selfloop.stages.run import computing
 from ray_selfloop.store.records import Store
 
 DONE = "done"  # a note of the first worker
@@ -85,7 +85,7 @@ def _fine_tune(stage: Stage, store: Store, attempt: str, notes: Notes) -> None:
     device = str(train.torch.get_device()) if ray.get_gpu_ids() else "cpu"
     folder = store.workplace(stage.key, attempt)
     work = generator.KIND.work(stage, store, device, folder)
-    with limited(work.settings.threads):
+    with computing(work.settings, device):
         summary = lessons.run(work, world)
     if world.rank == 0:
         paths = [path for path in folder.rglob("*") if path.is_file()]

@@ -21,7 +21,7 @@ from ray_selfloop.distributed import losses
 from ray_selfloop.distributed.worker import device, hold_memory
 from ray_selfloop.errors import MachineLost, StageError, StorageOutage, WorkerLost, last_line
 from ray_selfloop.graph import Stage
-from ray_selfloop.stages.run import execute, limited
+from ray_selfloop.stages.run import computing, execute
 from ray_selfloop.stages.search import (
     HALVED,
     KIND,
@@ -101,7 +101,7 @@ def _candidate(config: dict[str, Any]) -> None:
     try:
         hold_memory()
         work = KIND.work(stage, Store(config["attempt"]["root"]), device())
-        with limited(work.settings.threads):
+        with computing(work.settings, work.device):
             attempt(work, candidate, lambda s: tune.report(s._asdict()))
     except StorageOutage:
         raise  # no error of the code

@@ -23,7 +23,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import gammaincinv, gammaln, ndtr, stdtrit, xlogy
 
 from ray_selfloop.inference.images import reverse_percentile
@@ -198,6 +197,8 @@ class Effect:
     def _reach(self, alpha: float) -> float:
         if not self.error > 0:
             return 0.0
+        from scipy.optimize import brentq  # slow to load, and a plan tests nothing
+
         far = self.error
         while self._tail(far) > alpha:
             far *= 2.0

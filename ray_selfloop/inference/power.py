@@ -11,13 +11,13 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import ndtr
+from scipy.special import ndtr, stdtrit
 
 from ray_selfloop.inference.chains import chi_square_quantile, critical
 
 Floats = NDArray[np.float64]
 POINTS = 400  # of the quadrature over the estimated variance
+HALVINGS = 24  # of a bracket of the size: to 1e-7
 
 
 @cache
@@ -30,6 +30,8 @@ def _scatter(chains: int) -> Floats:
 def _reach(chains: int, alpha: float, share: float) -> Floats:
     """Half width of the interval, in true errors, for each of `_scatter`."""
     between = (1.0 - share) * np.maximum(_scatter(chains), 1e-12)
+    if share == 0:
+        return np.asarray(stdtrit(chains - 1, 1 - alpha / 2) * np.sqrt(between))
     ratio = share / np.maximum(between, 1e-12)
     return np.asarray(critical(1 - alpha, chains, ratio) * np.sqrt(between + share))
 
@@ -91,8 +93,11 @@ def _in_estimated_errors(
 
 
 def _solved(lacks: Callable[[float], float]) -> float:
-    """The root of a rising function."""
-    high = 1.0
+    """The root of a rising function, by bisection: scipy.optimize is slow to load."""
+    low, high = 0.0, 1.0
     while lacks(high) < 0:
-        high *= 2.0
-    return float(brentq(lacks, 0.0, high, xtol=1e-6))
+        low, high = high, 2.0 * high
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if lacks(middle) < 0 else (low, middle)
+    return high

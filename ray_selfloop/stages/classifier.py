@@ -242,6 +242,7 @@ KIND = Kind(
     run="ray_selfloop.stages.classifier:run",
     needs=Needs(how="trial", gpu="gpus_per_trial", awaited=False, training=training),
     settings=settings,
+    trains=True,
     places=places,
     by_network=True,
 )

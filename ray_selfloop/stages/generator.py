@@ -75,5 +75,6 @@ KIND = Kind(
     run="ray_selfloop.stages.lessons:run",
     needs=Needs(how="workers", gpu="gpus_per_generator", workers=workers),
     settings=settings,
+    trains=True,
     needed=needed,
 )

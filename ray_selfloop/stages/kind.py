@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ray_selfloop.config.sweep import Sweep
 from ray_selfloop.graph import Graph, Place, Stage
 from ray_selfloop.stages.chain import NOBODY, Chain, Who
 from ray_selfloop.stages.inputs import Inputs
@@ -59,9 +60,13 @@ class Settings(Held):
     """All that a stage's key holds besides its inputs: a model of each kind's own.
 
     threads: of BLAS, OpenMP and torch; they are part of the key where they move the last bits.
+    device: on what it is computed. precision: of its trainings, by autocast. Both are in the key
+    where they are not the default.
     """
 
     threads: int = 1
+    device: Literal["cpu", "gpu"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Places(BaseModel):
@@ -158,6 +163,7 @@ class Kind(Generic[S]):
     version: of what it computes; raised when the meaning of its result changes.
     holds: the model of what its key holds. settings: those of a chain's generation, and of one
     network where each has its own (by_network). threaded: whether the threads are in the key.
+    trains: whether `compute.precision` is.
     run: ``module:function`` of a `Work`, loaded by a worker alone.
     needed: whether a chain has such a stage at all. of_data: whether all chains have the same.
     places: what it is told beside its key, and other stages of the chain are not.
@@ -170,6 +176,7 @@ class Kind(Generic[S]):
     needs: Needs = Needs()
     settings: Callable[[Chain, int, Who], S] | None = None
     threaded: bool = True
+    trains: bool = False
     of_data: bool = False
     by_network: bool = False
     needed: Callable[[Chain], bool] = field(default=lambda chain: True)
@@ -178,11 +185,22 @@ class Kind(Generic[S]):
     def add(self, graph: Graph, chain: Chain, n: int, inputs: Named, who: Who = NOBODY) -> Stage:
         """The stage of this kind in generation ``n`` of a chain."""
         assert self.settings is not None, f"{self.name} is no stage of a chain"
-        held = self.settings(chain, n, who).held()
-        if self.threaded:
-            held["threads"] = chain.sweep.compute.threads
+        settings = self.settings(chain, n, who)
+        held = {**settings.held(), **self._computed(settings, chain.sweep)}
         hints = {**chain.places, **self.places(chain, who)}
         return graph.add(self, held, inputs, chain.place(n, who), hints)
+
+    def _computed(self, settings: S, sweep: Sweep) -> dict[str, Any]:
+        """How it is computed, as far as that is in its key."""
+        compute, needs, found = sweep.compute, self.needs, dict[str, Any]()
+        if self.threaded:
+            found["threads"] = compute.threads
+        if self.trains and compute.precision != "float32":
+            found["precision"] = compute.precision
+        own = needs.training(settings).network if needs.training and sweep.resources.gpus_of else ""
+        if sweep.resources.on_gpu(needs.gpu, own):
+            found["device"] = "gpu"
+        return found
 
     def add_settings(self, graph: Graph, settings: S, inputs: Named, place: Place) -> Stage:
         """A stage that no chain has: its settings are given."""

@@ -139,6 +139,7 @@ KIND = Kind(
     run="ray_selfloop.stages.probe:run",
     needs=Needs(gpu="gpus_per_trial", training=training),
     settings=settings,
+    trains=True,
     needed=needed,
     places=places,
     of_data=True,

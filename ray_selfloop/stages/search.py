@@ -203,6 +203,7 @@ KIND = Kind(
     run="ray_selfloop.stages.search:run",
     needs=Needs(how="search", gpu="gpus_per_trial", training=classifier.training),
     settings=settings,
+    trains=True,
     needed=needed,
     places=classifier.places,
     by_network=True,

@@ -15,10 +15,12 @@ from ray_selfloop.config.load import load
 from ray_selfloop.config.networks import NETWORKS
 from ray_selfloop.config.sweep import Resources
 from ray_selfloop.distributed import placement
+from ray_selfloop.distributed.cluster import Cluster
 from ray_selfloop.distributed.placement import gpus, sentences
 from ray_selfloop.errors import ConfigError, ResourceError
 from ray_selfloop.graph import Stage
 from ray_selfloop.planning import prepare
+from ray_selfloop.stages import kinds
 
 AUTO = Resources(gpus_per_trial="auto")
 
@@ -61,10 +63,16 @@ def test_parts_and_whole_gpus_are_taken(amount: float) -> None:
     assert Resources(gpus_per_trial=amount, gpus_of={"lenet": amount}).gpus_per_trial == amount
 
 
-def test_gpus_change_no_key(micro: list[str]) -> None:
-    words = ("resources.gpus_per_trial=auto", "resources.gpus_of={lenet: 0.5}")
-    plain, placed = prepare(micro), prepare([*micro, *words])
-    assert plain.graph.nodes.keys() == placed.graph.nodes.keys()
+def test_a_key_says_gpu_of_the_stages_that_are_given_a_part_of_one(micro: list[str]) -> None:
+    for words in (
+        ["resources.gpus_per_trial=auto", "resources.gpus_of={lenet: 0}"],
+        ["resources.gpus_of={lenet: 0.5}", "resources.gpus_per_generator=1"],
+    ):
+        plan = prepare([*micro, *words])
+        cluster = Cluster(2, 1.0, {}, plan.sweep.resources)
+        for stage in (node.stage for node in plan.graph):
+            device = "gpu" if cluster.gpus_of(stage) else "cpu"
+            assert kinds.of(stage).read(stage.config).device == device, stage.kind
 
 
 # --- GPUs of a stage -----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ray_selfloop.datasets import digits
 from ray_selfloop.datasets.colours import paint
 from ray_selfloop.evaluation.frechet import (
     distances,
+    frechet_between,
     kernel_distance,
     moments,
     prdc,
@@ -161,3 +162,46 @@ def test_strict_balls_leave_out_a_point_on_the_surface():
     surface = np.array([[4.0], [8.0]])  # at distance 1 of the last, whose nearest is at 1
     assert prdc(real, surface, 1, radii(real, 1)).precision == 0.0
     assert prdc(real, surface - 1e-6, 1, radii(real, 1)).precision == 0.5
+
+
+def by_roots(a, b):
+    """By singular values of the symmetric roots, which are right for every covariance."""
+    roots = []
+    for features in (a, b):
+        values, vectors = np.linalg.eigh(np.cov(features, rowvar=False))
+        roots.append((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+    overlap = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    return float(shift @ shift + sum((root**2).sum() for root in roots) - 2.0 * overlap)
+
+
+@pytest.mark.parametrize(
+    ("rows", "rank", "floor"),
+    [
+        (400, 40, 0.1),  # more rows than dimensions
+        (30, 40, 0.1),  # fewer
+        (400, 12, 0.0),  # more, of a singular covariance
+        (400, 12, 1e-9),  # all but singular
+        (400, 12, 1e-4),
+    ],
+)
+@pytest.mark.parametrize("apart", [1.0, 1e-3])
+def test_the_faster_way_to_the_overlap_is_exact_for_every_rank(rows, rank, floor, apart):
+    rng = np.random.default_rng(rows + rank)
+    mixing = rng.normal(size=(rank, 40)) * (1 / np.arange(1, rank + 1))[:, None]
+    a = rng.normal(size=(rows, rank)) @ mixing + floor * rng.normal(size=(rows, 40))
+    b = (1 + apart) * a[::-1] + apart * rng.normal(size=a.shape) * floor + apart
+    found = frechet_between(moments(a), moments(b))
+    assert found == pytest.approx(by_roots(a, b), rel=1e-6, abs=1e-12)
+
+
+def test_the_faster_way_is_left_where_rounding_could_be_seen(monkeypatch):
+    rng, taken = np.random.default_rng(0), []
+    svd = np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda *a, **k: taken.append(1) or svd(*a, **k))
+    full, other = (rng.normal(size=(500, 20)) for _ in range(2))
+    frechet_between(moments(full), moments(2 * other))
+    assert not taken
+    assert frechet_between(moments(full), moments(full)) == pytest.approx(0.0, abs=1e-12)
+    frechet_between(moments(full[:10]), moments(other[:8]))
+    assert taken

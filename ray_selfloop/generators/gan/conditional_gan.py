@@ -105,7 +105,7 @@ class _Trainer:
         logits = self.discriminator(images, torch.cat([labels, labels]))
         loss = torch.zeros((), device=self.device)
         for judged in logits:
-            of_real, of_drawn = judged.chunk(2)
+            of_real, of_drawn = judged.float().chunk(2)
             loss = loss + F.relu(1 - of_real).mean() + F.relu(1 + of_drawn).mean()
         _descend(self.discriminator_adam, loss)
         return loss.detach()
@@ -115,7 +115,7 @@ class _Trainer:
         self.discriminator.eval().requires_grad_(False)
         drawn = self._seen(self.generator(self._noise(), labels))
         images, groups = self.discriminator(drawn, labels)
-        loss = -images.mean() - groups.mean()
+        loss = -images.float().mean() - groups.float().mean()
         _descend(self.generator_adam, loss)
         self.discriminator.train().requires_grad_(True)
         return loss.detach()
@@ -143,7 +143,7 @@ def _floats(net: nn.Module) -> list[Tensor]:
 @torch.no_grad()
 def _draw(net: GeneratorNet, noise: Tensor, labels: Tensor, device: torch.device) -> Tensor:
     """Noise and labels -> uint8 images on the CPU."""
-    images = net(noise.to(device), labels.to(device))
+    images = net(noise.to(device), labels.to(device)).float()
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
