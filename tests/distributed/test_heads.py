@@ -133,6 +133,7 @@ def test_the_file_that_the_head_was_started_with_says_what_may_come(home: Path) 
         assert (there.at_all, there.open) == (3, False)
 
 
+@pytest.mark.slow
 def test_with_an_autoscaler_elsewhere_any_machine_may_come(home: Path) -> None:
     """As on Kubernetes, where it runs in a container of its own."""
     with joined_head(home, "--no-monitor") as processes:

@@ -405,7 +405,7 @@ class Counting(Failing):
 KEEPING = {"steps": 9, "check_every": 4, "checkpoint_every": 3}
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float16", marks=pytest.mark.slow)])
 def test_a_killed_fine_tune_goes_on_to_the_very_same_end(
     run: Any, cached: Cached, tmp_path: Path, precision: str
 ) -> None:

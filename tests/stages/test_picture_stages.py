@@ -178,6 +178,7 @@ def test_real_pictures_reach_the_next_training_as_they_are(words: list[str]) -> 
     assert_array_equal(labels, train.labels[rows])
 
 
+@pytest.mark.slow
 def test_breeds_subgroups_are_read_by_a_probe(data_root: str, tmp_path: Path) -> None:
     classes = ("dog", "ape")
     places = imagenet_worlds.breeds_world(tmp_path / "data", data_root, classes, 20, 8)

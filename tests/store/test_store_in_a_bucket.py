@@ -437,6 +437,7 @@ def test_status_reads_the_failures_of_what_is_missing_and_no_other(
     assert [Path(path).stem for path in read] == [missing.key]
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_bucket_has_its_files_there_and_no_password_in_them(
     node: NODES, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
