@@ -178,6 +178,7 @@ def silent() -> socket.socket:
     return server
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_command_with_130_and_without_a_traceback() -> None:
     asked = [(SWEEP, *BUCKET), *((VERBS, verb, *BUCKET) for verb in READING)]
     asked.append((VERBS, "submit", "storage=/shared"))
@@ -314,6 +315,7 @@ def test_closed_output_is_no_fault(closed: str) -> None:
     assert subprocess.run(["sh", "-c", shell, "sh", *MICRO], timeout=LIMIT).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_not_utf_8_shows_the_results(published: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", SWEEP, *published],
@@ -353,7 +355,9 @@ def test_every_encoding_can_be_written(encoding: str, shown: str, option: tuple[
     assert done.stderr
 
 
-@pytest.mark.parametrize("verb", ["results", "sync-mlflow", "report"])
+@pytest.mark.parametrize(
+    "verb", ["results", pytest.param("sync-mlflow", marks=pytest.mark.slow), "report"]
+)
 def test_table_and_report_are_always_of_the_same_settings(published: list[str], verb: str) -> None:
     folder = prepare(published).folder
     level = {"results": 0.91, "sync-mlflow": 0.92, "report": 0.93}[verb]

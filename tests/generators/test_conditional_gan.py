@@ -265,6 +265,7 @@ def _judged(trained: Trained, real: ImageSet) -> tuple[float, float]:
     return fidelity, float(np.mean(variations))
 
 
+@pytest.mark.slow
 def test_four_hundred_steps_give_readable_digits_in_more_than_one_colour() -> None:
     trained = _train(max_steps=400, check_every=200, check_samples=500)
     fidelity, variation = _judged(trained, _splits("biased").train)

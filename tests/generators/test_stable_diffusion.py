@@ -202,6 +202,7 @@ def test_the_loss_of_one_fixed_batch_falls_by_the_adapters_alone(
             assert torch.equal(value, before[name.replace(".base_layer", "")])
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_same_held_out_pictures_falls(run: Any) -> None:
     held_out = curve(run(steps=40, check_every=20), "held_out_loss")
     assert all(math.isfinite(loss) for loss in held_out)

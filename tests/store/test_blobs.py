@@ -184,6 +184,7 @@ def test_trouble_is_borne_for_longer_than_the_libraries_do(
     assert not proxy.next
 
 
+@pytest.mark.slow
 def test_under_lasting_trouble_all_is_as_it_was_written(
     server: str, proxy: buckets.Proxy, tmp_path: Path
 ) -> None:
