@@ -153,6 +153,7 @@ def test_every_error_has_an_exit_code_of_the_table() -> None:
     assert {kind.exit_code for kind in kinds} == {1, 2, 75}
 
 
+@pytest.mark.slow  # a bucket is waited for
 def test_an_outage_is_75_in_every_command() -> None:
     """A bucket that does not answer, asked by all at once."""
     endpoint = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", **KEYS}
@@ -162,6 +163,8 @@ def test_an_outage_is_75_in_every_command() -> None:
         assert (code, out) == (75, ""), err
         (line,) = err.splitlines()
         assert line.startswith("error: storage: s3://bucket/sweep/")
+        assert " at http://127.0.0.1:9 cannot" in line
+        assert "Could not connect to the endpoint" in line
         assert f"; go on with: python -m {' '.join(words[:2])}" in line
 
 
@@ -175,6 +178,7 @@ def silent() -> socket.socket:
     return server
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_command_with_130_and_without_a_traceback() -> None:
     asked = [(SWEEP, *BUCKET), *((VERBS, verb, *BUCKET) for verb in READING)]
     asked.append((VERBS, "submit", "storage=/shared"))
@@ -293,12 +297,10 @@ def closed_pipe() -> Iterator[int]:
         os.close(writing)
 
 
-def test_a_reader_that_has_gone_is_no_fault(published: list[str]) -> None:
+@pytest.mark.parametrize("words", [(VERBS, "plan"), pytest.param((SWEEP,), marks=pytest.mark.slow)])
+def test_a_reader_that_has_gone_is_no_fault(published: list[str], words: tuple[str, ...]) -> None:
     with closed_pipe() as out:
-        commands = [(VERBS, "plan"), (SWEEP,)]
-        running = [(words, start(*words, *published, stdout=out)) for words in commands]
-        for words, process in running:
-            assert ended(process) == (0, "", ""), words
+        assert ended(start(*words, *published, stdout=out)) == (0, "", "")
 
 
 def test_output_that_is_lost_otherwise_is_said(published: list[str]) -> None:
@@ -313,6 +315,7 @@ def test_closed_output_is_no_fault(closed: str) -> None:
     assert subprocess.run(["sh", "-c", shell, "sh", *MICRO], timeout=LIMIT).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_not_utf_8_shows_the_results(published: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", SWEEP, *published],
@@ -352,7 +355,9 @@ def test_every_encoding_can_be_written(encoding: str, shown: str, option: tuple[
     assert done.stderr
 
 
-@pytest.mark.parametrize("verb", ["results", "sync-mlflow", "report"])
+@pytest.mark.parametrize(
+    "verb", ["results", pytest.param("sync-mlflow", marks=pytest.mark.slow), "report"]
+)
 def test_table_and_report_are_always_of_the_same_settings(published: list[str], verb: str) -> None:
     folder = prepare(published).folder
     level = {"results": 0.91, "sync-mlflow": 0.92, "report": 0.93}[verb]

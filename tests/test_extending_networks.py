@@ -65,6 +65,7 @@ print(samples.stage.config["brightness"], samples.stage.config["scores"], cut.st
 """
 
 
+@pytest.mark.slow
 def test_a_score_with_settings_of_its_own_is_a_file_and_a_row_too(tmp_path: Path) -> None:
     package = tmp_path / "ray_selfloop"
     home = Path(loop.__file__).parent

@@ -491,6 +491,7 @@ def test_networks_that_differ_are_found_and_alike_ones_are_not():
     assert row(alike, "end-factors").verdict in ("ruled out", "undecided")
 
 
+@pytest.mark.slow
 def test_scatter_over_generations_is_tested_against_the_control():
     wild = replace(DIGITS, wobble=0.0)
     both = wild.arms(STILL, chains=10, generations=10, networks=("alexnet", "vgg19"))

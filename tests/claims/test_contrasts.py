@@ -160,6 +160,7 @@ def null_experiments():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "md_pooled"])
 def test_no_effect_is_rarely_called_a_change(null_experiments, metric):
     found = [found for found, _ in null_experiments[metric, ""]]
@@ -168,6 +169,7 @@ def test_no_effect_is_rarely_called_a_change(null_experiments, metric):
     assert np.mean([f.p_change() <= 0.5 for f in found]) >= 0.3  # and not by never rejecting
 
 
+@pytest.mark.slow
 def test_equivalence_is_rarely_declared_where_the_effect_is_the_margin(null_experiments):
     found = [found for found, _ in null_experiments["accuracy", ""]]
     shifted = [replace(f, value=f.value + 0.1) for f in found]

@@ -49,11 +49,10 @@ PINNED = [2.1854, 1.4266, 0.9171]  # raise the stage's version when this moves
 QUICK = Training(max_steps=260, batch_size=32, check_steps=20)
 
 
-@pytest.mark.parametrize(("name", "least"), [("lenet", 0.9), ("mobilenet_v3_small", 0.8)])
-def test_default_recipe_learns_the_biased_digits(splits: Splits, name: str, least: float) -> None:
-    trained = train(name, examples(splits), QUICK, 0, CPU)
+def test_default_recipe_learns_the_biased_digits(splits: Splits) -> None:
+    trained = train("lenet", examples(splits), QUICK, 0, CPU)
     outputs = logits(trained.network, splits.test.images, 256, CPU)
-    assert (outputs.argmax(1) == splits.test.labels).mean() >= least
+    assert (outputs.argmax(1) == splits.test.labels).mean() >= 0.9
     assert not trained.collapsed
     assert (trained.outcome, trained.recipe, trained.source) == ("budget", "default", "scratch")
     accuracies = [row["held_out_accuracy"] for row in trained.history]

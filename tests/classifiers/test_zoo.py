@@ -28,7 +28,9 @@ def published_form(name: str, side: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("size", "classes"), [(8, 10), (28, 20), (32, 10)])
+@pytest.mark.parametrize(
+    ("size", "classes"), [(8, 10), pytest.param(28, 20, marks=pytest.mark.slow), (32, 10)]
+)
 def test_every_network_learns_from_every_image_size(name: str, size: int, classes: int) -> None:
     net = zoo.build(name, classes, size, *SCRATCH).train()
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)

@@ -162,6 +162,7 @@ def test_an_error_in_a_streams_worker_fails_it_at_once(micro: list[str], two_cpu
     assert progress.took[samples.stage.key] < WAIT
 
 
+@pytest.mark.slow
 def test_a_lost_process_of_a_stream_ends_the_attempt_and_is_a_loss(
     micro: list[str], two_cpus: Cluster
 ) -> None:

@@ -112,6 +112,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, dict[str,
     return plan, dict(execute(stage, plan.store, halving=by_hand).summary)
 
 
+@pytest.mark.slow
 def test_tune_decides_as_halving_by_hand_and_a_failed_search_takes_along_its_own_trials_alone(
     reference: tuple[Plan, dict[str, Any]], micro: list[str], two_cpus: None, tmp_path: Path
 ) -> None:
@@ -150,7 +151,7 @@ def test_side_by_side_or_one_after_another_the_searches_find_the_same(
 ) -> None:
     found = []
     for slots in (1, 2):
-        words = [*micro, *SHORT, "tune.samples=4", "axes.dataset.initialization=[unbiased, biased]"]
+        words = [*micro, *SHORT, "tune.samples=3", "axes.dataset.initialization=[unbiased, biased]"]
         plan = prepare([*words, f"storage={tmp_path / str(slots)}"])
         assert not scheduled(plan, slots).failed
         found.append([plan.store.get(n.stage.key).summary for n in plan.graph.of_kind("search")])

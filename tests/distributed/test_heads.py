@@ -19,6 +19,7 @@ import yaml
 from ray_selfloop.distributed import nodes
 from ray_selfloop.errors import ResourceError
 
+pytestmark = pytest.mark.slow
 RAY, HOST = Path(sys.executable).parent / "ray", "127.0.0.1"
 LIMIT = 60  # s, far above what a head takes to start
 FILE = {
@@ -125,7 +126,6 @@ def test_a_cluster_file_that_the_head_was_not_started_with_is_not_believed(home:
         assert names(nodes.possible()) == [("node", 1)]
 
 
-@pytest.mark.slow
 def test_the_file_that_the_head_was_started_with_says_what_may_come(home: Path) -> None:
     with joined_head(home, "--autoscaling-config=~/ray_bootstrap_config.yaml"):
         there = nodes.possible()

@@ -141,38 +141,31 @@ def _answers(port: int) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("mode", "token", "said"),
-    [
-        (
-            "",
-            "",
-            "asks for the cluster's token: RAY_AUTH_MODE is not set, so none was sent;",
-        ),
-        ("token", "0" * 64, "asks for the cluster's token: it does not know the one in RAY_AUTH_T"),
-        ("token", None, "1\n"),
-    ],
-    ids=["none", "wrong", "right"],
-)
-def test_another_sweep_comes_in_with_the_token_alone(
-    started: Started, mode: str, token: str | None, said: str
-) -> None:
+def test_another_sweep_comes_in_with_the_token_alone(started: Started) -> None:
     """On a machine of several addresses it must be told which."""
-    known = {"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token or started.said["token"]}
-    done = subprocess.run(
-        [sys.executable, "-c", COME_IN],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        env={
-            **plain(),
-            **(known if mode else {}),
-            "RAY_ADDRESS": started.said["head"],
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    asks = "asks for the cluster's token: "
+    known = {
+        f"{asks}RAY_AUTH_MODE is not set, so none was sent;": {},
+        f"{asks}it does not know the one in RAY_AUTH_T": {
+            local.MODE: "token",
+            local.TOKEN: "0" * 64,
         },
-    )
-    assert done.stdout.removeprefix(f"{started.said['head']} ").startswith(said)
-    assert done.stdout.count("\n") == 1
+        "1\n": {local.MODE: "token", local.TOKEN: started.said["token"]},
+    }
+    there = {"RAY_ADDRESS": started.said["head"], "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    asked = {
+        said: subprocess.Popen(
+            [sys.executable, "-c", COME_IN],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**plain(), **own, **there},
+        )
+        for said, own in known.items()
+    }
+    for said, process in asked.items():
+        output, _ = process.communicate(timeout=LIMIT)
+        assert output.removeprefix(f"{started.said['head']} ").startswith(said)
+        assert output.count("\n") == 1
 
 
 def test_the_token_lies_in_no_file_and_on_no_command_line(started: Started) -> None:

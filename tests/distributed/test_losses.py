@@ -27,6 +27,7 @@ from ray_selfloop.graph import Stage
 from ray_selfloop.store.records import Store
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_on_a_living_machine_is_tried_again_three_times() -> None:
     losses = Losses()
     assert [losses.again("a", "here", {"here"}) for _ in range(5)] == [True] * 3 + [False] * 2

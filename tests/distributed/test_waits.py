@@ -58,6 +58,7 @@ def comes_true(condition: Callable[[], Any]) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_stage_that_waits_for_a_gpu_is_noticed_and_a_trial_is_not(
     one_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,10 @@ def test_the_contrast_of_a_true_law_is_zero(log_a):
     assert abs(found @ np.exp(2 * (log_a + 0.05) * np.arange(5))) > 1e-3
 
 
-@pytest.mark.parametrize("growth", [0.9, 1.0, 1.1])
+@pytest.mark.parametrize(
+    "growth",
+    [pytest.param(0.9, marks=pytest.mark.slow), 1.0, pytest.param(1.1, marks=pytest.mark.slow)],
+)
 def test_the_interval_covers_the_true_a(growth):
     found = [fitted(growth, 0.08, seed) for seed in range(20)]
     assert np.mean([f.a for f in found]) == pytest.approx(growth, abs=0.02)

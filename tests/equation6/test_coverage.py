@@ -41,7 +41,7 @@ def result(eq6, layout, a, times, count=SIMULATIONS, chains=3):
     return eq6.judge(setting, [fit for task in tasks for fit in eq6.simulate(task)])
 
 
-@pytest.mark.parametrize("a", [0.9, 1.0])
+@pytest.mark.parametrize("a", [pytest.param(0.9, marks=pytest.mark.slow), 1.0])
 def test_the_interval_of_a_holds_above_the_floor(eq6, a):
     assert binom.cdf(LEAST - 1, SIMULATIONS, 0.90) < 0.003
     assert binom.sf(LEAST - 1, SIMULATIONS, 0.75) < 0.07
@@ -94,7 +94,7 @@ def test_scatter_between_two_seeds_does_not_draw_a_towards_one(scatter):
     assert inside.sum() >= 51  # 57 expected
 
 
-@pytest.mark.parametrize("ratio", ["1.0", "1.1"])
+@pytest.mark.parametrize("ratio", ["1.0", pytest.param("1.1", marks=pytest.mark.slow)])
 def test_a_relative_to_the_control_is_found_and_covered(scatter, ratio):
     given = "ratio", "--chains", "5", "--a", "1.0", "--ratio", ratio
     found, inside = intervals(scatter, *given)

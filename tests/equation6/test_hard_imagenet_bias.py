@@ -185,7 +185,7 @@ def test_less_than_chance_is_no_bias():
 # --- A -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("growth", [0.95, 1.05])
+@pytest.mark.parametrize("growth", [pytest.param(0.95, marks=pytest.mark.slow), 1.05])
 def test_the_true_a_is_recovered_and_covered(growth):
     """100 studies of Hard ImageNet's size: 3 chains, 4 generations, clean accuracy falling."""
     studies = 100

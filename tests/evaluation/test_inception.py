@@ -99,6 +99,7 @@ def theirs(weights, pictures, **metrics):
     )
 
 
+@pytest.mark.slow
 def test_kid_equals_torch_fidelity_on_the_same_images_and_weights(weights, pictures, features):
     found = theirs(weights, pictures, kid=True, kid_subsets=1, kid_subset_size=N)
     expected = found["kernel_inception_distance_mean"]
@@ -192,6 +193,7 @@ def test_a_download_that_fails_is_one_clear_error(monkeypatch, tmp_path):
     assert not list(tmp_path.rglob("*.pth"))
 
 
+@pytest.mark.slow
 def test_the_real_side_holds_its_features_under_the_name_of_the_file(weights, network, tmp_path):
     store, data = worlds.published_pictures(Store(tmp_path))
     sha256 = inception.identity(weights)

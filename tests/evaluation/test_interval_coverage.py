@@ -51,7 +51,14 @@ def test_the_rule_for_small_cells_stands_beside_the_metric():
     assert not np.isnan(worlds.pick(table, "gap_variance", **where)["low"])
 
 
-@pytest.mark.parametrize(("half", "least"), [(0.03, 0.8), (0.1, 0.88), (0.2, 0.82)])
+@pytest.mark.parametrize(
+    ("half", "least"),
+    [
+        (0.03, 0.8),
+        pytest.param(0.1, 0.88, marks=pytest.mark.slow),
+        pytest.param(0.2, 0.82, marks=pytest.mark.slow),
+    ],
+)
 def test_intervals_of_a_mean_disparity_over_classes_cover_it_at_cifar_counts(half, least):
     """Nominal 95 %; resampling the observed rates alone covers 54 % at the smallest gap."""
     rng, classes, groups = np.random.default_rng(5), 20, 5

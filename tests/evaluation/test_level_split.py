@@ -53,7 +53,7 @@ def test_difficulty_is_read_from_generation_0(layout, sd):
 
 
 @pytest.mark.parametrize("name", ["digits 36", "CIFAR 4 x 5 x 100"])
-@pytest.mark.parametrize("gap", [0.0, 0.6])
+@pytest.mark.parametrize("gap", [pytest.param(0.0, marks=pytest.mark.slow), 0.6])
 def test_a_mechanical_change_is_all_level(name, gap):
     """The split before this one called 20 to 65 % of such a change distribution."""
     cell = split.Cell(name, difficulty=1.5, gap=gap, falling=True)

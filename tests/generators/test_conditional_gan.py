@@ -265,24 +265,10 @@ def _judged(trained: Trained, real: ImageSet) -> tuple[float, float]:
     return fidelity, float(np.mean(variations))
 
 
+@pytest.mark.slow
 def test_four_hundred_steps_give_readable_digits_in_more_than_one_colour() -> None:
     trained = _train(max_steps=400, check_every=200, check_samples=500)
     fidelity, variation = _judged(trained, _splits("biased").train)
     assert fidelity > 0.8
     assert variation < 0.2  # one colour per class: 0.30
     assert trained.history[1][CRITERION] < trained.history[0][CRITERION]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("initialization", ["unbiased", "biased"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_default_budget_gives_digits_and_the_shares_of_colours(
-    initialization: str, seed: int
-) -> None:
-    splits = _splits(initialization)
-    parts = _images(splits.train), _images(splits.held_out)
-    trained = train(*parts, 10, ConditionalGan(), seed, CPU, None)
-    fidelity, variation = _judged(trained, splits.train)
-    assert trained.outcome in {"budget", "converged"}
-    assert fidelity >= 0.85
-    assert variation <= 0.15

@@ -202,6 +202,7 @@ def test_the_loss_of_one_fixed_batch_falls_by_the_adapters_alone(
             assert torch.equal(value, before[name.replace(".base_layer", "")])
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_same_held_out_pictures_falls(run: Any) -> None:
     held_out = curve(run(steps=40, check_every=20), "held_out_loss")
     assert all(math.isfinite(loss) for loss in held_out)
@@ -405,7 +406,7 @@ class Counting(Failing):
 KEEPING = {"steps": 9, "check_every": 4, "checkpoint_every": 3}
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float16", marks=pytest.mark.slow)])
 def test_a_killed_fine_tune_goes_on_to_the_very_same_end(
     run: Any, cached: Cached, tmp_path: Path, precision: str
 ) -> None:

@@ -72,7 +72,7 @@ def train_vae(folder: Path, pixels: Tensor, draw: torch.Generator) -> None:
 
 def train_unet(folder: Path, pixels: Tensor, labels: Tensor, draw: torch.Generator) -> float:
     """Predict the noise; its loss over the last hundred steps."""
-    base, steps = Base(folder), 900
+    base, steps = Base(folder), 600
     prompts = base.embeddings([f"a photo of a {name}" for name in NAMES], CPU)
     vae, schedule = base.vae(CPU), base.noise_schedule()
     with torch.no_grad():

@@ -62,6 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(folder: Path) -> None:
     alone = fine_tune(folder, 6, ALONE)
     assert len(losses(alone)) == 3
@@ -74,6 +75,7 @@ def test_two_processes_train_what_one_does(folder: Path) -> None:
             torch.testing.assert_close(shared[name], value, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_both_processes_end_with_the_same_bits_also_from_the_first_ones_checkpoint(
     folder: Path,
 ) -> None:

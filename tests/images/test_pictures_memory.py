@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 sys.path.append(str(Path(__file__).parents[1]))  # as a script; pytest has it there
 
 FEW, MANY = 2_000, 20_000  # of the script
-QUICK = 2_000, 7_000  # of the test; there are 2,000 files to begin with
+QUICK = 480, 4_480  # of the test
+SHOWN = 2_000  # files that are pictures of their own; the others are links to them
 MEGABYTE = 2**20
 STEPS = ("driver", "dataset", "decode", "latents", "generator")
 """Planning in the driver, the stages that see all pictures, and reading each of them once at 224
@@ -35,12 +36,12 @@ def peak() -> int:
 
 
 def world(data: str, folder: Path, size: int) -> list[str]:
-    """The words of a Breeds sweep with ``size`` >= 2,000 training pictures: links to real ones."""
+    """The words of a Breeds sweep with ``size`` training pictures: links to real ones."""
     import imagenet_worlds as worlds
     import tiny_hard_imagenet as tiny
 
     classes = ("bear", "fox")
-    places = worlds.breeds_world(folder / "data", data, classes, 250, 2)
+    places = worlds.breeds_world(folder / "data", data, classes, min(size, SHOWN) // 8, 2)
     for wnid in Path(places["root"], "train").iterdir():
         files = sorted(wnid.iterdir())
         for i in range(len(files), size // 8):
@@ -116,7 +117,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(data_root: str, tmp_pa
     assert (few["decode"][0], many["decode"][0]) == QUICK
     growth = {step: many[step][1] - few[step][1] for step in STEPS}
     # names, sizes and labels; fine-tunes of one size differ by 16 MB from run to run. What is added
-    # here would take 750 MB as decoded pictures and 41 MB as latents.
+    # here would take 600 MB as decoded pictures and 33 MB as latents.
     allowed = dict.fromkeys(STEPS, 8 * MEGABYTE) | {"generator": 24 * MEGABYTE}
     assert {step: grown for step, grown in growth.items() if grown > allowed[step]} == {}
 

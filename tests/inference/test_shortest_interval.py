@@ -11,7 +11,9 @@ long = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(long)
 
 
-@pytest.mark.parametrize(("chains", "own", "most"), [(3, 1.0, 1.1), (5, 0.5, 1.2)])
+@pytest.mark.parametrize(
+    ("chains", "own", "most"), [pytest.param(3, 1.0, 1.1, marks=pytest.mark.slow), (5, 0.5, 1.2)]
+)
 def test_within_a_fifth_of_the_shortest_that_holds_whatever_the_scatter(chains, own, most):
     """Where images are all the error, intervals cover 98 to 99.6 %: the price of not knowing it."""
     least, covered = long.shortest(chains, own)

@@ -20,6 +20,7 @@ from ray.core.generated.instance_manager_pb2 import Instance
 
 from ray_selfloop.distributed.clouds.aws import GPU_INSTANCE, machine
 
+pytestmark = pytest.mark.slow
 TRIAL = {"CPU": 0.0, "GPU": 0.25, "slot": 1.0}  # of a small classifier
 HEAD, SPOT, FALLBACK = "head", "gpu_spot", "gpu_on_demand"
 

@@ -313,6 +313,7 @@ def test_bands_hold_every_class_once_and_are_about_equally_wide(classes):
     assert len(set(widths[:-1])) <= 1
 
 
+@pytest.mark.slow
 def test_the_page_of_the_papers_sweep_stays_under_3_megabytes():
     view = synthetic_imagenet.view(synthetic_imagenet.scenario("hard_imagenet"))
     html = page.html(view)

@@ -113,6 +113,7 @@ def test_the_page_stands_alone_and_says_every_figure_and_verdict(view, html, tex
     assert not re.search(r"\b(nan|inf|NaN|None)\b", text)
 
 
+@pytest.mark.slow
 def test_the_same_numbers_give_the_same_figures(view, table, inks):
     names = ("arms", "decomposition", "amplification")
     twice = [

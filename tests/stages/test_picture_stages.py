@@ -110,6 +110,7 @@ def test_latents_move_only_with_their_version(plan: Plan) -> None:
     assert found == pytest.approx(PINNED["latents", VERSIONS["latents"]], rel=0.02)
 
 
+@pytest.mark.slow
 def test_cached_latents_and_encoding_on_the_fly_train_alike(plan: Plan, words: list[str]) -> None:
     fly = ran([*words, "loop.generations=1", "generator.cache_latents=false"])
     curves = []
@@ -151,7 +152,9 @@ def losses(history: str) -> list[float]:
     return [row[name] for row in json.loads(history) for name in ("train_loss", "held_out_loss")]
 
 
-@pytest.mark.parametrize("arm", ["duplicate_real", "held_out_real", "unfiltered"])
+@pytest.mark.parametrize(
+    "arm", ["duplicate_real", "held_out_real", pytest.param("unfiltered", marks=pytest.mark.slow)]
+)
 def test_arms_run_on_pictures(words: list[str], arm: str) -> None:
     found = ran([*words, f"loop.arm={arm}", "loop.generations=1", "dataset.reserve=0.5"])
     kept, record = of(found, "kept", 1)
@@ -178,6 +181,7 @@ def test_real_pictures_reach_the_next_training_as_they_are(words: list[str]) -> 
     assert_array_equal(labels, train.labels[rows])
 
 
+@pytest.mark.slow
 def test_breeds_subgroups_are_read_by_a_probe(data_root: str, tmp_path: Path) -> None:
     classes = ("dog", "ape")
     places = imagenet_worlds.breeds_world(tmp_path / "data", data_root, classes, 20, 8)

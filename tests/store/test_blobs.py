@@ -171,7 +171,9 @@ def test_trouble_that_passes_is_not_noticed(
     assert not proxy.next
 
 
-@pytest.mark.parametrize("trouble", ["dropped", "cut", "slow down"])
+@pytest.mark.parametrize(
+    "trouble", ["dropped", *(pytest.param(t, marks=pytest.mark.slow) for t in ("cut", "slow down"))]
+)
 def test_trouble_is_borne_for_longer_than_the_libraries_do(
     bucket: Blobs, proxy: buckets.Proxy, trouble: str, tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_trouble_is_borne_for_longer_than_the_libraries_do(
     assert not proxy.next
 
 
+@pytest.mark.slow
 def test_under_lasting_trouble_all_is_as_it_was_written(
     server: str, proxy: buckets.Proxy, tmp_path: Path
 ) -> None:

@@ -209,7 +209,9 @@ with store.attempt(STAGE.key) as folder:
 """
 
 
-@pytest.mark.parametrize("moment", ["partNumber=2", "record.json"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("partNumber=2", marks=pytest.mark.slow), "record.json"]
+)
 def test_a_killed_upload_is_believed_by_nobody_and_made_again(
     node: NODES, proxy: buckets.Proxy, moment: str
 ) -> None:
@@ -230,6 +232,7 @@ def test_a_killed_upload_is_believed_by_nobody_and_made_again(
         assert content == random.Random(name).randbytes(size)
 
 
+@pytest.mark.slow
 def test_in_lasting_trouble_nothing_is_lost_and_nothing_half_read(
     node: NODES, proxy: buckets.Proxy
 ) -> None:
@@ -437,6 +440,7 @@ def test_status_reads_the_failures_of_what_is_missing_and_no_other(
     assert [Path(path).stem for path in read] == [missing.key]
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_bucket_has_its_files_there_and_no_password_in_them(
     node: NODES, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,11 +32,9 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[buckets.P
 
 
 def test_a_sweep_killed_in_an_upload_and_run_again_in_trouble_ends_as_one_in_a_folder(
-    proxy: buckets.Proxy, tmp_path: Path
+    proxy: buckets.Proxy, undisturbed: list[str]
 ) -> None:
-    folder = [*WORDS, f"storage={tmp_path / 'folder'}"]
-    code, output = run(folder)
-    assert code == 0, output
+    folder = undisturbed
     bucket = [*WORDS, f"storage=s3://{buckets.new_bucket(f'http://{proxy.target}')}/sweeps"]
     proxy.share = TROUBLE
     proxy.hold = lambda method, path: method == "PUT" and path.endswith("/images.npy")

@@ -14,7 +14,7 @@ WORDS = (
     "loop.classifier_seeds=[0, 1]",
     "classifiers=[lenet, mobilenet_v3_small]",
     "filter.score=none",
-    "training.max_steps=200",
+    "training.max_steps=100",
     "training_of.lenet.recipe=paper",
     "evaluation.judge.classifier=mobilenet_v3_small",
 )

@@ -68,6 +68,12 @@ def test_the_generator_is_faithful_to_labels_and_colours(table: pd.DataFrame) ->
     assert shift.max() <= 0.15
 
 
+def test_every_generator_of_the_default_budget_ends_sound(quickstart: list[str]) -> None:
+    made = [record for record in records(quickstart).values() if record.kind == "generator"]
+    assert len(made) == 2 * 3
+    assert {record.summary["outcome"] for record in made} <= {"budget", "converged"}
+
+
 def test_rows_are_unique_and_numbers_finite_or_missing(table: pd.DataFrame) -> None:
     keys = list(table.columns[: list(table.columns).index("value")])
     assert not table.duplicated(keys).any()

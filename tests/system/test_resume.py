@@ -16,17 +16,6 @@ from sweeps import LIMIT, attempts, copied, records, results, run, run_alone, st
 pytestmark = pytest.mark.slow
 
 
-def test_another_storage_folder_and_other_resources_change_no_key_and_no_number(
-    undisturbed: list[str], tmp_path: Path
-) -> None:
-    words = [*copied(undisturbed, tmp_path / "renamed"), "resources.num_cpus=1"]
-    before = attempts(tmp_path / "renamed")
-    code, output = run(words)
-    assert code == 0, output
-    assert attempts(tmp_path / "renamed") == before
-    pd.testing.assert_frame_equal(results(words), results(undisturbed))
-
-
 def test_growing_a_sweep_computes_the_new_stages_alone(
     undisturbed: list[str], tmp_path: Path
 ) -> None:

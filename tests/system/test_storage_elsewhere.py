@@ -20,7 +20,7 @@ import pytest
 from conftest import MICRO
 from other_user import OTHER, needs_open_python, needs_root
 
-from sweeps import LIMIT, start
+from sweeps import LIMIT, attempts, start
 
 pytestmark = pytest.mark.slow
 WORDS = [*MICRO, "loop.generations=1", "resources.num_cpus=1"]
@@ -124,10 +124,11 @@ def test_renamed_to_what_addresses_give_a_meaning_it_is_found_whole(original: Pa
         ("ray_selfloop", "sync-mlflow"),
         ("ray_selfloop", "status"),
     ):
-        ended = command(module, *words, *WORDS, f"storage={renamed}")
+        ended = command(module, *words, *WORDS, f"storage={renamed}", "resources.num_cpus=2")
         assert (ended.code, ended.errors) == (0, []), ended
         assert "lacks numbers" not in ended.said
     assert in_itself(renamed)
+    assert attempts(renamed) == attempts(original), "nothing was computed again"
     pd.testing.assert_frame_equal(table(renamed), table(original))
     assert sorted(path.name for path in original.parent.iterdir()) == beside
     assert digests(original) == before

@@ -41,6 +41,7 @@ def scorer(weights: dict, part: ImageSet, settings: DomainClip) -> domain_clip.D
     return domain_clip.DomainClip(weights, part.class_names, size, settings, CPU)
 
 
+@pytest.mark.slow
 def test_with_defaults_the_right_label_outscores_a_wrong_one(splits: Splits) -> None:
     held, settings = splits.held_out, DomainClip()
     model = scorer(trained(splits.train, settings, 0), held, settings)
