@@ -58,6 +58,7 @@ COLOUR_OF_VERDICT = {
     words.ACCURACY: "yellow",
 }
 MOST_DETAILED = 2  # scenarios whose tables show every generation
+MOST_GENERATIONS = 12  # of a table that others made, likewise
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
     console.print()
     _print_answer(console, view)
     console.print()
-    if len(view.scenarios) <= MOST_DETAILED:
+    short = not view.outside or len(table.generations) <= MOST_GENERATIONS
+    if len(view.scenarios) <= MOST_DETAILED and short:
         for scenario in view.scenarios:
             _print_scenario(console, table, scenario, view)
     else:
