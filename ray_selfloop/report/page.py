@@ -91,6 +91,7 @@ def _content(view: ReportView) -> dict[str, Any]:
         "nothing": primary.nothing(view),
         "shared": view.outside.shared if view.outside else SHARED,
         "of_table": outside.content(table, view) if view.outside else {},
+        "end_states": _drawing(outside.states(view.outside)) if view.outside else "",
         "arms": ARMS,
         "one_number": primary.one_number(view),
         "readings": of_claims,
