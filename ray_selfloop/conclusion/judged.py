@@ -50,8 +50,8 @@ def write(path: Path, found: Judged, folder: Path | None = None) -> Path:
     folder = folder or path.with_name(f"{path.stem}-judged")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tables = {"results": found.results, "effects": found.effects, "end_states": found.states}
-        for name, table in tables.items():
+        names = ("results", "effects", "end_states")
+        for name, table in zip(names, frames(found), strict=True):
             table.to_parquet(folder / f"{name}.parquet", index=False)
         page.write(view(path, found), folder / "report.html")
     except OSError as error:
@@ -158,4 +158,5 @@ def frames(found: Judged) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     rows = [{"scenario": v.scenario, "classifier": v.classifier, "metric": "A", "value": v.a,
              "low": v.low, "high": v.high, "chains": v.chains, "verdict": v.text, "note": v.note}
             for v in found.verdicts]  # fmt: skip
-    return found.results, pd.concat([found.effects, pd.DataFrame(rows)]), found.states
+    effects = pd.concat([found.effects, pd.DataFrame(rows)], ignore_index=True)
+    return found.results, effects, found.states

@@ -240,9 +240,22 @@ def _fitted(scenes: Sequence[_Scene], settings: Evaluation, span: tuple[int, int
     about = [scene.about for scene in scenes]
     labels = Labels(
         arms={one.name: CONTROL.name if one.control else TREATMENT.name for one in about},
-        groups={one.name: one.setting for one in about},
+        groups={one.name: one.setting for one in about if _starts_alike(one, scenes, span)},
     )
     return fit(series, {}, settings, labels)
+
+
+def _starts_alike(one: Scenario, scenes: Sequence[_Scene], span: tuple[int, int] | None) -> bool:
+    """Whether an arm can be compared with its control: A over that of the control rests on one
+    generation 0 for both, chain by chain."""
+    own, control = (
+        {(s.classifier, chain): s.squared[0, k, 0]
+         for scene in scenes if scene.about.setting == one.setting and wanted(scene.about)
+         for s in scene.series for k, chain in enumerate(s.chains)}
+        for wanted in (lambda about: about.name == one.name, lambda about: about.control)
+    )  # fmt: skip
+    same = [bool(np.isclose(own[at], control[at], equal_nan=True)) for at in own if at in control]
+    return bool(same) and all(same) and (span is None or span[0] == 0)
 
 
 def _worded(
@@ -254,7 +267,9 @@ def _worded(
     first, last = span or (0, about.last)
     notes = [f"generations {first} to {last}"]
     if row.text == NO_CONTROL:
-        row, notes = replace(row, text=own), [ALONE, *notes]
+        other = [s.arm for s in scenarios if s.control and s.setting == about.setting]
+        why = f" (arm {other[0]} is none here: it does not share this start)" if other else ""
+        row, notes = replace(row, text=own), [ALONE + why, *notes]
     of = {t: words for (s, c, t), words in held(states).items()
           if (s, c) == (row.scenario, row.classifier) and first <= t <= last}  # fmt: skip
     mixed = [t for t, words in sorted(of.items()) if len(words) > 1]

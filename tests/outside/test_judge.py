@@ -159,6 +159,19 @@ def test_a_control_arm_is_one_in_a_table_too(arms: list[Arm], judged: Judged) ->
             np.testing.assert_array_equal(getattr(verdict, name), getattr(same, name))
 
 
+def test_an_arm_with_another_start_is_no_control(tmp_path: Path) -> None:
+    rows = [
+        (arm, k, t, c, g, 200, 180 - 20 * (g == "y") - 4 * t * (g == "y") - k - (arm == "other"))
+        for arm in ("loop", "other") for k in range(3) for t in range(3) for c in "ab" for g in "xy"
+    ]  # fmt: skip
+    columns = ["arm", "chain", "generation", "class", "group", "n", "correct"]
+    path = tmp_path / "theirs.csv"
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    verdicts = {v.scenario: v for v in judge(read(path), FEW, control="other").verdicts}
+    assert np.isnan(verdicts["loop"].ratio)
+    assert "arm other is none here" in verdicts["loop"].note
+
+
 # --- commands ------------------------------------------------------------------------------------
 
 
