@@ -189,11 +189,11 @@ def _report(words: Sequence[str]) -> None:
 )  # fmt: skip
 @click.option("--out", default=None, metavar="DIR", help="Beside the table by default.")
 def _judge(words: Sequence[str], **flags: Any) -> None:
-    """Verdicts on loops that others ran, from a CSV or parquet table.
+    """Verdicts on loops that others ran.
 
-    Columns chain, generation, class, group and either n, correct (counts of test images) or image,
-    prediction; if there are any, arm, classifier, seed, setting. Writes report.html,
-    results.parquet, effects.parquet and end_states.parquet into DIR (NAME-judged).
+    TABLE: CSV or parquet. Columns chain, generation, class, group and either n, correct (counts of
+    test images) or image, prediction; if there are any, arm, classifier, seed, setting. Writes
+    report.html, results.parquet, effects.parquet and end_states.parquet into DIR (NAME-judged).
     """
     from pathlib import Path
 
