@@ -78,6 +78,16 @@ def plan(sweep: Named = None, *words: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stage", "all", "published", "missing", "core_seconds"])
 
 
+def judge(
+    table: str | os.PathLike[str], *columns: str, **asked: Any
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Verdicts on a table that others made, as `ray-selfloop judge` has them: results, effects and
+    end states. columns: ``theirs=ours``; asked: ``span``, ``control``. Writes nothing."""
+    from ray_selfloop.conclusion import judged
+
+    return judged.frames(judged.judged(Path(table), columns, **asked))
+
+
 def run(sweep: Named = None, *words: str) -> pd.DataFrame:
     """Run what is missing of a sweep, write report and MLflow, and return its results.
 

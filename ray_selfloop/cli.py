@@ -22,6 +22,7 @@ EXIT_CODES = (
 )
 HOW = {"help_option_names": ["-h", "--help"], "ignore_unknown_options": True}
 WORDS = "[CONFIG] [a.b=value ...]"
+FLAGGED = ("plan", "submit", "settings", "judge")  # verbs with flags of their own
 
 
 class _Verbs(click.Group):
@@ -76,7 +77,7 @@ def _verb(name: str, example: str, words: str = WORDS) -> Callable[..., click.Co
         return _verbs.command(
             name,
             epilog=f"Example: ray-selfloop {name} {example}",
-            options_metavar="[FLAGS]" if name in ("plan", "submit", "settings") else "",
+            options_metavar="[FLAGS]" if name in FLAGGED else "",
             context_settings=HOW,
         )(given(work))
 
@@ -171,6 +172,40 @@ def _report(words: Sequence[str]) -> None:
     from ray_selfloop import verbs
 
     verbs.report(words)
+
+
+@_verb("judge", "table.csv --columns run=chain epoch=generation", "TABLE")
+@click.option(
+    "--columns", multiple=True, metavar="THEIRS=OURS ...",
+    help="Which of the table's columns is which of those above.",
+)  # fmt: skip
+@click.option(
+    "--generations", type=int, nargs=2, default=None, metavar="FIRST LAST",
+    help="The generations that A and the changes are over, without all others.",
+)  # fmt: skip
+@click.option(
+    "--control", default=None, metavar="ARM",
+    help="The arm that the others are judged against, on the same starts: no_synthetic by default.",
+)  # fmt: skip
+@click.option("--out", default=None, metavar="DIR", help="Beside the table by default.")
+def _judge(words: Sequence[str], **flags: Any) -> None:
+    """Verdicts on loops that others ran.
+
+    TABLE: CSV or parquet. Columns chain, generation, class, group and either n, correct (counts of
+    test images) or image, prediction; if there are any, arm, classifier, seed, setting. Writes
+    report.html, results.parquet, effects.parquet and end_states.parquet into DIR (NAME-judged).
+    """
+    from pathlib import Path
+
+    from ray_selfloop.conclusion import judged
+
+    tables = [word for word in words if "=" not in word or os.path.isfile(word)]
+    if len(tables) != 1:
+        raise ConfigError(f"judge takes one table, not {len(tables)}; see judge --help")
+    table, out = Path(tables[0]), flags["out"]
+    renamed = [*flags["columns"], *(word for word in words if word not in tables)]
+    found = judged.judged(table, renamed, flags["generations"], flags["control"])
+    judged.summarise(table, found, judged.write(table, found, Path(out) if out else None))
 
 
 @_verb("sync-mlflow", "my.yaml tracking.uri=http://HOST:5000")

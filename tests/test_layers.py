@@ -26,6 +26,7 @@ ROOMS = (
     "evaluation",
     "equation6",
     "claims",
+    "outside",
     "simulator",
     "store",
     "arms",

@@ -27,7 +27,8 @@ TITLES = {
 KINDS = {
     words.SUPPORTED: "supported", words.CONTRADICTED: "contradicted", words.RULED_OUT: "ruledout",
     words.ACCURACY: "accuracy", words.NOT_TESTED: "untested", words.EXPLORATORY: "untested",
-    GROWS: "amplifies", SHRINKS: "mitigates", AS_EXPECTED: "untested",
+    GROWS: "amplifies", SHRINKS: "mitigates", "A > 1": "amplifies",
+    "A < 1": "mitigates", AS_EXPECTED: "untested",
     NOT_EXPECTED.split(":")[0]: "contradicted",
 }  # fmt: skip
 LEADS: Mapping[frozenset[str], tuple[str, str]] = {
@@ -82,6 +83,8 @@ def of_treatment(view: ReportView) -> list[Verdict]:
 
 def answer(view: ReportView) -> Answer:
     """'Does generated data amplify bias here?' in one sentence."""
+    if view.outside:
+        return Answer(view.outside.lead, view.outside.rest, "undecided")
     asked = hypothesis(view.claims)
     tested = [c for c in asked if c.verdict != words.NOT_TESTED]
     if not tested:

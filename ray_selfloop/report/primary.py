@@ -121,6 +121,8 @@ class Frozen:
 
 def declaration(found: Declared | None) -> Frozen:
     """When what is judged was declared, and what follows where that was too late."""
+    if found and found.of_table:
+        return Frozen("The numbers of this table were there before it was judged.", True, ())
     if found is None or not found.at:
         return Frozen(
             "What is judged here was never declared before the data: this storage holds no "

@@ -59,6 +59,7 @@ COLOUR_OF_VERDICT = {
 }
 SHORT = 110.0  # s below which the time left is told in seconds
 MOST_DETAILED = 2  # scenarios whose tables show every generation
+MOST_GENERATIONS = 12  # of a table that others made, likewise
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
     console.print()
     _print_answer(console, view)
     console.print()
-    if len(view.scenarios) <= MOST_DETAILED:
+    short = not view.outside or len(table.generations) <= MOST_GENERATIONS
+    if len(view.scenarios) <= MOST_DETAILED and short:
         for scenario in view.scenarios:
             _print_scenario(console, table, scenario, view)
     else:

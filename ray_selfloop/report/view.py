@@ -30,13 +30,14 @@ __all__ = ["Claim", "FitNumber", "Law", "Network", "Null", "Part", "ReadingRow",
 class Declared:
     """What was frozen. hash: of its content. at: ISO 8601, "" where it never was. before: whether
     that was before the data. primary: its primary statements, a sentence each. others: other
-    declarations of this sweep in the storage."""
+    declarations of this sweep in the storage. of_table: of a table that others made."""
 
     hash: str
     at: str
     before: bool
     primary: tuple[str, ...] = ()
     others: int = 0
+    of_table: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,33 @@ class StageUse:
 
 
 @dataclass(frozen=True)
+class StateCount:
+    """How many trials of a generation are in which end state, in the states' order."""
+
+    scenario: str
+    classifier: str
+    generation: int
+    trials: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the page of a table that others made says beside a sweep's.
+
+    lead, rest: the answer. left_out: what a table cannot give, a sentence each. shared: what chains
+    share. effects: a row for each change of an arm, or difference of two. states: by scenario,
+    classifier and generation.
+    """
+
+    lead: str
+    rest: str
+    left_out: tuple[str, ...]
+    shared: str
+    effects: pd.DataFrame
+    states: tuple[StateCount, ...]
+
+
+@dataclass(frozen=True)
 class ReportView:
     """The whole sweep as the report shows it.
 
@@ -171,7 +199,7 @@ class ReportView:
     fit: what else of eq. 6 is identified, in the order of the page.
     laws, claims, decomposition, readings, null: in the order of the page; empty where none was
         made. null: what arm `a_a` shows, in which nothing but seeds changes.
-    declared: None where nothing was declared.
+    declared: None where nothing was declared. outside: of a table that others made; else None.
     fid_absent: why there is no FID, one sentence; "" where there is one.
     """
 
@@ -196,3 +224,4 @@ class ReportView:
     fid_absent: str = ""
     null: tuple[Null, ...] = ()
     declared: Declared | None = None
+    outside: Outside | None = None
