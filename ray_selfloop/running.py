@@ -39,6 +39,7 @@ class Run:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.began = time.monotonic()
         self.progress = Progress(plan.graph)
         self.warnings = list(plan.warnings)
         self.console = Console()
@@ -191,15 +192,15 @@ class Run:
 
         self.warnings += sync.prepare(self.tracking_uri)
 
-    def used(self, begun: float) -> str:
-        """How well the slots were used since ``begun`` (monotonic s); empty where none was."""
+    def used(self) -> str:
+        """How well the slots were used since this began; empty where none was."""
         if self._scheduler is None:
             return ""
         from ray_selfloop.distributed.usage import usage
 
         seconds = {key: record.seconds for key, record in self.plan.records.items()}
         slots = self._scheduler.cluster.slots
-        return str(usage(self.progress, seconds, slots, begun, time.monotonic()) or "")
+        return str(usage(self.progress, seconds, slots, self.began, time.monotonic()) or "")
 
     def say(self, sentence: str) -> None:
         self.console.print(sentence, style="yellow", highlight=False, markup=False)

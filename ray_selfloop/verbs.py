@@ -72,7 +72,7 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
         from ray_selfloop.conclusion.conclude import conclude  # takes seconds to load
 
         conclude(run, time.monotonic() - started)
-        if used := run.used(started):
+        if used := run.used():
             print(used)
         if run.progress.failed:
             return FAILED

@@ -66,7 +66,8 @@ class Verdict:
 
     quantifier: of how many networks it has to hold. value: mean over its networks and chains of the
     estimand, in the metric's unit (per generation for ``slope``); low, high: its interval at
-    `evaluation.level`, not widened. together: statements judged together with it (1: none).
+    `evaluation.level`, not widened; with looks the one that holds over all of them and over the
+    primary statements. together: statements judged together with it (1: none).
     margin: smallest effect of interest. mde: minimum detectable effect of one network (or mean) at
     the level that the verdict needs. p: that the verdict rests on (of the statement, where
     contradicted of its opposite, where ruled out of 'smaller than the margin'); p_holm: adjusted
@@ -154,9 +155,12 @@ def _row(judged: Judged, others: Mapping[str, str], sweep: Sweep) -> Verdict:
     parts = tested.accuracy or words.Accuracy(nothing, NAN)
     split = {"level": parts.level or nothing, "rest": parts.rest or nothing}
     several = len(case.members) > 1 or len(case.members[0].plus) > 1 if case.members else False
+    looks = tuple(_looks(judged, sweep))
+    of_look = next((look for look in looks if look.chains == whole.chains), whole)
     return Verdict(
         **{name: getattr(statement, name) for name in OF_STATEMENT},
-        **{name: getattr(whole, name) for name in ("value", "low", "high", "chains")},
+        **{name: getattr(whole, name) for name in ("value", "chains")},
+        **{name: getattr(of_look, name) for name in ("low", "high")},
         **{f"{part}_{e}": getattr(of, e) for part, of in split.items() for e in ENDS},
         scenario_group=case.group,
         primary=case.primary,
@@ -174,7 +178,7 @@ def _row(judged: Judged, others: Mapping[str, str], sweep: Sweep) -> Verdict:
         lost=tested.lost,
         half="" if case.lacks else others["half"],
         twice="" if case.lacks else others["twice"],
-        looks=tuple(_looks(judged, sweep)),
+        looks=looks,
         decided=_decided(judged),
     )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SETTINGS, EFFECTS = "config.yaml", "effects.parquet"
 LONGEST = 10.0  # s that git may take
+NESTED = ("networks", "looks")  # rows below a statement's own
 GROWING = ("loop.generations", "loop.loop_seeds", "loop.classifier_seeds", "classifiers")
 """What a sweep may get more of, and stays the same."""
 COMMIT_TAG = "mlflow.source.git.commit"  # which MLflow shows by itself
@@ -124,7 +125,7 @@ def effects(plan: "Plan") -> Any:
     from ray_selfloop.conclusion.published import published
     from ray_selfloop.stages import claims
 
-    names = [name for name in Verdict.__dataclass_fields__ if name != "networks"]
+    names = [name for name in Verdict.__dataclass_fields__ if name not in NESTED]
     records = [record for _, record in published(plan, claims.KIND)]
     rows = [row for record in records for entry in record.summary["claims"] for row in _rows(entry)]
     return pd.DataFrame(rows, columns=[*names[:6], "network", *names[6:]])
@@ -132,7 +133,7 @@ def effects(plan: "Plan") -> Any:
 
 def _rows(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """A judged statement, and each network's own effect."""
-    whole = {name: value for name, value in entry.items() if name != "networks"}
+    whole = {name: value for name, value in entry.items() if name not in NESTED}
     yield {**whole, "network": ""}
     shared = ("id", "section", "text", "scenario_group", "primary", "metric", "subgroup")
     about = ("estimand", "direction", "control", "margin", "verdict")

@@ -1,7 +1,7 @@
 """Everything that the report and the terminal show of a run, read from its records."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.config.plain import dumped
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.graph import Node
+from ray_selfloop.measurements import KINDS as MEASURED
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report.view import (
@@ -25,6 +26,7 @@ from ray_selfloop.report.view import (
     FitNumber,
     GeneratorOutcome,
     Law,
+    Look,
     Network,
     Null,
     Part,
@@ -71,6 +73,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         wall_seconds=wall_seconds,
         null=_rows(plan, claims.KIND, "null", Null),
         declared=_declared(run),
+        chain_hours=_chain_hours(plan),
     )
 
 
@@ -88,8 +91,24 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _claim(networks: list[dict[str, Any]], **entry: Any) -> Claim:
-    return Claim(**entry, networks=tuple(Network(**_numbers(one)) for one in networks))
+def _claim(
+    networks: list[dict[str, Any]], looks: Sequence[dict[str, Any]] = (), **entry: Any
+) -> Claim:
+    return Claim(
+        **entry,
+        networks=tuple(Network(**_numbers(one)) for one in networks),
+        looks=tuple(Look(**_numbers(one)) for one in looks),
+    )
+
+
+def _chain_hours(plan: Plan) -> float:
+    """Core-hours of one chain, the mean of those so far; NaN before any."""
+    hours: dict[int, float] = defaultdict(float)
+    for node in plan.graph:
+        seeds = {place.loop_seed for place in node.places}
+        if len(seeds) == 1 and node.stage.key in plan.records and node.stage.kind not in MEASURED:
+            hours[seeds.pop()] += plan.records[node.stage.key].seconds / 3600
+    return sum(hours.values()) / len(hours) if hours else float("nan")
 
 
 def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:

@@ -6,8 +6,9 @@ the scatter between chains alone (`inference.chains.effect_of_chains`), and a si
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.equation6.bias import BiasSeries
 from ray_selfloop.evaluation import fairness, metrics
+from ray_selfloop.evaluation.against_rest import against_rest
 from ray_selfloop.evaluation.predictions import Floats, TestSet
 from ray_selfloop.evaluation.readings import Plan, Reading, all_readings, di_classes, gap_variances
 from ray_selfloop.evaluation.rows import NAN, Rows, Where
@@ -48,9 +50,23 @@ class Counts:
         counted = np.bincount(cells, minlength=shape[0] * shape[1])
         support = counted.reshape(shape).astype(np.float64)
         unknown = np.full((1, *self.hits.shape), np.nan)
-        none = np.empty((0, 0, *shape))
-        names, units = self.test.subgroup_names, support.sum(axis=1)
-        return Tally(self.hits[None], support, unknown, unknown[:, 0], None, units, none, names)
+        return Tally(
+            hits=self.hits[None],
+            support=support,
+            together=np.empty((0, 0, *shape)),
+            subgroup_names=self.test.subgroup_names,
+            half_hits=unknown,
+            half_support=unknown[:, 0],
+            spread=None,
+            units=support.sum(axis=1),
+        )
+
+    def _against_rest(self, plan: Plan) -> Iterator[Reading]:
+        """Of two classes it is known which class a wrong row is taken for."""
+        if self.test.classes == 2:
+            missed = (self.tally.support - self.tally.hits)[..., ::-1, :]
+            wrong = replace(self.tally, hits=missed, support=self.tally.support[::-1])
+            yield from against_rest(self.tally, wrong, plan)
 
     @cached_property
     def readings(self) -> list[Reading]:
@@ -58,7 +74,7 @@ class Counts:
         runs = np.unique([(t.loop_seed, t.seed) for t in self.trials], axis=0, return_inverse=True)
         classes = di_classes(self.hits, self.tally.support, runs[1].ravel())
         plan = Plan(self.test, self.settings.ordered, np.arange(len(self.trials)), classes)
-        found = all_readings(self.tally, plan)
+        found = chain(all_readings(self.tally, plan), self._against_rest(plan))
         return [one for one in found if one.metric != metrics.RANKED_CROSS_FITTED.name]
 
     @cached_property

@@ -85,6 +85,7 @@ def _content(view: ReportView) -> dict[str, Any]:
         "alpha": f"{100 * (1 - view.level):g} %",
         "counts": primary.counts(view),
         "words": primary.defined(view),
+        "looks": primary.looks(view),
         "frozen": primary.declaration(view.declared),
         "primary": primary.rows(view, table),
         "networks": primary.networks(view),

@@ -19,6 +19,7 @@ from ray_selfloop.report.verdicts import beside
 from ray_selfloop.report.view import (
     Claim,
     Declared,
+    Look,
     Network,
     ReadingRow,
     ReportView,
@@ -47,6 +48,12 @@ def networks(view: ReportView) -> list[tuple[str, Network]]:
     """The setting and the effect of each network behind the primary statements."""
     asked = answer.hypothesis(view.claims)
     return [(c.scenario_group, n) for c in asked for n in c.networks if not isnan(n.value)]
+
+
+def looks(view: ReportView) -> list[tuple[str, Claim, Look]]:
+    """The setting, the primary statement and each of its looks."""
+    asked = answer.hypothesis(view.claims)
+    return [(c.scenario_group, c, look) for c in asked for look in c.looks]
 
 
 # --- words ---------------------------------------------------------------------------------------

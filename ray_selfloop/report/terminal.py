@@ -43,7 +43,7 @@ from ray_selfloop.report.numbers import (
     small_interval,
 )
 from ray_selfloop.report.series import Curve, Table
-from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
+from ray_selfloop.report.view import Claim, Look, ReportView, ScenarioView, Verdict
 
 DROPS = {"object_gray": "drop, gray object", "box_gray": "drop, gray box",
          "box_neighbour": "drop, neighbour"}  # fmt: skip
@@ -212,6 +212,8 @@ def _print_answer(console: Console, view: ReportView) -> None:
     for claim in answer.hypothesis(view.claims):
         if claim.verdict != words.NOT_TESTED:  # why others are not stands in the answer
             console.print(_claim(claim, titles.get(claim.scenario_group, claim.scenario_group)))
+            for look in claim.looks:
+                console.print(_look(look))
     counted = primary.counts(view)
     if counted.tested or counted.untested:
         console.print(Text.assemble(("claims   ", "dim"), _counted(counted)))
@@ -241,6 +243,15 @@ def _claim(claim: Claim, setting: str) -> Text:
     text = Text.assemble((kind, "dim"), (setting, "bold"), f": {title} {ends}")
     text.append(f", margin {small(claim.margin)}; {answer.behind(claim)}  ", "dim")
     return text.append(claim.verdict, COLOUR_OF_VERDICT.get(claim.verdict, ""))
+
+
+def _look(look: Look) -> Text:
+    """What one look saw: effect, the interval over all looks, verdict."""
+    ends = small_interval(look.low, look.high)
+    text = Text.assemble(
+        ("look     ", "dim"), f"{look.chains} chains: {signed(look.value)} {ends}  "
+    )
+    return text.append(look.verdict, COLOUR_OF_VERDICT.get(look.verdict, ""))
 
 
 def _print_scenario(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ray_selfloop.claims.decomposition import Part
 from ray_selfloop.claims.noise import Null
 from ray_selfloop.claims.verdicts import Alternative as ReadingRow
-from ray_selfloop.claims.verdicts import Network
+from ray_selfloop.claims.verdicts import Look, Network
 from ray_selfloop.claims.verdicts import Verdict as Claim
 from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.equation6.fit import Verdict
@@ -23,7 +23,7 @@ from ray_selfloop.equation6.laws import Law
 from ray_selfloop.equation6.parameters import Number as FitNumber
 
 # rows that other rooms define
-__all__ = ["Claim", "FitNumber", "Law", "Network", "Null", "Part", "ReadingRow", "Verdict"]
+__all__ = ["Claim", "FitNumber", "Law", "Look", "Network", "Null", "Part", "ReadingRow", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,7 @@ class ReportView:
     fit: what else of eq. 6 is identified, in the order of the page.
     laws, claims, decomposition, readings, null: in the order of the page; empty where none was
         made. null: what arm `a_a` shows, in which nothing but seeds changes.
+    chain_hours: core-hours of one chain so far.
     declared: None where nothing was declared. outside: of a table that others made; else None.
     fid_absent: why there is no FID, one sentence; "" where there is one.
     """
@@ -224,4 +225,5 @@ class ReportView:
     fid_absent: str = ""
     null: tuple[Null, ...] = ()
     declared: Declared | None = None
+    chain_hours: float = float("nan")
     outside: Outside | None = None
