@@ -40,7 +40,7 @@ def further(run: "Run", words: Sequence[str], say: Callable[[str], object]) -> P
     found = prepare(words, look=look)
     hours, more = _hours(found)
     cost = f"{decide.looks[look] - chains} more chains take about {more:.3g} core-hours"
-    if decide.hours is not None and hours + more > decide.hours:
+    if decide.hours is not None and more > 0 and hours + more > decide.hours:
         say(
             f"{said}; {cost}, and decide.hours={decide.hours:g} are spent with the {hours:.3g} so "
             f"far; decide.hours={1.1 * (hours + more):.3g} goes on"
