@@ -91,7 +91,7 @@ def test_a_verb_sees_the_last_look_that_has_begun(
 def test_a_look_that_does_not_fit_the_budget_is_not_begun_and_a_larger_one_goes_on(
     looks: tuple[list[str], list[Run], list[str]],
 ) -> None:
-    _, runs, said = looks
+    _, _, said = looks
     assert "decide.hours=1e-06 are spent" in said[0]
     assert said[0].endswith("goes on")
     assert "undecided: base: md " in said[0]

@@ -1,5 +1,6 @@
 """Everything that the report and the terminal show of a run, read from its records."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ from ray_selfloop.running import Run
 from ray_selfloop.stages import claims, equation6, kept, reference, samples
 from ray_selfloop.stages.kind import Kind
 from ray_selfloop.stages.kinds import line_of
+from ray_selfloop.store import memory
 
 R = TypeVar("R")
 QUESTION = "Does training on generated data amplify bias across generations?"
@@ -74,6 +76,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         null=_rows(plan, claims.KIND, "null", Null),
         declared=_declared(run),
         chain_hours=_chain_hours(plan),
+        driver_memory=math.nan if math.isnan(wall_seconds) else float(memory.peak() or math.nan),
     )
 
 
@@ -223,6 +226,7 @@ def _stage_uses(plan: Plan, progress: Progress) -> Iterator[StageUse]:
     for line, members in nodes.items():
         keys = [node.stage.key for node in members]
         seconds = [plan.records[key].seconds for key in keys if key in plan.records]
+        peaks = [plan.records[key].memory for key in keys if key in plan.records]
         yield StageUse(
             stage=line,
             computed=sum(key in progress.done for key in keys),
@@ -230,4 +234,5 @@ def _stage_uses(plan: Plan, progress: Progress) -> Iterator[StageUse]:
             failed=sum(key in progress.failed for key in keys),
             core_seconds=sum(seconds),
             longest=max(seconds, default=0.0),
+            memory=max((m for m in peaks if not math.isnan(m)), default=math.nan),
         )

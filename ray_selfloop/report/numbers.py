@@ -34,6 +34,11 @@ def seconds(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def gigabytes(value: float) -> str:
+    """``0.71 GB`` of so many bytes; NaN is an en dash."""
+    return NO_RESULT if math.isnan(value) else f"{value / 1e9:.2f} GB"
+
+
 def p_value(value: float) -> str:
     """Three decimals, ``< 0.001`` below; NaN is an en dash: no test was made."""
     if math.isnan(value):

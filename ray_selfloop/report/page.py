@@ -64,7 +64,10 @@ def html(view: ReportView) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    written = (numbers.number, numbers.small, numbers.signed, numbers.seconds, numbers.p_value)
+    written = (
+        numbers.number, numbers.small, numbers.signed, numbers.seconds, numbers.p_value,
+        numbers.gigabytes,
+    )  # fmt: skip
     told = (numbers.interval, numbers.small_interval, numbers.known, verdicts.heading)
     environment.filters.update({write.__name__: write for write in written})
     environment.globals.update({write.__name__: write for write in (*written, *told)})

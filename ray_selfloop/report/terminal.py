@@ -35,6 +35,7 @@ from ray_selfloop.report.notices import notices
 from ray_selfloop.report.numbers import (
     NO_RESULT,
     NOT_DEFINED,
+    gigabytes,
     interval,
     number,
     seconds,
@@ -47,6 +48,7 @@ from ray_selfloop.report.view import Claim, Look, ReportView, ScenarioView, Verd
 
 DROPS = {"object_gray": "drop, gray object", "box_gray": "drop, gray box",
          "box_neighbour": "drop, neighbour"}  # fmt: skip
+MOST_MEMORY = 3  # kinds of stages whose memory is told
 GENERATIONS_PER_BLOCK = 4  # 4 columns of a mean and a spread fit in 80 characters
 COLOUR_OF = {"failed": "red", "warning": "yellow", "note": "blue"}
 COLOUR_OF_VERDICT = {
@@ -197,7 +199,19 @@ def summary(console: Console, view: ReportView, paths: Paths) -> None:
         colour = COLOUR_OF[notice.level]
         console.print(Text.assemble((f"{notice.title}. ", colour), notice.text))
     console.print()
+    _print_memory(console, view)
     _print_paths(console, paths)
+
+
+def _print_memory(console: Console, view: ReportView) -> None:
+    """Who held most at once: the driver, and the stages that need most."""
+    held = [("driver", view.driver_memory), *((use.stage, use.memory) for use in view.stages)]
+    known = [(name, size) for name, size in held if not math.isnan(size)]
+    first = known[:1] if known and known[0][0] == "driver" else []
+    most = sorted(known[len(first) :], key=lambda one: -one[1])[:MOST_MEMORY]
+    told = ", ".join(f"{name} {gigabytes(size)}" for name, size in (*first, *most))
+    if told:
+        console.print(Text.assemble(("memory   ", "dim"), f"at most: {told}"))
 
 
 def _print_answer(console: Console, view: ReportView) -> None:

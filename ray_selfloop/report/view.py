@@ -148,7 +148,8 @@ class StageUse:
 
     computed, cached, failed: counts of this run of the command; cached = found in the store.
     core_seconds: sum over the records of duration x CPU cores, cached ones included.
-    longest: seconds of the longest one.
+    longest: seconds of the longest one. memory: most resident bytes of a process that computed one,
+        NaN where it is not known.
     """
 
     stage: str
@@ -157,6 +158,7 @@ class StageUse:
     failed: int
     core_seconds: float
     longest: float
+    memory: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ class ReportView:
     fit: what else of eq. 6 is identified, in the order of the page.
     laws, claims, decomposition, readings, null: in the order of the page; empty where none was
         made. null: what arm `a_a` shows, in which nothing but seeds changes.
-    chain_hours: core-hours of one chain so far.
+    chain_hours: core-hours of one chain so far. driver_memory: most resident bytes of
+        the driver of this run; NaN without one.
     declared: None where nothing was declared. outside: of a table that others made; else None.
     fid_absent: why there is no FID, one sentence; "" where there is one.
     """
@@ -226,4 +229,5 @@ class ReportView:
     null: tuple[Null, ...] = ()
     declared: Declared | None = None
     chain_hours: float = float("nan")
+    driver_memory: float = float("nan")
     outside: Outside | None = None

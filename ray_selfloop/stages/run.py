@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from ray_selfloop.graph import Graph, Stage
 from ray_selfloop.stages import kinds
 from ray_selfloop.stages.kind import Settings
+from ray_selfloop.store.memory import forget_peak
 from ray_selfloop.store.records import Record, Store
 
 
@@ -26,6 +27,7 @@ def execute(stage: Stage, store: Store, device: str = "cpu", **how: Any) -> Reco
     if found:
         return found
     started = time.monotonic()
+    forget_peak()
     kind = kinds.of(stage)
     with store.attempt(stage.key) as folder:
         work = kind.work(stage, store, device, folder)

@@ -23,12 +23,13 @@ from typing import Any
 
 from ray_selfloop.errors import CorruptRecord, StorageError
 from ray_selfloop.graph import Stage, digest
-from ray_selfloop.store import artifacts, blobs
+from ray_selfloop.store import artifacts, blobs, memory
 from ray_selfloop.store.artifacts import File
 from ray_selfloop.store.blobs import Blobs
 
 PACKAGES = ("ray-selfloop", "torch", "torchvision", "numpy", "open_clip_torch", "timm", "ray")
 FORMAT = 1
+MEMORY = "peak_memory"
 STAGES = "stages"  # the folder of all kinds
 PLACE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # an attempt, and files inside it
 SEAL = "seal"  # in a record's file: the digest of all else that stands there
@@ -40,6 +41,7 @@ class Record:
 
     summary: small JSON values of the result (never a time or a place).
     files: name -> [bytes, sha256]. seconds: duration in s. published: Unix time in s.
+    environment: versions, and the peak memory of the process that published it, in bytes.
     """
 
     key: str
@@ -54,6 +56,11 @@ class Record:
     published: float
     environment: Mapping[str, str]
     format: int = FORMAT
+
+    @property
+    def memory(self) -> float:
+        """Peak resident memory in bytes; NaN where it is not known."""
+        return float(self.environment.get(MEMORY, "nan"))
 
 
 class Store:
@@ -190,7 +197,7 @@ class Store:
             attempt=folder.name,
             seconds=round(seconds, 3),
             published=time.time(),
-            environment=dict(_environment()),
+            environment={**_environment(), **_memory()},
         )
         content = _sealed(record)
         self._artifacts.send(_attempt(record), files.keys() - contributed.keys())
@@ -324,6 +331,11 @@ def _parse(place: str, key: str, content: bytes) -> Record:
 
 
 @cache
+def _memory() -> Mapping[str, str]:
+    found = memory.peak()
+    return {} if found is None else {MEMORY: str(found)}
+
+
 def _environment() -> Mapping[str, str]:
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
