@@ -21,6 +21,7 @@ OTHERS_TOO = {
     "kept_fraction_per_class",  # in summaries of records, which no table reads
     "samples", "chains", "trials",  # a stage, counts of a plan
     "cas",  # what a seed is for
+    "precision",  # in which numbers are computed
     "A", "q", "u",  # letters of eq. 6
 }  # fmt: skip
 """Keys of the table that other rooms use as words of their own."""

@@ -6,14 +6,16 @@ the test rows, applied to all trials at once: seeds and generations share it. Kn
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
 
 from ray_selfloop import seeding
 from ray_selfloop.evaluation.predictions import Floats, Ids, TestSet
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_array
 
 Singles = NDArray[np.float32]  # holds whole numbers below 2**24 exactly
 
@@ -244,8 +246,10 @@ def _mistaken(predictions: Ids, test: TestSet, seed: int, draw: Draw) -> Counts:
     return Counts(np.asarray(hits), others, together, test.subgroup_names)
 
 
-def _taken_for(predictions: Ids, label: int, classes: int) -> csc_array:
+def _taken_for(predictions: Ids, label: int, classes: int) -> "csc_array":
     """1 where a row of a class is taken for another, ``(n, T * C)``; predictions ``(T, n)``."""
+    from scipy.sparse import csc_array  # here: a plan shall not load it
+
     trial, row = np.nonzero(predictions != label)
     columns = trial * classes + predictions[trial, row]
     shape = predictions.shape[1], len(predictions) * classes

@@ -290,8 +290,8 @@ def test_what_is_declared_after_the_data_gets_a_ratio_and_no_verdict():
               laws.series("c1", "a", still, 1, noise=1e-5)]  # fmt: skip
     arms = {"arms": {"d1": "treatment", "c1": "no_synthetic"}, "groups": {"d1": "g", "c1": "g"}}
     early, late = (
-        fit(series, {}, Evaluation(), Labels(**arms, declared=when)).summary()["verdicts"][0]
-        for when in (True, False)
+        fit(series, {}, Evaluation(), Labels(**arms, exploratory=why)).summary()["verdicts"][0]
+        for why in ("", "declared after the data")
     )
     assert early["text"] == "A > control"
     assert late["text"] == "exploratory: declared after the data"
