@@ -282,7 +282,8 @@ def _sentences(
     networks = len(described(scenarios[0]).classifiers)
     design = power.Design(len(loop.loop_seeds), len(loop.classifier_seeds), max(networks, 1))
     scatter = _scatter(found, arms.group(scenarios[0]))
-    setting = power.Setting(size, accuracy, design, together, scatter, controlled)
+    looks = sweep.decide.looks if sweep.decide else ()
+    setting = power.Setting(size, accuracy, design, together, scatter, controlled, looks)
     yield from power.sentences(setting, settings, shares)
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ray_selfloop import seeding
+from ray_selfloop.claims import chances
 from ray_selfloop.claims.noise import A_A, Scatter
 from ray_selfloop.claims.tested import margin_of
 from ray_selfloop.config.claims import Claims
@@ -36,6 +37,7 @@ from ray_selfloop.inference.power import detectable, power_of
 DROP = "ablation drop"
 CHAINS, SEEDS, IMAGES = (3, 5, 8, 12), (1, 2, 4), (1, 4)  # rows of the table
 MOST_SEEDS = 8  # of a chain, that a budget is split into
+ONE_LOOK = ", with one look"  # beside what is said of several
 UNKNOWN = (
     "; what some stage takes is not known: a generator counts as one training of a classifier, all "
     "else as nothing"
@@ -101,7 +103,11 @@ class Costs:
     known: bool
 
     def of(self, design: Design) -> float:
-        return self.fixed + design.chains * (self.chain + design.seeds * self.trials)
+        return self.at(design.chains, design.seeds)
+
+    def at(self, chains: float, seeds: int) -> float:
+        """Of a mean number of chains, too."""
+        return self.fixed + chains * (self.chain + seeds * self.trials)
 
     def chains_within(self, budget: float, seeds: int) -> int:
         """Most chains for this much."""
@@ -114,7 +120,8 @@ class Setting:
     """What is planned: scenarios that differ in the arm alone.
 
     together: primary statements of the sweep. scatter: as measured here, empty before. controlled:
-    whether the sweep has the arm that it is compared with.
+    whether the sweep has the arm that it is compared with. looks: numbers of chains of a sweep with
+    `decide`, ``design`` being one of them; the table is of sweeps with one look all the same.
     """
 
     size: TestSize
@@ -123,6 +130,7 @@ class Setting:
     together: int
     scatter: Sequence[Scatter] = ()
     controlled: bool = True
+    looks: tuple[int, ...] = ()
 
 
 # --- sizes ---------------------------------------------------------------------------------------
@@ -265,6 +273,8 @@ def sentences(setting: Setting, settings: Evaluation, costs: Costs) -> Iterator[
     shown = {metric: by_metric[metric] for metric in dict.fromkeys((primary, ACCURACY.name))}
     yield _asked(setting, settings)
     yield from _table(setting, shown, settings, costs)
+    if setting.looks:
+        yield from chances.sentences(primary, by_metric[primary], setting, settings, costs)
     yield _needed(setting, shown, settings)
     yield _split(setting, primary, by_metric[primary], settings, costs)
     yield from (_origin(metric, noise) for metric, noise in shown.items())
@@ -284,14 +294,15 @@ def _asked(setting: Setting, settings: Evaluation) -> str:
         f"minimum detectable effect: the smallest true change that {100 * power:.3g} of 100 such "
         f"sweeps would find at {level}; treatment - no_synthetic, last - first generation, "
         f"{f'mean over {networks} networks' if networks > 1 else 'one network'}"
+        f"{ONE_LOOK if setting.looks else ''}"
     )
 
 
-def _designs(own: Design) -> dict[Design, str]:
+def _designs(own: Design, note: str) -> dict[Design, str]:
     base = own if own.chains > 1 else replace(own, chains=CHAINS[0])
     rows = [replace(own, chains=m) for m in sorted({*CHAINS, own.chains})]
     rows += [replace(base, seeds=s) for s in SEEDS] + [replace(base, images=i) for i in IMAGES]
-    return {row: "this sweep" if row == own else "" for row in rows}
+    return {row: note if row == own else "" for row in rows}
 
 
 def _table(
@@ -304,7 +315,8 @@ def _table(
     widths = [max(len(head), 8) + 2 for head in heads]
     cells = zip(heads, widths, strict=True)
     yield f"{'chains':>6}{'seeds':>7}{'test images':>13}" + "".join(f"{h:>{w}}" for h, w in cells)
-    for design, note in _designs(setting.design).items():
+    own = "at this look" if setting.looks else "this sweep"
+    for design, note in _designs(setting.design, own).items():
         found = [_effect(smallest(of, design, alpha, claims.power)) for of in shown.values()]
         error, m = noise.error(design), design.chains
         finds = (power_of(size, error, m, alpha) for size in sizes)
@@ -327,7 +339,8 @@ def _needed(setting: Setting, shown: Mapping[str, Noise], settings: Evaluation) 
         chains = chains_needed(noise, setting.design, margin, setting.together, settings)
         most = f"over {settings.claims.most_chains}"
         told.append(f"{metric} {margin:g}: {most if chains is None else chains}")
-    return f"chains needed to find the smallest effect of interest: {', '.join(told)}"
+    once = ONE_LOOK if setting.looks else ""
+    return f"chains needed to find the smallest effect of interest{once}: {', '.join(told)}"
 
 
 def _split(setting: Setting, metric: str, noise: Noise, settings: Evaluation, costs: Costs) -> str:
@@ -335,7 +348,8 @@ def _split(setting: Setting, metric: str, noise: Noise, settings: Evaluation, co
         return "best split into chains and seeds: not known before the sweep has that arm"
     hours = settings.claims.plan_hours if costs.known else None
     budget = costs.of(setting.design) if hours is None else hours
-    whose = "what this sweep costs" if hours is None else "evaluation.claims.plan_hours"
+    whole = "this look" if setting.looks else "this sweep"
+    whose = f"what {whole} costs" if hours is None else "evaluation.claims.plan_hours"
     unit = "core-hours" if costs.known else "trainings"
     best = cheapest(noise, setting, costs, budget, settings)
     alpha, power = level_each(setting.together, settings), settings.claims.power

@@ -12,6 +12,8 @@ chains share, the test images, makes the looks more alike and the rate smaller (
 benchmarks/sequential.py). Knows numbers of chains and levels, and nothing of what is measured.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -21,6 +23,7 @@ from scipy.special import stdtrit
 from ray_selfloop.inference.chains import Floats
 
 DRAWS, SEED = 400_000, 20240  # simulated sweeps; the rate is known to 2 % at alpha = .005
+TRIED = 20_000  # those behind a chance: it is known to 0.4 %
 
 
 @cache
@@ -44,15 +47,60 @@ def levels(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
 @cache
 def _without_effect(looks: tuple[int, ...]) -> Floats:
     """``|t|`` at each look of simulated sweeps without an effect, ``(K, DRAWS)``."""
-    rng = np.random.default_rng(SEED)
-    total, squares, done = np.zeros(DRAWS), np.zeros(DRAWS), 0
     found = np.empty((len(looks), DRAWS), np.float32)
-    for k, m in enumerate(looks):
+    for k, (m, total, between) in enumerate(_simulated(looks, DRAWS)):
+        found[k] = np.abs(total) / np.sqrt(m * between)
+    return np.asarray(found)
+
+
+def _simulated(looks: tuple[int, ...], draws: int) -> Iterator[tuple[int, Floats, Floats]]:
+    """m, the sum over m standard normal chains and their variance s^2, look by look."""
+    rng = np.random.default_rng(SEED)
+    total, squares, done = np.zeros(draws), np.zeros(draws), 0
+    for m in looks:
         for _ in range(done, m):
-            values = rng.standard_normal(DRAWS)
+            values = rng.standard_normal(draws)
             total += values
             squares += values**2
         done = m
-        between = (squares - total**2 / m) / (m - 1)
-        found[k] = np.abs(total) / np.sqrt(m * between)
-    return np.asarray(found)
+        yield m, total, (squares - total**2 / m) / (m - 1)
+
+
+@dataclass(frozen=True)
+class Chances:
+    """What becomes of the statement 'it grows', as shares of all sweeps.
+
+    decided: by each look. grows, falls, excluded: as what, at the last one; excluded: growth by the
+    margin.
+    """
+
+    looks: tuple[int, ...]
+    decided: tuple[float, ...]
+    grows: float
+    falls: float
+    excluded: float
+
+    def chains(self, statements: int = 1) -> float:
+        """Mean number of chains until so many independent statements like this are decided, or
+        the last look is made."""
+        steps = zip(pairwise(self.looks), self.decided, strict=False)
+        return self.looks[0] + sum((b - a) * (1 - p**statements) for (a, b), p in steps)
+
+
+def chances(
+    effect: float, sd: float, margin: float, looks: tuple[int, ...], alpha: float
+) -> Chances:
+    """Of a true effect that scatters by sd between chains; alpha: of all looks together.
+
+    Decided for good by the first look whose interval lies above 0, below 0 or below the margin.
+    """
+    word, decided = np.zeros(TRIED, np.intp), []
+    each = zip(_simulated(looks, TRIED), levels(looks, alpha), strict=True)
+    for (m, total, between), level in each:
+        mean = effect + sd * total / m
+        reach = stdtrit(m - 1, 1 - level / 2) * sd * np.sqrt(between / m)
+        ends = [mean - reach > 0, mean + reach < 0, mean + reach < margin]
+        word = np.where(word > 0, word, np.select(ends, [1, 2, 3]))
+        decided.append(float((word > 0).mean()))
+    grows, falls, excluded = (float((word == i).mean()) for i in (1, 2, 3))
+    return Chances(looks, tuple(decided), grows, falls, excluded)
