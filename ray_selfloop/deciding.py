@@ -22,6 +22,12 @@ def further(run: "Run", words: Sequence[str], say: Callable[[str], object]) -> P
     decide, chains = plan.sweep.decide, len(plan.sweep.loop.loop_seeds)
     if decide is None or plan.corrupt:
         return None
+    if run.progress.failed:
+        say(f"look at {chains} chains: stages failed; no chain is added before they are mended")
+        return None
+    if not run.declared_before:
+        say(f"look at {chains} chains: not declared before its data; no chain is added")
+        return None
     primary = _primary(plan)
     open_ones = [*_open(primary)]
     if not open_ones:
@@ -34,12 +40,10 @@ def further(run: "Run", words: Sequence[str], say: Callable[[str], object]) -> P
     if look == len(decide.looks):
         say(f"{said}; it was the last look")
         return None
-    if run.progress.failed:
-        say(f"{said}; stages failed: no chain is added before they are mended")
-        return None
     found = prepare(words, look=look)
     hours, more = _hours(found)
-    cost = f"{decide.looks[look] - chains} more chains take about {more:.3g} core-hours"
+    count = decide.looks[look] - chains
+    cost = f"{count} more chain{'s take' if count > 1 else ' takes'} about {more:.3g} core-hours"
     if decide.hours is not None and more > 0 and hours + more > decide.hours:
         say(
             f"{said}; {cost}, and decide.hours={decide.hours:g} are spent with the {hours:.3g} so "

@@ -67,7 +67,7 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
         {
             "evaluation": _evaluated(sweep),
             "adjustment": HOLM if looks is None else OVER_LOOKS,
-            "chains": sorted({seed for s in scenarios for seed in _seeds(s.sweep)}),
+            "chains": _chains(sweep, scenarios),
             "looks": looks if looks is None else {"chains": list(looks), "level": RISING},
             "primary": [_said(c, sweep) for c in primary],
             "families": {
@@ -84,10 +84,12 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
     )
 
 
-def _seeds(sweep: Sweep) -> tuple[int, ...]:
-    """Of all chains that there may be."""
-    seeds = sweep.loop.loop_seeds
-    return grown(seeds, sweep.decide.looks[-1]) if sweep.decide else seeds
+def _chains(sweep: Sweep, scenarios: Sequence[Scenario]) -> list[int]:
+    """Loop seeds of all chains that there may be; with looks in the order of their adding, in which
+    the looks see them."""
+    if sweep.decide:
+        return [*grown(sweep.loop.loop_seeds, sweep.decide.looks[-1])]
+    return sorted({seed for s in scenarios for seed in s.sweep.loop.loop_seeds})
 
 
 def _arm(scenario: Scenario) -> Arm:

@@ -57,10 +57,9 @@ class Progress:
                 blocked.append(node)
         return blocked
 
-    def settled(self) -> bool:
-        """Whether nothing is still to be computed: all is published, has failed, or cannot run."""
-        left = {node.stage.key for node in self.missing()} | self.running.keys()
-        return left <= {node.stage.key for node in self.blocked()}
+    def complete(self) -> bool:
+        """Whether every stage is published: none failed, none is still to be computed."""
+        return self.graph.nodes.keys() <= self.published
 
     def seconds(self, key: str, now: float) -> float:
         """Seconds that a stage has run in this run, so far."""

@@ -117,7 +117,7 @@ class Run:
 
     def _add_measurements(self) -> None:
         """Fairness of each scenario's published trials, then dynamics and claims over all."""
-        plan, measured, settled = self.plan, [], self.progress.settled()
+        plan, measured, settled = self.plan, [], self.progress.complete()
         for scenario in plan.scenarios:
             trials = plan.published(classifier.KIND.name, scenario.name)
             if trials:

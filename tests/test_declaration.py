@@ -33,6 +33,24 @@ def test_it_holds_statement_estimand_margin_and_networks():
     assert json.loads(json.dumps(content)) == content
 
 
+def test_looks_are_declared_with_their_chains_in_order():
+    """Who chose the order of chains could choose the first look that decides."""
+    decided = of(*CONTROLLED, "decide={looks: [2, 3, 4]}")
+    assert decided.content["looks"]["chains"] == [2, 3, 4]
+    assert decided.content["chains"] == [0, 1, 2, 3]
+    other = of(*CONTROLLED, "decide={looks: [2, 3, 4]}", "loop.loop_seeds=[2,1,0,3]")
+    assert other.content["chains"] == [2, 1, 0, 3]
+    assert other.hash != decided.hash
+    assert of(*CONTROLLED, "decide={looks: [2, 3, 4], hours: 3}").hash == decided.hash
+    assert decided.content["families"] == {}
+    assert decided.content["A over the control's"] == []
+
+
+def test_meo_may_be_the_primary_metric_with_three_subgroups():
+    (primary,) = of(*CONTROLLED, "evaluation.claims.primary=meo").content["primary"]
+    assert primary["metric"] == "meo"
+
+
 def test_without_a_control_nothing_is_primary():
     found = of("quickstart")
     assert found.content["primary"] == []

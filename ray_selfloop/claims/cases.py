@@ -197,7 +197,7 @@ def _primaries(groups: Sequence[Group], metric: str, most: int) -> Iterator[Case
                 metric=CUE,
                 direction=DOWN,
             )
-        case = _checked(_case(statement, (group,), _mean(group, group.classifiers)), groups)
+        case = _checked(_case(statement, (group,), _mean(group, group.classifiers)), groups, True)
         counts = not case.lacks
         declared += counts
         primary_one = counts and declared <= most
@@ -209,8 +209,9 @@ def _mean(group: Group, names: Sequence[str]) -> tuple[Member, ...]:
     return (Member(label, tuple((group.name, name) for name in names)),) if names else ()
 
 
-def _checked(case: Case, groups: Sequence[Group]) -> Case:
-    """With what it lacks beyond its own group."""
+def _checked(case: Case, groups: Sequence[Group], alone: bool = False) -> Case:
+    """With what it lacks beyond its own group. alone: whether it is in a family of its own, in
+    which MEO beside MD is no second test of one number."""
     few = _too_few_generations(case)
     if case.lacks or few or not case.members:
         return replace(case, lacks=case.lacks or few or "no network starts as the sweep says")
@@ -218,7 +219,7 @@ def _checked(case: Case, groups: Sequence[Group]) -> Case:
         return case
     by_name = {group.name: group for group in groups}
     subgroups = by_name[case.members[0].plus[0][0]].treatment.subgroups
-    if case.metric == metrics.MEO.name and subgroups <= 3:
+    if case.metric == metrics.MEO.name and 0 < subgroups <= 3 and not alone:
         return replace(case, lacks="one number with MD here (1 - MEO is a multiple of MD): see md")
     if (
         case.metric != metrics.ACCURACY.name

@@ -30,7 +30,8 @@ from ray_selfloop.inference.verdicts import (
 @dataclass(frozen=True)
 class Judged:
     """A tested case with its word. adjusted: its evidence after multiplicity. looks: what each look
-    said, where there are several; ``tested`` is then of the look that decided, else of the last."""
+    said, where there are several; ``tested`` is then of the look that decided, else of the last,
+    and ``at`` that look's place among them."""
 
     tested: Tested
     adjusted: Evidence
@@ -38,6 +39,7 @@ class Judged:
     verdict: str
     reason: str
     looks: tuple["Judged", ...] = ()
+    at: int = 0
 
     @property
     def open(self) -> bool:
@@ -74,10 +76,11 @@ def _over_looks(sweep: Sweep, tested: Tested, count: int) -> Judged:
         for chains, one in zip(sweep.looks.made, every, strict=True)
     ]
     if not sweep.looks.settled:
-        why = f"the look at {sweep.looks.made[-1]} chains is not complete"
+        why = f"the look at {sweep.looks.made[-1]} chains is not complete: a stage is missing"
         looks[-1] = replace(looks[-1], verdict=UNDECIDED, reason=why)
-    decided = next((one for one in looks if one.verdict != UNDECIDED), looks[-1])
-    return replace(decided, looks=tuple(looks))
+    words = [one.verdict != UNDECIDED for one in looks]
+    at = words.index(True) if any(words) else len(looks) - 1
+    return replace(looks[at], looks=tuple(looks), at=at)
 
 
 def _at_look(sweep: Sweep, tested: Tested, count: int) -> Judged:

@@ -125,7 +125,14 @@ class Sweep:
         floor, start = self._floor(case, members, key)
         size = abs(factor) / max(case.last if case.statement.estimand == SLOPE else 1, 1)
         made = effect(found.draws, self.settings.level)
-        return replace(made, floor=size * floor, start=size * start)
+        way = self._way(key)
+        return replace(made, floor=size * floor, start=size * start, way=way)
+
+    @staticmethod
+    def _way(key: Key) -> int:
+        """-1 of a metric that is best at 1: it falls where its gap grows."""
+        name = key[0].partition("_")[0]
+        return -1 if name in FLOORED and METRICS[name].ideal == 1 else 1
 
     def _floor(self, case: Case, members: Sequence[Member], key: Key) -> tuple[float, float]:
         """Of a change: the noise floor and the level, in the reference arm, of a gap; 0 of what is

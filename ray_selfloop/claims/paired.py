@@ -62,7 +62,7 @@ class Arm:
     G, 0 where the dataset has none. initialization: "" where the dataset has none. test: None
     before there are data. quality: a generator's metric -> (chain's classifier or "", loop seed,
     generation) -> value before the filter. not_converged: why its generator is too poor for a
-    verdict on bias; "" where it is not.
+    verdict on bias; "" where it is not. gates: the same at earlier looks, by number of chains.
     """
 
     scenario: str
@@ -80,10 +80,13 @@ class Arm:
     quality: Quality = field(default_factory=dict)
     not_converged: str = ""
     regime: str = "stack"
+    gates: Mapping[int, str] = field(default_factory=dict)
 
     def of(self, seeds: Sequence[int]) -> "Arm":
         """With the classifiers of these loop seeds alone."""
-        return replace(self, outcomes=[o for o in self.outcomes if o.loop_seed in seeds])
+        outcomes = [o for o in self.outcomes if o.loop_seed in seeds]
+        poor = self.gates.get(len(seeds), self.not_converged)
+        return replace(self, outcomes=outcomes, not_converged=poor)
 
 
 def same_images(a: TestSet | None, b: TestSet | None) -> bool:

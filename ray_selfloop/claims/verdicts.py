@@ -156,7 +156,7 @@ def _row(judged: Judged, others: Mapping[str, str], sweep: Sweep) -> Verdict:
     split = {"level": parts.level or nothing, "rest": parts.rest or nothing}
     several = len(case.members) > 1 or len(case.members[0].plus) > 1 if case.members else False
     looks = tuple(_looks(judged, sweep))
-    of_look = next((look for look in looks if look.chains == whole.chains), whole)
+    of_look = looks[judged.at] if looks else whole
     return Verdict(
         **{name: getattr(statement, name) for name in OF_STATEMENT},
         **{name: getattr(whole, name) for name in ("value", "chains")},
@@ -179,7 +179,7 @@ def _row(judged: Judged, others: Mapping[str, str], sweep: Sweep) -> Verdict:
         half="" if case.lacks else others["half"],
         twice="" if case.lacks else others["twice"],
         looks=looks,
-        decided=_decided(judged),
+        decided=looks[judged.at].chains if looks and judged.verdict != words.UNDECIDED else 0,
     )
 
 
@@ -187,19 +187,12 @@ def _looks(judged: Judged, sweep: Sweep) -> Iterator[Look]:
     made = sweep.looks.made if sweep.looks else []
     for chains, one in zip(made, judged.looks, strict=False):
         whole = one.tested.whole
-        if whole is None:
-            continue
+        if whole is None:  # of no look: a statement that is not tested, or of a generator
+            return
         alpha = sweep.at(chains).level_of(one.together)
         fixed = (1 - sweep.settings.level) / one.together
         ends = (*whole.interval(1 - alpha), *whole.interval(1 - fixed))
         yield Look(chains, whole.value, *ends, 1 - alpha, one.verdict, one.open)
-
-
-def _decided(judged: Judged) -> int:
-    """Chains at the look that decided it; 0 where none has."""
-    if judged.verdict == words.UNDECIDED or judged.tested.whole is None or not judged.looks:
-        return 0
-    return judged.tested.whole.chains
 
 
 def _slopes(tested: Tested) -> str:
@@ -313,7 +306,9 @@ def claims(
         others = {name: found[i].verdict for name, found in under.items()}
         row = replace(_row(one, others, sweep), networks=_networks(sweep, one))
         if not declared and row.verdict != words.NOT_TESTED:  # an interval without a word
-            row = replace(row, verdict=words.EXPLORATORY, reason=LATE, half="", twice="")
+            late = tuple(replace(look, verdict=words.EXPLORATORY, open=False) for look in row.looks)
+            row = replace(row, verdict=words.EXPLORATORY, reason=LATE, half="", twice="",
+                          decided=0, looks=late)  # fmt: skip
         rows.append(row)
     return Result(
         tuple(rows),

@@ -3,7 +3,7 @@ torch. What is said of the table is decided in `outside`; here it is arranged an
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,16 +108,24 @@ def _scenario(one: Scenario) -> ScenarioView:
 
 def _answer(found: Judged) -> tuple[str, str]:
     """What the page says first: of each arm and classifier A, and in which state its chains end."""
-    alone = any(ALONE in v.note for v in found.verdicts)
     controls = {one.name for one in found.scenarios if one.control}
     parts = [_said(found, v) for v in found.verdicts if v.scenario not in controls]
     parts += _ends(found)
-    if alone:
+    alone = [ALONE in v.note for v in found.verdicts if v.scenario not in controls]
+    if any(alone):
         parts.append(
-            "no arm is a control, so that nothing tells what generated data did from what longer "
-            "training did"
+            f"{_why_alone(controls)}, so that nothing tells what generated data did from what "
+            "longer training did"
         )
-    return ("No control" if alone else "Against the control"), "; ".join(parts)
+    if not any(alone):
+        return "Against the control", "; ".join(parts)
+    return ("No control" if all(alone) else "In part against a control"), "; ".join(parts)
+
+
+def _why_alone(controls: Collection[str]) -> str:
+    if not controls:
+        return "no arm is a control"
+    return f"{', '.join(sorted(controls))} does not share the start of what is said to have none"
 
 
 def _said(found: Judged, v: Verdict) -> str:
@@ -126,8 +134,7 @@ def _said(found: Judged, v: Verdict) -> str:
     if math.isnan(v.a):
         return f"of {where} A is not known ({v.text})"
     word = GREW.get(v.text, f"verdict {v.text}")
-    about = next(one for one in found.scenarios if one.name == v.scenario)
-    first, last = found.span or (0, about.last)
+    first, last = found.spans[v.scenario]
     ends = numbers.interval(v.low, v.high)
     ratio = ""
     if not math.isnan(v.ratio):

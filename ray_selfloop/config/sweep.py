@@ -273,6 +273,12 @@ class Sweep(Settings):
                 "axes.loop.loop_seeds: with decide every scenario gets the chains of the looks; "
                 "leave the axis out, or write decide=null"
             )
+        last = self.decide.looks[-1] if self.decide else len(self.loop.loop_seeds)
+        if len(self.loop.loop_seeds) > last:
+            raise ValueError(
+                f"decide.looks: the last look has {last} chains, and loop.loop_seeds names "
+                f"{len(self.loop.loop_seeds)}; add a look, or leave seeds out"
+            )
         return self
 
     @model_validator(mode="after")

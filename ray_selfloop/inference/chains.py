@@ -119,7 +119,7 @@ class Effect:
 
     between: s^2 / m; shared: c; own: the chains' own image noise in the mean, below which what
     differs between chains cannot be. All NaN with one chain, whose interval is the image bootstrap
-    and holds for this chain only. floor, start: of a gap that noise inflates, see `seen`.
+    and holds for this chain only. floor, start, way: of a gap that noise inflates, see `seen`.
     """
 
     value: float
@@ -131,6 +131,7 @@ class Effect:
     own: float = 0.0
     floor: float = 0.0
     start: float = 0.0
+    way: int = 1
 
     @property
     def error(self) -> float:
@@ -180,14 +181,19 @@ class Effect:
     def seen(self, change: float) -> float:
         """What is measured of a true change of a gap whose noise floor is f, from a true start c:
 
-            sqrt(f^2 + max(c + change, 0)^2) - sqrt(f^2 + c^2)
+            sqrt(f^2 + (c + change)^2) - sqrt(f^2 + c^2)
 
-        as squares of gaps and of noise add. All of it far above the floor; at a start of 0 on 36
-        test images a class half of the usual margin, so that p against the margin itself excluded
-        an effect of just that size in a third of sweeps (benchmarks/sequential.py).
+        as squares of gaps and of noise add; of a fall c is at least its size. way: -1 of what falls
+        where the gap grows, such as MEO, 1 less the gap. All of it is seen far above the floor; at
+        a start of 0 on 36 test images a class half of the usual margin, so that p against the
+        margin itself excluded an effect of just that size in a third of sweeps
+        (benchmarks/sequential.py).
         """
-        f, c = self.floor, self.start
-        return float(np.hypot(f, max(c + change, 0.0)) - np.hypot(f, c)) if f > 0 else change
+        if not self.floor > 0:
+            return change
+        f, grown = self.floor, self.way * change
+        c = max(self.start, -grown)
+        return self.way * float(np.hypot(f, c + grown) - np.hypot(f, c))
 
     def _tail(self, distance: float) -> float:
         if not self.tested:

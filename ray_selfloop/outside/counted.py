@@ -5,6 +5,7 @@ the scatter between chains alone (`inference.chains.effect_of_chains`), and a si
 (Wilson's) where its number is a rate of rows. Knows no file.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -197,8 +198,10 @@ class Counts:
         mean of the chains' own ends, at which it is if they share all, is the largest it can be."""
         rng = seeding.rng(self.settings.seed, "dealt")
         draws = [self._dealt(rng) for _ in range(self.settings.permutations)]
-        ends = np.nanquantile(np.stack(draws), 0.5 + self.settings.level / 2, axis=0)
-        return np.asarray(np.nanmean(placed(ends), axis=0))
+        with warnings.catch_warnings():  # cells of one row have no variance: NaN is the answer
+            warnings.simplefilter("ignore", RuntimeWarning)
+            ends = np.nanquantile(np.stack(draws), 0.5 + self.settings.level / 2, axis=0)
+            return np.asarray(np.nanmean(placed(ends), axis=0))
 
     def _dealt(self, rng: np.random.Generator) -> Floats:
         """B^2 of each trial, ``(T,)``, of one deal."""

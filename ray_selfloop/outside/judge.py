@@ -4,7 +4,7 @@ Decides what a table is asked: A of each arm by itself, its arms against each ot
 of each chain. A mean over chains in different states is left out. Trains nothing; knows no page.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 
@@ -27,7 +27,7 @@ from ray_selfloop.evaluation.rows import typed
 from ray_selfloop.inference.chains import effect
 from ray_selfloop.outside.counted import Counts, counts
 from ray_selfloop.outside.predicted import Predictions, predictions
-from ray_selfloop.outside.read import SCENARIO, Table, names_of
+from ray_selfloop.outside.read import SCENARIO, Table, names_of, scenario_name
 
 COUNTED = (metrics.COLLAPSED, metrics.TRIALS, metrics.TRIALS_ACCURACY, metrics.CHAINS)
 JUDGED = (metrics.ACCURACY, metrics.MD, metrics.MEO, metrics.DI_MIN_MAX, metrics.WORST_SUBGROUP)
@@ -70,7 +70,8 @@ class Scenario:
 @dataclass(frozen=True)
 class Judged:
     """results: as a sweep's. effects: last minus first generation of each arm and of every two of
-    them. states: a row for each trial. left_out: what such a table cannot give."""
+    them. states: a row for each trial. left_out: what such a table cannot give. spans: scenario ->
+    first and last generation of A."""
 
     scenarios: tuple[Scenario, ...]
     results: pd.DataFrame
@@ -80,6 +81,7 @@ class Judged:
     laws: tuple[Law, ...]
     span: tuple[int, int] | None
     left_out: tuple[str, ...]
+    spans: Mapping[str, tuple[int, int]]
 
 
 @dataclass
@@ -119,7 +121,8 @@ def judge(
     scenes = [_scene(table, settings, *one, named) for one in _scenarios(table)]
     for scene in scenes:
         _within(scene, span)
-    found = _fitted(scenes, settings, span)
+    spans = _spans(scenes, span)
+    found = _fitted(scenes, settings, spans)
     states = pd.concat([scene.states for scene in scenes], ignore_index=True)
     results = pd.concat([*(s.rows for s in scenes), found.rows()], ignore_index=True)
     about = tuple(scene.about for scene in scenes)
@@ -128,10 +131,11 @@ def judge(
         typed(_of_one_state(_known(results), states)).reset_index(drop=True),
         pd.DataFrame(_effects(scenes, settings, span), columns=list(Effect.__dataclass_fields__)),
         states,
-        tuple(_worded(v.row, v.found.verdict, about, states, span) for v in found.verdicts),
+        tuple(_worded(v.row, v.found.verdict, about, states, spans) for v in found.verdicts),
         tuple(law for law in found.laws if law.parameters),
         span,
         (*(() if table.predicted else OF_COUNTS), *OF_TABLES),
+        spans,
     )
 
 
@@ -150,7 +154,7 @@ def _scene(
     of_setting = table.rows[table.rows["setting"] == setting]
     names = names_of(of_setting["class"]), names_of(of_setting["group"])
     about = Scenario(
-        ", ".join(filter(None, place)) or table.path.stem,
+        scenario_name(*place) or table.path.stem,
         setting,
         arm or TREATMENT.name,
         tuple(sorted(set(rows["classifier"]))),
@@ -233,19 +237,40 @@ def told(words: dict[str, int]) -> str:
 # --- A -------------------------------------------------------------------------------------------
 
 
-def _fitted(scenes: Sequence[_Scene], settings: Evaluation, span: tuple[int, int] | None) -> Fit:
-    series = [one for scene in scenes for one in scene.series]
-    if span:
-        series = [one.between(span[0], span[1] + 1) for one in series]
+def _spans(scenes: Sequence[_Scene], asked: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
+    """Generations of A: those asked for, else as long as all chains of a setting are in one state,
+    where that is at least one step."""
+    found = {}
+    for scene in scenes:
+        setting = [s for s in scenes if s.about.setting == scene.about.setting]
+        mixed = [n for s in setting for (_, _, n), of in held(s.states).items() if len(of) > 1]
+        last = min(s.about.last for s in setting)
+        alike = min(mixed, default=last + 1) - 1
+        found[scene.about.name] = asked or (0, alike if alike > 0 else last)
+    return found
+
+
+def _fitted(
+    scenes: Sequence[_Scene], settings: Evaluation, spans: Mapping[str, tuple[int, int]]
+) -> Fit:
+    series = [
+        one.between(spans[scene.about.name][0], spans[scene.about.name][1] + 1)
+        for scene in scenes
+        for one in scene.series
+    ]
     about = [scene.about for scene in scenes]
     labels = Labels(
         arms={one.name: CONTROL.name if one.control else TREATMENT.name for one in about},
-        groups={one.name: one.setting for one in about if _starts_alike(one, scenes, span)},
+        groups={
+            one.name: one.setting
+            for one in about
+            if spans[one.name][0] == 0 and _starts_alike(one, scenes)
+        },
     )
     return fit(series, {}, settings, labels)
 
 
-def _starts_alike(one: Scenario, scenes: Sequence[_Scene], span: tuple[int, int] | None) -> bool:
+def _starts_alike(one: Scenario, scenes: Sequence[_Scene]) -> bool:
     """Whether an arm can be compared with its control: A over that of the control rests on one
     generation 0 for both, chain by chain."""
     own, control = (
@@ -255,23 +280,23 @@ def _starts_alike(one: Scenario, scenes: Sequence[_Scene], span: tuple[int, int]
         for wanted in (lambda about: about.name == one.name, lambda about: about.control)
     )  # fmt: skip
     same = [bool(np.isclose(own[at], control[at], equal_nan=True)) for at in own if at in control]
-    return bool(same) and all(same) and (span is None or span[0] == 0)
+    return bool(same) and all(same)
 
 
 def _worded(
     row: Verdict, own: str, scenarios: Sequence[Scenario], states: pd.DataFrame,
-    span: tuple[int, int] | None,
+    spans: Mapping[str, tuple[int, int]],
 ) -> Verdict:  # fmt: skip
     """A's own word where nothing stands beside it, said to be so; which generations."""
     about = next(one for one in scenarios if one.name == row.scenario)
-    first, last = span or (0, about.last)
+    first, last = spans[row.scenario]
     notes = [f"generations {first} to {last}"]
     if row.text == NO_CONTROL:
         other = [s.arm for s in scenarios if s.control and s.setting == about.setting]
         why = f" (arm {other[0]} is none here: it does not share this start)" if other else ""
         row, notes = replace(row, text=own), [ALONE + why, *notes]
     of = {t: words for (s, c, t), words in held(states).items()
-          if (s, c) == (row.scenario, row.classifier) and first <= t <= last}  # fmt: skip
+          if (s, c) == (row.scenario, row.classifier)}  # fmt: skip
     mixed = [t for t, words in sorted(of.items()) if len(words) > 1]
     if mixed:
         notes.append(f"from generation {mixed[0]} on chains are in different states")

@@ -53,6 +53,9 @@ def read(path: Path, renamed: Sequence[str] = ()) -> Table:
     _whole_chains(path, rows)
     _whole_cells(path, rows)
     (_same_images if predicted else _same_test)(path, rows)
+    _named_apart(path, rows)
+    if not predicted:
+        _several_chains(path, rows)
     rows, chains = _numbered(rows)
     return Table(path, rows, predicted, chains, columns)
 
@@ -299,9 +302,39 @@ def _same_images(path: Path, rows: pd.DataFrame) -> None:
             )
 
 
+def scenario_name(setting: str, arm: str) -> str:
+    """How an arm in a setting is called; "" where neither has a name."""
+    return ", ".join(filter(None, (setting, arm)))
+
+
+def _named_apart(path: Path, rows: pd.DataFrame) -> None:
+    """No two scenarios are called the same."""
+    first: dict[str, tuple[str, str]] = {}
+    for setting, arm in rows[SCENARIO].drop_duplicates().itertuples(index=False):
+        name = scenario_name(setting, arm)
+        if name in first:
+            raise DataError(
+                f"{path}: arm {arm!r} in setting {setting!r} and arm {first[name][1]!r} in setting "
+                f"{first[name][0]!r} would both be called {name!r}; rename one"
+            )
+        first[name] = (setting, arm)
+
+
+def _several_chains(path: Path, rows: pd.DataFrame) -> None:
+    """Counts tell the error of a number by the scatter between chains alone."""
+    for (setting, arm), of in rows.groupby(SCENARIO, sort=False):
+        chains = set(of["chain"])
+        if len(chains) < 2:
+            name = scenario_name(str(setting), str(arm)) or "the table"
+            raise DataError(
+                f"{path}: {name} has one chain ({chains.pop()}); counts need two or more, whose "
+                "scatter is the only error that they tell (predictions by image tell another)"
+            )
+
+
 def _ordered(names: set[str]) -> list[str]:
     """By number where all are numbers, else by name."""
-    return sorted(names, key=int) if all(n.isdigit() for n in names) else sorted(names)
+    return sorted(names, key=int) if all(n.isdecimal() for n in names) else sorted(names)
 
 
 def names_of(column: "pd.Series[str]") -> tuple[str, ...]:
@@ -312,6 +345,8 @@ def names_of(column: "pd.Series[str]") -> tuple[str, ...]:
 def _numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
     """With chains as whole numbers, as they are in the results table."""
     names = names_of(rows["chain"])
-    own = all(name.isdigit() for name in names) and len({int(name) for name in names}) == len(names)
+    own = all(name.isdecimal() for name in names) and len({int(name) for name in names}) == len(
+        names
+    )
     number = {name: int(name) if own else i for i, name in enumerate(names)}
     return rows.assign(chain=rows["chain"].map(number)), {n: name for name, n in number.items()}

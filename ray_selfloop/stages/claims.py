@@ -112,9 +112,10 @@ def run(work: Work[Settings]) -> Summary:
 
     settings = work.settings.how
     bound = settings.dynamics.least_fidelity
-    arms = [arm(scenario, work.inputs, bound) for scenario in work.settings.scenarios]
     found = work.settings.looks
     looks = Looks(found.declared, found.seeds, found.settled) if found else None
+    seen = [looks.seeds[:chains] for chains in looks.made] if looks else []
+    arms = [arm(scenario, work.inputs, bound, seen) for scenario in work.settings.scenarios]
     summary = judge(arms, settings, work.settings.declared, looks).summary()
     save_json(work.folder, "claims", summary)
     return summary

@@ -1,5 +1,7 @@
 """What the paper's claims are judged on: a scenario with what it has published."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from ray_selfloop.claims.paired import Arm
@@ -11,9 +13,14 @@ from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.measures import metric_rows, outcome, test_set, trials_of
 
 
-def arm(scenario: Described, inputs: Inputs, bound: float) -> Arm:
-    """bound: `evaluation.dynamics.least_fidelity`. Classifiers that start otherwise than the
-    scenario says (a LeNet among pretrained ones) are not what its claims are about."""
+def arm(
+    scenario: Described, inputs: Inputs, bound: float, looks: Sequence[Sequence[int]] = ()
+) -> Arm:
+    """bound: `evaluation.dynamics.least_fidelity`. looks: the loop seeds of each.
+
+    Classifiers that start otherwise than the scenario says (a LeNet among pretrained ones) are not
+    what its claims are about.
+    """
     name = scenario.name
     rows, test = metric_rows(inputs, name), test_set(inputs, f"{name}/dataset")
     outcomes = (outcome(inputs, key, scenario.compat) for key in trials_of(inputs, name))
@@ -24,6 +31,10 @@ def arm(scenario: Described, inputs: Inputs, bound: float) -> Arm:
         test=test,
         quality=_quality(rows),
         not_converged=not_converged(rows, name, bound),
+        gates={
+            len(seeds): not_converged(rows[rows["loop_seed"].isin(seeds)], name, bound)
+            for seeds in looks
+        },
     )
 
 

@@ -1,5 +1,7 @@
 """Primary statements at several looks: when they are decided, on which chains and interval."""
 
+from dataclasses import replace
+
 import pytest
 
 from ray_selfloop.claims.measured import Looks
@@ -106,3 +108,47 @@ def test_lost_trials_are_not_waited_for():
     found = primary(looked(arms, chains=3))
     assert found.verdict == UNDECIDED
     assert not found.looks[-1].open
+
+
+def lost(arms, chains):
+    """These chains collapse in both arms after generation 0."""
+    return [
+        replace(
+            arm,
+            outcomes=[
+                replace(o, collapsed=True) if o.loop_seed in chains and o.generation else o
+                for o in arm.outcomes
+            ],
+        )
+        for arm in arms
+    ]
+
+
+def test_a_chain_that_is_lost_moves_no_look():
+    """A look is named by the chains that were declared for it, whatever is left of them."""
+    found = primary(looked(lost(swept(LARGE), [3])))
+    assert [look.chains for look in found.looks] == [3, 5, 8]
+    assert (found.decided, found.chains) == (5, 4)
+    assert (found.low, found.high) == (found.looks[1].low, found.looks[1].high)
+    few = primary(looked(lost(swept(LARGE), [1, 2])))
+    assert few.looks[0].verdict == UNDECIDED
+    assert (few.decided, few.chains) == (5, 3)
+    assert few.low == few.looks[1].low
+
+
+def test_a_look_has_the_gate_of_its_own_chains():
+    """Later chains whose generator is poor do not take back what was decided before them."""
+    poor = [
+        replace(arm, not_converged="poor", gates={3: "", 5: "", 8: "poor"}) for arm in swept(LARGE)
+    ]
+    found = primary(looked(poor))
+    assert (found.verdict, found.decided) == (SUPPORTED, 5)
+    assert found.looks[2].verdict == UNDECIDED
+    assert not found.looks[2].open
+
+
+def test_what_is_declared_late_decides_nothing_and_waits_for_nothing():
+    late = claims(swept(LARGE), SETTINGS, declared=False, looks=Looks(DECLARED, tuple(range(8))))
+    found = primary(late)
+    assert (found.verdict, found.decided) == (EXPLORATORY, 0)
+    assert not any(look.open for look in found.looks)

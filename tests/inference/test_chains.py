@@ -145,7 +145,16 @@ def test_near_its_floor_less_of_a_change_is_seen():
     assert near.p_inside(0.02) >= near.p_short_of(0.02)
 
 
-def test_where_a_gap_is_zero_no_fall_can_be_excluded():
+def test_a_fall_is_seen_as_of_a_gap_that_is_no_smaller():
     near = Effect(0.0, -0.01, 0.01, 1e-9, 0.0, 5, floor=0.04, start=0.0)
-    assert near.seen(-0.02) == 0.0
-    assert near.p_short_of(-0.02) == pytest.approx(1.0)
+    assert near.seen(-0.02) == pytest.approx(0.04 - np.hypot(0.04, 0.02))
+    assert near.p_short_of(-0.02) < 0.05
+
+
+def test_of_what_falls_where_its_gap_grows_all_is_turned():
+    """MEO is 1 less a gap: what is seen of its fall is what is seen of the gap's growth."""
+    gap = Effect(0.001, -0.01, 0.01, 2e-5, 0.0, 5, floor=0.04, start=0.01)
+    meo = Effect(-0.001, -0.01, 0.01, 2e-5, 0.0, 5, floor=0.04, start=0.01, way=-1)
+    for change in (0.02, -0.02):
+        assert meo.seen(-change) == pytest.approx(-gap.seen(change))
+        assert meo.p_short_of(-change) == pytest.approx(gap.p_short_of(change))

@@ -202,3 +202,16 @@ def test_a_table_is_judged_without_ray_and_without_torch(tmp_path: Path) -> None
     )
     assert set(effects["metric"]) >= {"A", metrics.MD.name}
     assert len(states) == 12
+
+
+def test_a_is_of_the_generations_in_which_all_chains_are_in_one_state(cells: Path) -> None:
+    """What the table is asked for without `--generations`: a mean over other states is none."""
+    found = judge(read(cells), Evaluation())
+    first, last = found.spans["SeqGenSeqClass"]
+    states = found.states[found.states["scenario"] == "SeqGenSeqClass"]
+    mixed = states[states["state"] != "working"]["generation"].min()
+    assert (first, last) == (0, mixed - 1)
+    assert 10 < last < 39
+    (verdict,) = (v for v in found.verdicts if v.scenario == "SeqGenSeqClass")
+    assert verdict.low > 1
+    assert f"from generation {mixed} on" in verdict.note

@@ -56,6 +56,11 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "an empty cell": (put(3, "correct", None), "line 5: correct is missing"),
     "a NaN": (put(3, "group", "NaN"), "line 5: group is missing"),
     "a row twice": (lambda t: pd.concat([t, t.iloc[[5]]]), "line 26: the same chain 0, generation"),
+    "one chain": (lambda t: t[t["chain"] == 0], "the table has one chain (0); counts need two"),
+    "two scenarios of one name": (
+        lambda t: pd.concat([t.assign(setting="s, p", arm=""), t.assign(setting="s", arm="p")]),
+        "would both be called 's, p'; rename one",
+    ),
     "a missing generation": (without(4, 5, 6, 7), "chain 0 has no generation 1"),
     "a missing cell": (without(6), "chain 0, generation 1 has no row of class dog, group x"),
     "a strange group": (put(6, "group", "z"), "line 8: group 'z' is in 1 of 6 trials alone"),
@@ -139,3 +144,10 @@ def test_columns_are_read_under_other_names(tmp_path: Path) -> None:
         read(path, ["walk=chain"])
     with pytest.raises(ConfigError, match="write theirs=ours, with ours one of chain"):
         read(path, ["run=chian"])
+
+
+def test_a_chain_may_be_called_by_a_digit_that_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    table = counted()
+    table.assign(chain=table["chain"].map({0: "\u00b2", 1: "b"})).to_csv(path, index=False)
+    assert set(read(path).chains.values()) == {"\u00b2", "b"}
