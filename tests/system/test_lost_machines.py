@@ -138,7 +138,7 @@ def test_9_kills_change_nothing(cluster: FakeCluster, tmp_path: Path) -> None:
     comes_true(lambda: driver.poll() is not None, LIMIT)
     code, output = finished(begin(cluster, words))
     assert code == 0, output
-    here = [*WORDS, f"storage={tmp_path / 'here'}"]
+    here = [*WORDS, *GPUS, f"storage={tmp_path / 'here'}"]  # a GPU is in keys
     run_alone(here)
     pd.testing.assert_frame_equal(results(words), results(here))
     mine, theirs = published(storage), published(tmp_path / "here")
