@@ -7,6 +7,7 @@ nothing of datasets, of stages or of what the pictures show.
 import io
 import os
 import weakref
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -229,9 +230,9 @@ def view_of(images: ImageSource) -> View | None:
 class Encoded(Sequence[bytes]):
     """Encoded things that are read when they are asked for, one by its row or several."""
 
+    @abstractmethod
     def one(self, row: int) -> bytes:
         """The thing of a row, 0..n-1."""
-        raise NotImplementedError
 
     def __getitem__(self, row: Any) -> Any:
         rows = range(len(self))[row]
