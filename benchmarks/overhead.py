@@ -3,6 +3,7 @@
     python benchmarks/overhead.py                          # the quickstart twice, 1,000 trials
     python benchmarks/overhead.py --tiny --trials 20 50    # to try the script itself
     python benchmarks/overhead.py loop.generations=1       # any words of a sweep's command line
+    python benchmarks/overhead.py --burn axes={} loop.generations=1   # beside others' work instead
 
 Each measurement is a process of its own, with a storage of its own:
 
@@ -15,6 +16,9 @@ samples  seconds of a samples stage in the two, as its record says: the first, a
 busy     what the sweep itself says of its slots.
 trials   trials that do nothing (their records are there) through driver, leases and Tune: seconds
          each, and the driver's resident memory when the first and when all of them have ended.
+
+burn     instead of all these: the sweep alone, and again beside a process for each core that does
+         nothing but compute, at the sweep's own nice level.
 
 Ratios alone say something, and only where nothing else uses the machine: the load before each
 measurement is in the table. `--json FILE` keeps all figures.
@@ -184,6 +188,33 @@ def measured(words: list[str], trials: list[int], threads: int) -> Figures:
         }
 
 
+def burnt(words: list[str]) -> Figures:
+    """A sweep alone, and beside processes that keep all cores."""
+    with tempfile.TemporaryDirectory(prefix="selfloop-burn-") as folder:
+        apart = alone(swept, [*words, f"storage={folder}/alone"])
+        busy = [sys.executable, "-c", "while True: pass"]
+        burners = [subprocess.Popen(busy) for _ in range(limits().whole_cores)]
+        try:
+            beside = alone(swept, [*words, f"storage={folder}/beside"])
+        finally:
+            for burner in burners:
+                burner.kill()
+    return {"machine": machine(), "words": words, "alone": apart, "beside": beside}
+
+
+def burn_table(found: Figures) -> str:
+    """The figures for people."""
+    apart, beside = found["alone"], found["beside"]
+    return "\n".join(
+        (
+            "; ".join(f"{name} {value}" for name, value in found["machine"].items()),
+            f"load before: {apart['load']:.1f}; {apart['stages']} stages",
+            f"alone {apart['wall']:.1f} s, beside others {beside['wall']:.1f} s: "
+            f"{beside['wall'] / apart['wall']:.2f} times (target 2.3)",
+        )
+    )
+
+
 def table(found: Figures) -> str:
     """The figures for people."""
     sweep, serial, trials = found["sweep"], found["serial"], found["trials"]
@@ -218,15 +249,19 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="*", help="of the sweep; none: the quickstart")
     parser.add_argument("--tiny", action="store_true", help="a sweep of seconds, not of minutes")
+    parser.add_argument("--burn", action="store_true", help="beside a process on each core")
     parser.add_argument("--trials", nargs=2, type=int, default=[100, 1000], metavar=("FEW", "ALL"))
     cores = limits().whole_cores
     parser.add_argument("--threads", type=int, default=cores, help="of torch, in one process")
     parser.add_argument("--json", type=Path, help="file that is written")
     given = parser.parse_intermixed_args(arguments)
-    found = measured([*(TINY if given.tiny else ()), *given.words], given.trials, given.threads)
+    if given.burn:
+        found = burnt([*(TINY if given.tiny else ()), *given.words])
+    else:
+        found = measured([*(TINY if given.tiny else ()), *given.words], given.trials, given.threads)
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
-    print(table(found))
+    print(burn_table(found) if given.burn else table(found))
 
 
 if __name__ == "__main__":

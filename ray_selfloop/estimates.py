@@ -38,7 +38,9 @@ SELDOM = 50  # a prediction takes at most this part of the time
 MOST_OTHERS = 30  # records of a kind that are looked at beside those of the graph
 HERE, REFERENCE = "earlier stages of this storage", "reference costs"
 OTHER_HERE, OTHER = f"{HERE}, of other data", f"{REFERENCE} of other data"
+ON_CPU = "what they take on a CPU"  # of stages of a GPU: none has run on one here
 UNKNOWN = "nothing yet"
+GPU = "gpu"
 
 
 class Computed(Protocol):
@@ -50,13 +52,22 @@ class Computed(Protocol):
     def config(self) -> Mapping[str, Any]: ...
 
 
+Like = tuple[str, str, str]  # work, dataset ("": any), device
+
+
 class Effort(NamedTuple):
-    """The work of a stage: its name, on which dataset, how many units, on how many threads."""
+    """The work of a stage: its name, on which dataset and device, how many units and threads."""
 
     work: str
     dataset: str
     units: float
     threads: int
+    device: str = "cpu"
+
+    @property
+    def like(self) -> Like:
+        """What it is measured by."""
+        return self.work, self.dataset, self.device
 
 
 def effort(stage: Computed, dataset: str, images: Callable[[], int]) -> Effort:
@@ -64,15 +75,14 @@ def effort(stage: Computed, dataset: str, images: Callable[[], int]) -> Effort:
     held = kinds.NAMED[stage.kind].read(stage.config)
     if isinstance(held, classifier.Settings):
         seen = _seen(held, images)
-        return Effort(held.network, "", seen * _side(held) ** 2, held.threads)
+        return Effort(held.network, "", seen * _side(held) ** 2, held.threads, held.device)
     if isinstance(held, generator.Settings):
         own = generator.settings_of(held.generator, Places())
-        return Effort(own.name, dataset, own.seen, held.threads)
+        return Effort(own.name, dataset, own.seen, held.threads, held.device)
     if isinstance(held, probe.Settings):
-        return Effort(
-            stage.kind, dataset, held.trained(Places()).max_epochs * images(), held.threads
-        )
-    return Effort(stage.kind, dataset, 1.0, held.threads)
+        seen = held.trained(Places()).max_epochs * images()
+        return Effort(stage.kind, dataset, seen, held.threads, held.device)
+    return Effort(stage.kind, dataset, 1.0, held.threads, held.device)
 
 
 def _seen(held: classifier.Settings, images: Callable[[], int]) -> int:
@@ -99,10 +109,10 @@ class Costs:
     def __init__(self, sweeps: Mapping[str, Sweep], images: Callable[[str], int]) -> None:
         """sweeps: scenario -> settings. images: scenario -> original images."""
         self._sweeps, self._images = sweeps, images
-        self._spent: dict[tuple[str, str], tuple[float, float]] = {}
+        self._spent: dict[Like, tuple[float, float]] = {}
         self._alike: dict[tuple[str, str, int, str], Effort] = {}
         self._efforts: dict[str, Effort] = {}
-        self._units: dict[tuple[str, str], tuple[float, str]] = {}  # until more is learned
+        self._units: dict[Like, tuple[float, str]] = {}  # until more is learned
         self.slower = 1.0  # than the machine of the reference costs
 
     def learn(self, node: Node, seconds: float) -> None:
@@ -132,9 +142,9 @@ class Costs:
 
     def _add(self, found: Effort, seconds: float) -> None:
         self._units.clear()
-        for name in {(found.work, found.dataset), (found.work, "")}:
-            before, units = self._spent.get(name, (0.0, 0.0))
-            self._spent[name] = before + seconds * found.threads, units + found.units
+        for like in {found.like, found._replace(dataset="").like}:
+            before, units = self._spent.get(like, (0.0, 0.0))
+            self._spent[like] = before + seconds * found.threads, units + found.units
 
     def core_seconds(self, node: Node) -> float:
         """Of a stage, whatever has become of it; 0 where that is not known."""
@@ -151,23 +161,27 @@ class Costs:
 
     def _unit(self, found: Effort) -> tuple[float, str]:
         """Core-seconds of a unit of work, and whence."""
-        name = found.work, found.dataset
-        if name not in self._units:
-            self._units[name] = self._likest(*name)
-        return self._units[name]
+        if found.like not in self._units:
+            self._units[found.like] = self._likest(*found.like)
+        return self._units[found.like]
 
-    def _likest(self, work: str, dataset: str) -> tuple[float, str]:
-        """Of this dataset here, else by reference; of others here, else the dearest reference."""
-        own, other = (self._spent.get((work, name), (0.0, 0.0)) for name in (dataset, ""))
-        reference = self._reference
-        named = reference.get(f"{work} {dataset}".strip())
-        like = [cost for name, cost in reference.items() if name.partition(" ")[0] == work]
+    def _likest(self, work: str, dataset: str, device: str) -> tuple[float, str]:
+        """Of this dataset here, else by reference; of others here, else the dearest reference.
+
+        On a GPU what has run on one here, else what a CPU takes.
+        """
+        own, other = (self._spent.get((work, name, device), (0.0, 0.0)) for name in (dataset, ""))
         if own[1]:
             return own[0] / own[1], HERE
+        named = None if device == GPU else self._reference.get(f"{work} {dataset}".strip())
         if named is not None:
             return self.slower * named, REFERENCE
         if other[1]:
             return other[0] / other[1], OTHER_HERE
+        if device == GPU:
+            cost, source = self._likest(work, dataset, "cpu")
+            return cost, UNKNOWN if source == UNKNOWN else ON_CPU
+        like = [cost for name, cost in self._reference.items() if name.partition(" ")[0] == work]
         return (self.slower * max(like), OTHER) if like else (0.0, UNKNOWN)
 
     @cached_property

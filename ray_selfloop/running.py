@@ -45,6 +45,7 @@ class Run:
         self.console = Console()
         self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
+        self._leaving: threading.Thread | None = None
         self._tracking = threading.Thread(target=self._prepare_tracking, daemon=True)
 
     def __enter__(self) -> "Run":
@@ -56,12 +57,22 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._scheduler:
-            from ray_selfloop.distributed.cluster import leave
-
-            self._scheduler.close()
-            leave()
+        self.leave()
+        if self._leaving:
+            self._leaving.join()
             self._tracking.join()  # a database that is half made cannot be opened again
+
+    def leave(self) -> None:
+        """Nothing more is computed: give back what computes, beside whatever is done meanwhile."""
+        if self._scheduler and not self._leaving:
+            self._leaving = threading.Thread(target=self._leave, args=(self._scheduler,))
+            self._leaving.start()
+
+    def _leave(self, scheduler: "Scheduler") -> None:
+        from ray_selfloop.distributed.cluster import leave
+
+        scheduler.close()
+        leave()
 
     @property
     def tracking_uri(self) -> str:

@@ -69,6 +69,7 @@ def run(words: Sequence[str], again: Sequence[str]) -> int:
                 )
                 return INTERRUPTED
             further = deciding.further(run, words, run.say)
+        run.leave()
         from ray_selfloop.conclusion.conclude import conclude  # takes seconds to load
 
         conclude(run, time.monotonic() - started)

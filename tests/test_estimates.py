@@ -178,3 +178,16 @@ def test_what_needs_a_failed_stage_takes_no_time_any_more(micro: list[str]) -> N
     data = plan.graph.of_kind("dataset")[0].stage.key
     state = Progress(plan.graph, failed={data: "no such folder"}, took={data: 1.0})
     assert estimates.Left(learned(plan), 2).at(state, 1.0) is None
+
+
+def test_what_a_cpu_has_taken_is_not_what_a_gpu_takes() -> None:
+    costs = estimates.Costs({}, lambda scenario: 0)
+    on_cpu = Effort("lenet", "", 10.0, 1)
+    on_gpu = on_cpu._replace(device="gpu")
+    costs._add(on_cpu, 50.0)
+    assert costs._unit(on_gpu) == (5.0, estimates.ON_CPU)  # until one has run
+    costs._add(on_gpu, 2.0)
+    assert costs._unit(on_gpu) == (0.2, estimates.HERE)
+    assert costs._unit(on_cpu) == (5.0, estimates.HERE)
+    unheard = Effort("vit_of_tomorrow", "", 1.0, 1, "gpu")
+    assert costs._unit(unheard) == (0.0, estimates.UNKNOWN)

@@ -32,6 +32,7 @@ SLOT = "slot"
 STAGE_CPUS = 0.5  # of a stage that is no trial and no stream, and of one worker of a fine-tune
 POOL_CPUS = 0.25  # of one drawing or scoring worker
 KEPT = 2  # processes for each slot that wait with all loaded: a trial's, and any other stage's
+PATIENCE = 5.0  # s
 BESIDES = 4  # that Ray's libraries have for themselves, and that Ray counts with them
 HERE = 1e-3  # of a machine's own resource: enough to be placed there, beside any number of others
 ADDRESS = re.compile(r"(\[(?P<bare>[^\s\[\]]+)\]|(?P<host>[^\s:/\[\]]+)):(?P<port>[0-9]+)")
@@ -74,6 +75,17 @@ class Cluster:
     def in_the_way(self, stage: Stage) -> bool:
         """Whether what an idle experiment keeps may be wanting to a stage that is no trial."""
         return self.how(stage) != "trial" and (self.cramped or self.gpus_of(stage) > 0)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a trial's worker waits for its next trial.
+
+        Not long where it keeps a GPU, or a machine from going; not at all where memory is short.
+        """
+        if self.cramped:
+            return 0.0
+        alone = self.machines.count() == 1 and not self.machines.open
+        return math.inf if alone and not self.gpus else PATIENCE
 
     @property
     def nodes(self) -> int:

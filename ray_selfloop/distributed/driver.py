@@ -74,6 +74,7 @@ class Scheduler:
                 return
             self._hand_out()
             self._collect()
+            self._rest()
             watch(self.progress)
             for sentence in (
                 self._stalls.sentence(),
@@ -177,8 +178,17 @@ class Scheduler:
         graph = self.progress.graph
         keys = [*self.progress.running, *(node.stage.key for node in self.progress.ready())]
         if any(self.cluster.in_the_way(graph.nodes[key].stage) for key in keys):
-            self._experiment.close(timeout=CLOSE)
-            self._experiment = None
+            self._end_experiment()
+
+    def _rest(self) -> None:
+        """An experiment that has had no trial for long gives its machines back."""
+        if self._experiment and self._experiment.tired and not self._running_trials():
+            self._end_experiment()
+
+    def _end_experiment(self) -> None:
+        assert self._experiment is not None
+        self._experiment.close(timeout=CLOSE)
+        self._experiment = None
 
     def _running_trials(self) -> list[str]:
         nodes, how = self.progress.graph.nodes, self.cluster.how
@@ -207,9 +217,9 @@ class Scheduler:
 
     def _trials(self) -> Experiment:
         if self._experiment is None:
-            request = self.cluster.ask
+            request, patience = self.cluster.ask, self.cluster.patience
             self._experiment = Experiment(
-                self.name, self.root, lambda stage: dict(request(stage).piece)
+                self.name, self.root, lambda stage: dict(request(stage).piece), patience
             )
         return self._experiment
 

@@ -9,13 +9,17 @@ import os
 import queue
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
+from ray.tune.utils.object_cache import _ObjectCache
 
 from ray_selfloop.distributed.losses import Outcome, is_loss, machine_of
 from ray_selfloop.distributed.worker import device, hold_memory
@@ -24,6 +28,7 @@ from ray_selfloop.stages.run import execute
 from ray_selfloop.store.records import Store
 
 OK = "ok"
+REST = 10.0  # s without a trial, at least, after which an experiment is ended
 AHEAD = "1000"  # trials that Tune may ask for at once; the driver hands out no more than may run
 
 
@@ -31,11 +36,32 @@ class Board:
     """Trials that may start now, and outcomes; the only meeting point of driver and Tune."""
 
     def __init__(self) -> None:
-        self.waiting: queue.Queue[Stage] = queue.Queue()
+        self.waiting: queue.Queue[Stage | None] = queue.Queue()  # None: no more will come
         self.outcomes: queue.Queue[Outcome] = queue.Queue()
-        self.closed = threading.Event()
+        self.closed = False
+        self.live: set[str] = set()  # Tune's trial ids that have not ended
+        self.moved = time.monotonic()  # when the last one began or ended
         self.handed_out: dict[str, Stage] = {}  # Tune's trial id -> its stage
         self.workers: dict[str, str] = {}  # Tune's trial id -> Ray's id of the worker
+
+    def next(self) -> Stage | None:
+        """The next trial; None where none waits while others run, or where the board is closed.
+
+        While none runs it waits here for one: Tune itself would sleep for a second whenever it has
+        asked in vain.
+        """
+        if self.closed:
+            return None
+        try:
+            stage = self.waiting.get(block=not self.live)
+        except queue.Empty:
+            return None
+        self.closed = stage is None
+        return stage
+
+    def close(self) -> None:
+        """No more trials will come."""
+        self.waiting.put(None)
 
 
 _BOARDS: dict[str, Board] = {}
@@ -43,7 +69,7 @@ _BOARDS: dict[str, Board] = {}
 
 
 class BoardSearcher(Searcher):
-    """Hands Tune whatever is on the board; None while nothing is ready."""
+    """Hands Tune whatever is on the board."""
 
     def __init__(self, board: str, root: str) -> None:
         super().__init__(metric=OK, mode="max")
@@ -51,14 +77,13 @@ class BoardSearcher(Searcher):
         self.root = root
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's config, FINISHED once the board is closed, None while it is empty."""
+        """The next trial's config, FINISHED once the board is closed, None while none waits."""
         board = _BOARDS[self.board]
-        if board.closed.is_set():
-            return Searcher.FINISHED
-        try:
-            stage = board.waiting.get_nowait()
-        except queue.Empty:
-            return None
+        stage = board.next()
+        if stage is None:
+            return Searcher.FINISHED if board.closed else None
+        board.live.add(trial_id)
+        board.moved = time.monotonic()
         board.handed_out[trial_id] = stage
         return {"stage": stage, "root": self.root}
 
@@ -66,8 +91,10 @@ class BoardSearcher(Searcher):
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Pass the outcome of a trial that came to its end on to the driver."""
+        board, said = _BOARDS[self.board], result or {}
+        board.live.discard(trial_id)
+        board.moved = time.monotonic()
         if not error:
-            board, said = _BOARDS[self.board], result or {}
             missing = "the trial ended without a report"
             reason, detail = str(said.get("error", missing)), str(said.get("detail", ""))
             lost = bool(said.get("lost"))
@@ -116,19 +143,69 @@ def _trial(config: dict[str, Any]) -> None:
     tune.report({OK: float(not error), "error": error, "detail": detail, "lost": lost})
 
 
+class _Idle(_ObjectCache):
+    """Workers that have done their trial and wait for another one.
+
+    Tune itself keeps one where no trial waits, and ends the others: each of their next trials would
+    begin with a new process that loads torch. Here they wait for a while, the last one that came
+    goes first; where trials that ask for something else wait, it is Tune's to say.
+    """
+
+    def __init__(self, patience: float, may_keep_one: bool = True) -> None:
+        """patience: s that one waits at most."""
+        super().__init__(may_keep_one)
+        self._patience = patience
+        self._since: dict[int, float] = {}  # id of what waits -> since when
+
+    def cache_object(self, key: Any, obj: Any) -> bool:
+        """Keep one; whether it was."""
+        kept = super().cache_object(key, obj)
+        if not kept and self._patience > 0 and not self._others(key):
+            self._cached_objects[key].append(obj)
+            self._num_cached_objects += 1
+            kept = True
+        self._since[id(obj)] = time.monotonic()
+        return kept
+
+    def pop_cached_object(self, key: Any) -> Any:
+        """The one that has waited least: machines whose workers are not wanted may go."""
+        self._cached_objects[key].reverse()
+        found = super().pop_cached_object(key)
+        self._cached_objects[key].reverse()
+        return found
+
+    def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
+        """Those that need not wait any longer."""
+        keys = [key for key, kept in self._cached_objects.items() if kept]
+        if force_all or len(keys) != 1 or self._others(keys[0]):
+            yield from super().flush_cached_objects(force_all)
+            return
+        waiting = self._cached_objects[keys[0]]
+        least, now = max(self._max_num_objects[keys[0]], 1), time.monotonic()
+        while len(waiting) > least and now - self._since[id(waiting[0])] >= self._patience:
+            self._num_cached_objects -= 1
+            yield waiting.pop(0)
+
+    def _others(self, key: Any) -> bool:
+        """Whether anything is wanted, or waits, that asks for something else."""
+        wanted = any(most > 0 for other, most in self._max_num_objects.items() if other != key)
+        return wanted or any(kept for other, kept in self._cached_objects.items() if other != key)
+
+
 Request = Callable[[Stage], Mapping[str, float]]
 
 
 class Experiment:
     """Tune's experiment in a thread of its own, alive from the first trial to ``close``."""
 
-    def __init__(self, name: str, root: str, request: Request) -> None:
-        """request: what a trial asks Ray for."""
+    def __init__(self, name: str, root: str, request: Request, patience: float = 0.0) -> None:
+        """request: what a trial asks Ray for. patience: s that a worker waits for its next one."""
         self.board = Board()
         self.failure: BaseException | None = None
+        self.patience = patience
         self._name = f"{name}-{id(self)}"
         _BOARDS[self._name] = self.board
-        self._arguments = (root, request)
+        self._arguments = (root, request, patience)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = AHEAD
         self._thread = threading.Thread(target=self._run, name="tune", daemon=True)
         self._thread.start()
@@ -139,7 +216,8 @@ class Experiment:
         except BaseException as error:
             self.failure = error
 
-    def _fit(self, root: str, request: Request) -> None:
+    def _fit(self, root: str, request: Request, patience: float) -> None:
+        tune_controller._ObjectCache = partial(_Idle, patience)
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         with tempfile.TemporaryDirectory(prefix="selfloop-tune-") as scratch:
@@ -166,9 +244,16 @@ class Experiment:
         """Whether it no longer takes trials."""
         return not self._thread.is_alive()
 
+    @property
+    def tired(self) -> bool:
+        """Whether its workers have waited for long enough, and no trial runs."""
+        board = self.board
+        rests = not board.live and board.waiting.empty()
+        return rests and time.monotonic() - board.moved > max(self.patience, REST)
+
     def close(self, timeout: float) -> None:
         """End the experiment; running trials are waited for up to ``timeout`` seconds."""
-        self.board.closed.set()
+        self.board.close()
         self._thread.join(timeout)
         if not self._thread.is_alive():
             del _BOARDS[self._name]
