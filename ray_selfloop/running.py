@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ class Run:
         self.declaration = declaration.declared(plan.sweep, plan.scenarios)
         self._scheduler: Scheduler | None = None
         self._leaving: threading.Thread | None = None
+        self._trouble: BaseException | None = None  # of the leaving
         self._tracking = threading.Thread(target=self._prepare_tracking, daemon=True)
 
     def __enter__(self) -> "Run":
@@ -59,20 +61,31 @@ class Run:
     ) -> None:
         self.leave()
         if self._leaving:
+            from ray_selfloop.distributed.cluster import leave
+
             self._leaving.join()
+            leave()
             self._tracking.join()  # a database that is half made cannot be opened again
+        if self._trouble and error is None:
+            raise self._trouble
 
     def leave(self) -> None:
         """Nothing more is computed: give back what computes, beside whatever is done meanwhile."""
         if self._scheduler and not self._leaving:
-            self._leaving = threading.Thread(target=self._leave, args=(self._scheduler,))
+            end = partial(self._leave, self._scheduler)
+            self._leaving = threading.Thread(target=end, name="leaving", daemon=True)
             self._leaving.start()
 
     def _leave(self, scheduler: "Scheduler") -> None:
-        from ray_selfloop.distributed.cluster import leave
+        from ray_selfloop.distributed.cluster import end
 
-        scheduler.close()
-        leave()
+        try:
+            try:
+                scheduler.close()
+            finally:
+                end()
+        except BaseException as trouble:
+            self._trouble = trouble
 
     @property
     def tracking_uri(self) -> str:

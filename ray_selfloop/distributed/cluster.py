@@ -62,7 +62,8 @@ class Cluster:
 
     slots: stages of one core that may run at once. gpus: that there can be.
     place: what a trial asks for besides GPUs. machines: those that there can be.
-    cramped: whether there is no memory for processes that wait for their next stage.
+    cramped: whether there is no memory for processes that wait for their next stage. ours: whether
+    this process has started it, for itself alone.
     """
 
     slots: int
@@ -71,6 +72,7 @@ class Cluster:
     resources: Resources
     machines: Machines = field(default_factory=Machines)
     cramped: bool = False
+    ours: bool = False
 
     def in_the_way(self, stage: Stage) -> bool:
         """Whether what an idle experiment keeps may be wanting to a stage that is no trial."""
@@ -84,8 +86,7 @@ class Cluster:
         """
         if self.cramped:
             return 0.0
-        alone = self.machines.count() == 1 and not self.machines.open
-        return math.inf if alone and not self.gpus else PATIENCE
+        return math.inf if self.ours and not self.gpus else PATIENCE
 
     @property
     def nodes(self) -> int:
@@ -189,7 +190,7 @@ def _started(resources: Resources, say: Callable[[str], None]) -> Cluster:
             _temp_dir=str(folder),
         )
     asked = resources.model_copy(update={"num_cpus": slots})
-    return replace(joined(asked, nodes.present()), cramped=cramped)
+    return replace(joined(asked, nodes.present()), cramped=cramped, ours=True)
 
 
 def _start(**arguments: Any) -> None:
@@ -229,9 +230,14 @@ def answering(address: str) -> str:
     return address
 
 
-def leave() -> None:
+def end() -> None:
     """End Ray where ``connect`` started it, or leave the cluster that it joined."""
     ray.shutdown()
+
+
+def leave() -> None:
+    """The same, and what was told to Ray is forgotten."""
+    end()
     local.forget()
 
 

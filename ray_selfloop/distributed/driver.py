@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import ray
+from ray._private import auto_init_hook
 
 from ray_selfloop.distributed import losses, nodes, worker
 from ray_selfloop.distributed.cluster import STAGE_CPUS, Cluster
@@ -88,8 +89,8 @@ class Scheduler:
 
     def close(self) -> None:
         """End the experiment; what still runs is given up."""
-        if self._experiment:
-            self._experiment.close(timeout=CLOSE)
+        if self._experiment and not self._experiment.close(timeout=CLOSE):
+            auto_init_hook.enable_auto_connect = False  # Tune's thread would start Ray anew
         self._leases.close()
 
     def _drain(self, watch: Watcher) -> None:

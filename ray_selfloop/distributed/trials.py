@@ -29,6 +29,7 @@ from ray_selfloop.store.records import Store
 
 OK = "ok"
 REST = 10.0  # s without a trial, at least, after which an experiment is ended
+RESET = "60"  # s that a worker has for getting ready; beyond them Tune forgets its next trial
 AHEAD = "1000"  # trials that Tune may ask for at once; the driver hands out no more than may run
 
 
@@ -41,6 +42,7 @@ class Board:
         self.closed = False
         self.live: set[str] = set()  # Tune's trial ids that have not ended
         self.moved = time.monotonic()  # when the last one began or ended
+        self.spoilt = False  # whether the trial that has just ended was an error of the code
         self.handed_out: dict[str, Stage] = {}  # Tune's trial id -> its stage
         self.workers: dict[str, str] = {}  # Tune's trial id -> Ray's id of the worker
 
@@ -98,6 +100,7 @@ class BoardSearcher(Searcher):
             missing = "the trial ended without a report"
             reason, detail = str(said.get("error", missing)), str(said.get("detail", ""))
             lost = bool(said.get("lost"))
+            board.spoilt = bool(reason)
             key = board.handed_out[trial_id].key
             board.outcomes.put(Outcome(key, reason, detail, lost))
 
@@ -125,14 +128,24 @@ class _Lost(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Called by Tune: the trial's worker is gone."""
         board = _BOARDS[self.board]
-        machine = machine_of(board.workers.get(trial.trial_id, ""))
+        machine = self._machine(board, trial)
         said = (Path(trial.error_file).read_text().strip() if trial.error_file else "") or "lost"
         key = board.handed_out[trial.trial_id].key
         board.outcomes.put(Outcome(key, said.splitlines()[-1], said, True, machine))
 
+    @staticmethod
+    def _machine(board: Board, trial: Any) -> str | None:
+        """Where the trial's worker was; one that died while it waited for the trial was nowhere."""
+        worker = board.workers.get(trial.trial_id, "")
+        if worker:
+            return machine_of(worker)
+        died = getattr(trial.get_pickled_error(), "actor_id", "")
+        return "" if died in board.workers.values() else None
+
 
 def _trial(config: dict[str, Any]) -> None:
     """One trial in a worker: an error of the code is a result, a lost worker the driver's."""
+    os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", RESET)
     error, detail, lost = "", "", False
     try:
         hold_memory()
@@ -148,23 +161,29 @@ class _Idle(_ObjectCache):
 
     Tune itself keeps one where no trial waits, and ends the others: each of their next trials would
     begin with a new process that loads torch. Here they wait for a while, the last one that came
-    goes first; where trials that ask for something else wait, it is Tune's to say.
+    goes first; where trials that ask for something else wait, it is Tune's to say. A worker whose
+    trial was an error of the code goes: it may be the worker's.
     """
 
-    def __init__(self, patience: float, may_keep_one: bool = True) -> None:
+    def __init__(self, board: Board, patience: float, may_keep_one: bool = True) -> None:
         """patience: s that one waits at most."""
         super().__init__(may_keep_one)
+        self._board = board
         self._patience = patience
         self._since: dict[int, float] = {}  # id of what waits -> since when
 
     def cache_object(self, key: Any, obj: Any) -> bool:
         """Keep one; whether it was."""
+        spoilt, self._board.spoilt = self._board.spoilt, False
+        if spoilt:
+            return False
         kept = super().cache_object(key, obj)
         if not kept and self._patience > 0 and not self._others(key):
             self._cached_objects[key].append(obj)
             self._num_cached_objects += 1
             kept = True
-        self._since[id(obj)] = time.monotonic()
+        if kept:
+            self._since[id(obj)] = time.monotonic()
         return kept
 
     def pop_cached_object(self, key: Any) -> Any:
@@ -177,11 +196,12 @@ class _Idle(_ObjectCache):
     def flush_cached_objects(self, force_all: bool = False) -> Iterator[Any]:
         """Those that need not wait any longer."""
         keys = [key for key, kept in self._cached_objects.items() if kept]
-        if force_all or len(keys) != 1 or self._others(keys[0]):
+        ours = len(keys) == 1 and self._patience > 0
+        if force_all or not ours or self._others(keys[0]):
             yield from super().flush_cached_objects(force_all)
             return
         waiting = self._cached_objects[keys[0]]
-        least, now = max(self._max_num_objects[keys[0]], 1), time.monotonic()
+        least, now = self._max_num_objects[keys[0]], time.monotonic()
         while len(waiting) > least and now - self._since[id(waiting[0])] >= self._patience:
             self._num_cached_objects -= 1
             yield waiting.pop(0)
@@ -205,19 +225,21 @@ class Experiment:
         self.patience = patience
         self._name = f"{name}-{id(self)}"
         _BOARDS[self._name] = self.board
-        self._arguments = (root, request, patience)
+        self._arguments = (root, request)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = AHEAD
         self._thread = threading.Thread(target=self._run, name="tune", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        tune_controller._ObjectCache = partial(_Idle, self.board, self.patience)
         try:
             self._fit(*self._arguments)
         except BaseException as error:
             self.failure = error
+        finally:
+            tune_controller._ObjectCache = _ObjectCache
 
-    def _fit(self, root: str, request: Request, patience: float) -> None:
-        tune_controller._ObjectCache = partial(_Idle, patience)
+    def _fit(self, root: str, request: Request) -> None:
         os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         with tempfile.TemporaryDirectory(prefix="selfloop-tune-") as scratch:
@@ -251,12 +273,13 @@ class Experiment:
         rests = not board.live and board.waiting.empty()
         return rests and time.monotonic() - board.moved > max(self.patience, REST)
 
-    def close(self, timeout: float) -> None:
-        """End the experiment; running trials are waited for up to ``timeout`` seconds."""
+    def close(self, timeout: float) -> bool:
+        """End the experiment; running trials are waited for up to ``timeout`` s. Whether it did."""
         self.board.close()
         self._thread.join(timeout)
-        if not self._thread.is_alive():
+        if self.ended:
             del _BOARDS[self._name]
+        return self.ended
 
 
 def _tunes(request: Mapping[str, float]) -> tune.PlacementGroupFactory:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from ray.tune.execution import tune_controller
@@ -17,7 +18,7 @@ def _stage(number: int = 0) -> Stage:
 
 
 def _idle(patience: float, wanted: int = 0, key: str = "slot") -> _Idle:
-    cache = _Idle(patience, may_keep_one=True)
+    cache = _Idle(Board(), patience, may_keep_one=True)
     cache.increase_max(key, wanted)
     return cache
 
@@ -65,13 +66,20 @@ def test_all_workers_wait_for_their_next_trial() -> None:
     assert cache.num_cached_objects == 4
 
 
-def test_those_that_have_waited_for_long_go_but_one() -> None:
+def test_those_that_have_waited_for_long_go() -> None:
     cache = _idle(patience=0.05)
     _kept(cache, *["slot"] * 3)
     assert list(cache.flush_cached_objects()) == []
     time.sleep(0.06)
-    assert len(list(cache.flush_cached_objects())) == 2
-    assert cache.num_cached_objects == 1
+    assert len(list(cache.flush_cached_objects())) == 3
+    assert cache.num_cached_objects == 0
+
+
+def test_a_worker_whose_trial_failed_does_not_wait() -> None:
+    cache = _idle(patience=60)
+    cache._board.spoilt = True
+    assert _kept(cache, "slot", "slot") == [False, True]
+    assert cache._since.keys() == {id(cache.pop_cached_object("slot"))}
 
 
 def test_those_that_trials_are_about_to_take_stay() -> None:
@@ -128,6 +136,23 @@ def test_an_experiment_is_tired_when_no_trial_has_come_for_long(
     assert not experiment.tired
     experiment.patience, experiment.board.live = 60.0, set()
     assert not experiment.tired
+
+
+def test_a_worker_that_died_while_it_waited_is_no_crash_of_the_next_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trials, "machine_of", lambda actor: f"machine of {actor}")
+    board = Board()
+    board.workers = {"earlier": "aa", "running": "bb"}
+
+    def trial(number: str, died: str) -> SimpleNamespace:
+        error = SimpleNamespace(actor_id=died)
+        return SimpleNamespace(trial_id=number, get_pickled_error=lambda: error)
+
+    where = trials._Lost._machine
+    assert where(board, trial("running", "bb")) == "machine of bb"
+    assert where(board, trial("next", "aa")) == ""  # such a loss costs nothing
+    assert where(board, trial("next", "cc")) is None  # it never served: its start failed
 
 
 @pytest.mark.parametrize("name", ["_num_cached_objects", "_cached_objects", "_max_num_objects"])
