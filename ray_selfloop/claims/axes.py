@@ -314,9 +314,10 @@ def _ratio(one: BiasSeries, first: BiasSeries, level: float, limit: float) -> di
 def _with_ends(
     ends: tuple[float, float, float], chains: int, each: Mapping[int, float], note: str
 ) -> dict[str, object]:
-    """Without a value no chain's own is told: those that have one are a choice."""
     value, low, high = ends
-    own = {} if np.isnan(value) else {str(k): a for k, a in each.items()}
+    if np.isnan(value):  # nor any chain's own: those that have one are a choice
+        return {"value": NAN, "chains": chains, "each": {}, "note": note}
+    own = {str(k): a for k, a in each.items()}
     about: dict[str, object] = {"value": value, "chains": chains, "each": own}
     if chains < FEWEST:
         return {**about, "note": "; ".join(filter(None, (note, FEW)))}

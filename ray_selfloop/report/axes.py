@@ -22,11 +22,11 @@ from ray_selfloop.report.ablations import title
 from ray_selfloop.report.style import SOFT, STYLE, Inks, Key
 from ray_selfloop.report.view import AxisEffect, ReportView
 
-ASIDE = 0.05  # between networks, in parts of the smallest step of the axis
+ASIDE = 0.08  # between networks, in parts of the smallest step of the axis
 DASHED = (0, (3, 2))
 MARGIN = "#eceef0"
 OF_INTEREST = (MD.name, CUE, AMPLIFICATION.name)  # a line each in the terminal
-MOST_LABEL = 24  # characters of a value under a panel
+MOST_LABEL, MOST_LEVEL = 24, 28  # characters of a value under a panel; of all, not slanted
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,13 @@ def _draw(axes: Axes, panel: Panel, metric: str, inks: Inks) -> None:
         _draw_line(axes, treated, at, inks[name], ASIDE * step / 2)
         _draw_control(axes, [r for r in own if r.arm == CONTROL.name], places, inks[name][0])
     if all(math.isnan(row.value) for row in panel.changes if row.metric == metric):
-        axes.text(0.5, 0.5, "not defined", transform=axes.transAxes, ha="center", color=SOFT)
+        axes.text(0.5, 0.6, "not defined", transform=axes.transAxes, ha="center", color=SOFT)
     axes.set_title("A" if of_a else title(metric))
     axes.set_ylabel("factor per generation" if of_a else f"last − first ({describe(metric).unit})")
     axes.set_xticks(list(places.values()), [_label(value) for value in places])
+    if len("".join(places)) > MOST_LEVEL:
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha="right")
     axes.set_xlabel(panel.axis)
     ends = min(places.values()), max(places.values())
     axes.set_xlim(ends[0] - 0.3 * step, ends[1] + 0.3 * step)
