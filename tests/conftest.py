@@ -3,6 +3,7 @@
 Also which test files begin first, so that no core is idle at the end.
 """
 
+import atexit
 import fcntl
 import gc
 import json
@@ -108,11 +109,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """Python ends as it does elsewhere."""
-    gc.unfreeze()
+        atexit.register(gc.unfreeze)  # Python ends as it does elsewhere
 
 
 @pytest.fixture
