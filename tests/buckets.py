@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
@@ -62,15 +63,19 @@ def gs_server(bucket: str) -> Iterator[str]:
 def new_bucket(endpoint: str) -> str:
     """The name of a new, empty bucket."""
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    client = boto3.client(
+    _client(endpoint).create_bucket(Bucket=name)
+    return name
+
+
+@cache
+def _client(endpoint: str) -> Any:
+    return boto3.client(
         "s3",
         endpoint_url=endpoint,
         aws_access_key_id="nobody",
         aws_secret_access_key="nothing",
         region_name="us-east-1",
     )
-    client.create_bucket(Bucket=name)
-    return name
 
 
 class Proxy(ThreadingHTTPServer):
@@ -85,15 +90,19 @@ class Proxy(ThreadingHTTPServer):
 
     def __init__(self, endpoint: str, seed: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.target = endpoint.removeprefix("http://")
-        self.share = 0.0
-        self.next: list[str] = []
+        self.target, self._seed = endpoint.removeprefix("http://"), seed
         self.hold: Callable[[str, str], bool] = lambda method, path: False
         self.held, self.let_go = threading.Event(), threading.Event()
+        self.writing, self._lock = threading.Lock(), threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """No trouble, and nothing counted yet."""
+        self.share = 0.0
+        self.next: list[str] = []
         self.requests: Counter[tuple[str, str]] = Counter()
         self.trouble: Counter[str] = Counter()
-        self.writing = threading.Lock()
-        self._chance, self._lock = random.Random(seed), threading.Lock()
+        self._chance = random.Random(self._seed)
 
     @property
     def endpoint(self) -> str:

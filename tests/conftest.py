@@ -3,14 +3,14 @@
 Also which test files begin first, so that no core is idle at the end.
 """
 
+import atexit
 import fcntl
 import gc
 import json
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,22 @@ LONGEST = (
 """Files of the most time, in that order: they begin first, and short ones fill the last minutes."""
 
 
+SLOW_AS_A_WHOLE = "\npytestmark = pytest.mark.slow\n"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of which no test is asked for is not loaded: it would be for seconds, in each worker.
+
+    Whoever names the file has it loaded all the same.
+    """
+    asked = config.option.markexpr
+    if asked not in ("slow", "not slow") or not collection_path.match("test_*.py"):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    unasked = "mark.slow" not in text if asked == "slow" else SLOW_AS_A_WHOLE in text
+    return unasked or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files in the order of LONGEST, then the others as they stand."""
     here = Path(__file__).parent
@@ -84,15 +100,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
-def pytest_collection_finish() -> None:
-    """What all files have imported stays: no later collection has to look through it again."""
-    gc.collect()
-    gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    """Python ends as it does elsewhere."""
-    gc.unfreeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What all files import stays: no garbage is looked for meanwhile, and later not in it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # Python ends as it does elsewhere
 
 
 @pytest.fixture
@@ -101,42 +118,63 @@ def micro(tmp_path: Path) -> list[str]:
     return [*MICRO, f"storage={tmp_path / 'store'}"]
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one process of a test run fills, for all of them: the first that asks for it.
+
+    Who changes what is in it takes a copy.
+    """
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The words of a small sweep of which everything is published, its measurements too."""
+    """The words of a small sweep of which everything is published, its measurements too.
+
+    Its storage is this process's own copy.
+    """
     from ray_selfloop.__main__ import main
     from ray_selfloop.planning import prepare
     from ray_selfloop.stages.run import run_here
 
-    folder = tmp_path_factory.mktemp("published")
-    words = [*MICRO, "loop.generations=1", "generator.max_steps=10", f"storage={folder / 'store'}"]
-    plan = prepare(words)
-    run_here(plan.graph, plan.store)
-    assert main(["results", *words]) == 0
-    return words
+    words = [*MICRO, "loop.generations=1", "generator.max_steps=10", "compute.sample_batch=32"]
+
+    def make(folder: Path) -> None:
+        here = [*words, f"storage={folder / 'store'}"]
+        plan = prepare(here)
+        run_here(plan.graph, plan.store)
+        assert main(["results", *here]) == 0
+
+    made, own = made_once(tmp_path_factory, "published", make), tmp_path_factory.mktemp("published")
+    shutil.copytree(made / "store", own / "store")
+    return [*words, f"storage={own / 'store'}"]
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The words of a micro-sweep of one generation that its command has run, from end to end.
 
-    It runs once for all processes of a test run: who changes its storage takes a copy.
-    `seconds.json` beside the storage says how long it took.
+    Beside its storage, `seconds.json` says how long it took, and `copied` is a copy of the storage
+    that was taken while it ran, when three stages were published.
     """
-    from sweeps import run
+    from sweeps import copied_while_running
 
-    own = tmp_path_factory.getbasetemp()
-    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    words = [*MICRO, "loop.generations=1", f"storage={folder / 'undisturbed' / 'store'}"]
-    with (folder / "undisturbed.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        seconds = folder / "undisturbed" / "seconds.json"
-        if not seconds.exists():
-            start = time.monotonic()
-            code, output = run(words)
-            assert code == 0, output
-            seconds.write_text(json.dumps(time.monotonic() - start))
-    return words
+    words = [*MICRO, "loop.generations=1"]
+
+    def make(folder: Path) -> None:
+        most = "resources.num_cpus=4"  # or as many as there are
+        here = [*words, most, f"storage={folder / 'store'}"]
+        took = copied_while_running(here, folder / "copied", 3)
+        (folder / "seconds.json").write_text(json.dumps(took))
+
+    return [*words, f"storage={made_once(tmp_path_factory, 'undisturbed', make) / 'store'}"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from ray_selfloop.planning import Plan, prepare
 from ray_selfloop.running import Run
 from ray_selfloop.stages.run import run_here
 
+pytestmark = pytest.mark.slow
 WORDS = [
     *MICRO,
     "name=deciding",
@@ -110,7 +111,6 @@ def test_stages_of_a_look_have_the_keys_of_a_sweep_of_so_many_chains(
     assert fixed.graph.nodes.keys() == own
 
 
-@pytest.mark.slow
 def test_grown_or_from_the_start_the_numbers_are_the_same(
     looks: tuple[list[str], list[Run], list[str]], tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from ray_selfloop.inference.chains import chi_square_quantile, critical
 Floats = NDArray[np.float64]
 POINTS = 400  # of the quadrature over the estimated variance
 HALVINGS = 24  # of a bracket of the size: to 1e-7
+FEW = slice(10, None, 20)  # of the points: enough for 1 % of the size
+NEAR, TINY = 0.01, 1e-9  # a bracket's half width, of its middle; sizes that count as none
 
 
 @cache
@@ -59,7 +61,7 @@ def detectable(error: float, chains: int, alpha: float, power: float, share: flo
 @cache
 def _in_errors(chains: int, alpha: float, power: float, share: float) -> float:
     reach = _reach(chains, alpha, share)
-    return _solved(lambda size: float(np.mean(ndtr(size - reach))) - power)
+    return _solved(lambda size: float(np.mean(ndtr(size - reach))) - power, 1.0)
 
 
 def detectable_from(
@@ -89,15 +91,49 @@ def _in_estimated_errors(
     ratio = share / between
     reach = critical(1 - alpha, chains, ratio) * np.sqrt(between + share)
     found = np.sqrt(between + share)[:, None]  # estimated, in true errors
-    return _solved(lambda size: float(np.mean(ndtr(size * found - reach))) - power)
+    few, some = found[FEW], reach[FEW]
+    near = _solved(lambda size: float(np.mean(ndtr(size * few - some))) - power, 1.0)
+    return _solved(lambda size: float(np.mean(ndtr(size * found - reach))) - power, near)
 
 
-def _solved(lacks: Callable[[float], float]) -> float:
-    """The root of a rising function, by bisection: scipy.optimize is slow to load."""
+def _solved(lacks: Callable[[float], float], near: float) -> float:
+    """The root of a rising function, by bisection: scipy.optimize is slow to load.
+
+    near: where it may be. What lies beyond a narrow bracket of it is not asked, so that a function
+    that takes long is called a fourth as often.
+    """
+    short, enough = _bracket(lacks, near)
+
+    def lacking(size: float) -> bool:
+        return lacks(size) < 0 if short < size < enough else size <= short
+
     low, high = 0.0, 1.0
-    while lacks(high) < 0:
+    while lacking(high):
         low, high = high, 2.0 * high
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if lacks(middle) < 0 else (low, middle)
+        low, high = (middle, high) if lacking(middle) else (low, middle)
     return high
+
+
+def _bracket(lacks: Callable[[float], float], near: float) -> tuple[float, float]:
+    """A place where a rising function is below 0, or 0.0, and one near it where it is not.
+
+    False position; where one end moves twice in turn, the other's value is halved (Illinois), so
+    that both come near.
+    """
+    left, right, moved = near * (1 - NEAR), near * (1 + NEAR), 0
+    while (below := lacks(left)) >= 0:
+        left = 0.5 * left if left > TINY else 0.0
+        if not left:
+            return 0.0, right
+    while (above := lacks(right)) < 0:
+        right *= 2
+    while above > 0 and right - left > right / 2**HALVINGS:
+        middle = (left * above - right * below) / (above - below)
+        value = lacks(middle)
+        if value < 0:
+            left, below, above, moved = middle, value, above / (2 if moved < 0 else 1), -1
+        else:
+            right, above, below, moved = middle, value, below / (2 if moved > 0 else 1), 1
+    return left, right

@@ -115,8 +115,8 @@ def test_a_killed_worker_goes_on_from_the_checkpoint(
     words: list[str], tmp_path: Path, two_cpus: Cluster, bucket: str
 ) -> None:
     store = Store(f"{bucket}/killed")
-    long = [*words, "generator.workers=2", "generator.steps=60", "generator.check_every=15"]
-    long.append("generator.checkpoint_every=5")
+    long = [*words, "generator.workers=2", "generator.steps=32", "generator.check_every=8"]
+    long.append("generator.checkpoint_every=4")
     killed: list[int] = []
     checkpoint = "/checkpoint.bin"
 

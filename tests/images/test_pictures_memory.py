@@ -7,6 +7,9 @@ As a script it prints the figures that docs/data.md gives:
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,7 @@ FEW, MANY = 2_000, 20_000  # of the script
 QUICK = 480, 4_480  # of the test
 SHOWN = 2_000  # files that are pictures of their own; the others are links to them
 MEGABYTE = 2**20
+LIBRARIES = ("peft", "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion")
 STEPS = ("driver", "dataset", "decode", "latents", "generator")
 """Planning in the driver, the stages that see all pictures, and reading each of them once at 224
 pixels in batches as a classifier's training does; each in a process of its own."""
@@ -35,8 +39,11 @@ def peak() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def world(data: str, folder: Path, size: int) -> list[str]:
-    """The words of a Breeds sweep with ``size`` training pictures: links to real ones."""
+def world(data: str, folder: Path, size: int, steps: int) -> list[str]:
+    """The words of a Breeds sweep with ``size`` training pictures: links to real ones.
+
+    steps: of the fine-tune.
+    """
     import imagenet_worlds as worlds
     import tiny_hard_imagenet as tiny
 
@@ -61,7 +68,7 @@ def world(data: str, folder: Path, size: int) -> list[str]:
         "dataset.frame=256",
         "training.max_steps=10",
         "generator.resolution=32",
-        "generator.steps=200",
+        f"generator.steps={steps}",
         "generator.batch_size=16",
         f"storage={folder / 'store'}",
     ]
@@ -99,21 +106,38 @@ def decode(store: "Store", key: str) -> int:
     return found
 
 
-def measured(data: str, folder: Path, size: int) -> dict[str, tuple[int, int]]:
-    """Step -> pictures and peak in bytes; each step in a process of its own."""
-    words, found = world(data, folder, size), {}
-    for step in STEPS:
-        command = [sys.executable, __file__, step, *words]
-        said = subprocess.run(command, check=True, capture_output=True, text=True)
-        pictures, most = said.stdout.split()[-2:]
-        found[step] = int(pictures), int(most)
-    return found
+Taken = tuple[int, int]  # pictures, and peak in bytes
+
+
+def measured(take_apart: Callable[[str, list[str]], Taken], words: list[str]) -> dict[str, Taken]:
+    """Step -> what is measured of it, each in a process of its own."""
+    return {step: take_apart(step, words) for step in STEPS}
+
+
+def begun_anew(step: str, words: list[str]) -> Taken:
+    """A step in a new Python: what it takes in a sweep."""
+    command = [sys.executable, __file__, step, *words]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    pictures, most = said.stdout.split()[-2:]
+    return int(pictures), int(most)
+
+
+def forked(step: str, words: list[str]) -> Taken:
+    """A step in a process that begins with all libraries, and counts them: for differences."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([*LIBRARIES])
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(counted, step, words).result()
+
+
+def counted(step: str, words: list[str]) -> Taken:
+    return take(step, words), peak()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux tells the peak")
 def test_memory_does_not_grow_with_the_number_of_pictures(data_root: str, tmp_path: Path) -> None:
-    few, many = (measured(data_root, tmp_path / str(n), n) for n in QUICK)
+    few, many = (measured(forked, world(data_root, tmp_path / str(n), n, 40)) for n in QUICK)
     assert (few["decode"][0], many["decode"][0]) == QUICK
     growth = {step: many[step][1] - few[step][1] for step in STEPS}
     # names, sizes and labels; fine-tunes of one size differ by 16 MB from run to run. What is added
@@ -126,11 +150,11 @@ def main(words: list[str]) -> None:
     """One step, or all of them at two sizes."""
     verb, *rest = words
     if verb != "measure":
-        print(take(verb, rest), peak())
+        print(*counted(verb, rest))
         return
     data, folder = rest
     for size in (FEW, MANY):
-        found = measured(data, Path(folder) / str(size), size)
+        found = measured(begun_anew, world(data, Path(folder) / str(size), size, 200))
         figures = (f"{step} {most / 1e6:.1f} MB" for step, (_, most) in found.items())
         print(f"{size:,} pictures: {', '.join(figures)}", flush=True)
 

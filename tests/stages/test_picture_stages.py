@@ -56,6 +56,7 @@ def words(data_root: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]
 
 @pytest.fixture(scope="module")
 def plan(words: list[str]) -> Plan:
+    """Two generations; they take ten seconds, so that only slow tests ask for them."""
     return ran(words)
 
 
@@ -67,6 +68,7 @@ def of(plan: Plan, kind: str, generation: int = 0) -> tuple[Inputs, Record]:
     return Inputs(Stage("reader", 0, {}, {"self": key, **hints}), plan.store), plan.records[key]
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_the_files_that_were_drawn(plan: Plan) -> None:
     inputs, _ = of(plan, "samples", 1)
     drawn = read_samples(inputs, "self")
@@ -81,6 +83,7 @@ def test_what_is_kept_is_the_files_that_were_drawn(plan: Plan) -> None:
     assert images.shape[1:] == (3, 32, 32)
 
 
+@pytest.mark.slow
 def test_a_trial_is_tested_on_every_picture_without_its_object(plan: Plan) -> None:
     inputs, record = of(plan, "classifier", 2)
     for kind in (*KINDS, *NOISES):
@@ -93,6 +96,7 @@ def test_a_trial_is_tested_on_every_picture_without_its_object(plan: Plan) -> No
     assert not (inputs.array("self", "predictions") == -1).any()
 
 
+@pytest.mark.slow
 def test_a_generator_trains_on_original_and_queue(plan: Plan) -> None:
     _, first = of(plan, "generator", 1)
     _, second = of(plan, "generator", 2)
@@ -101,6 +105,7 @@ def test_a_generator_trains_on_original_and_queue(plan: Plan) -> None:
     assert second.summary["training_set"]["original"] == 108
 
 
+@pytest.mark.slow
 def test_latents_move_only_with_their_version(plan: Plan) -> None:
     inputs, record = of(plan, "latents", 0)
     mean = np.load(inputs.store.path(record, "set/latents_mean.npy"))

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,13 +25,20 @@ def server() -> Iterator[str]:
         yield endpoint
 
 
+@pytest.fixture(scope="module")
+def standing(server: str) -> Iterator[buckets.Proxy]:
+    with buckets.proxy(server) as found:
+        yield found
+
+
 @pytest.fixture
-def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[buckets.Proxy]:
+def proxy(standing: buckets.Proxy, monkeypatch: pytest.MonkeyPatch) -> buckets.Proxy:
+    """One for all tests, as a client for each address takes a while; without what was before."""
     for name, value in buckets.KEYS.items():
         monkeypatch.setenv(name, value)
-    with buckets.proxy(server) as found:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", found.endpoint)
-        yield found
+    monkeypatch.setenv("AWS_ENDPOINT_URL", standing.endpoint)
+    standing.forget()
+    return standing
 
 
 @pytest.fixture
@@ -38,11 +46,17 @@ def bucket(server: str, proxy: buckets.Proxy) -> Blobs:
     return blobs.at(f"s3://{buckets.new_bucket(server)}/a/prefix")
 
 
-@pytest.fixture
-def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Blobs]:
+@pytest.fixture(scope="module")
+def googles() -> Iterator[str]:
+    """The endpoint of an emulator behind a proxy."""
     with buckets.gs_server("bucket") as endpoint, buckets.proxy(endpoint) as found:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", found.endpoint)
-        yield blobs.at("gs://bucket/a/prefix")
+        yield found.endpoint
+
+
+@pytest.fixture
+def google(googles: str, monkeypatch: pytest.MonkeyPatch) -> Blobs:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", googles)
+    return blobs.at(f"gs://bucket/{uuid.uuid4().hex}/a/prefix")
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ from ray_selfloop.stages.run import run_here
 from ray_selfloop.store.records import Record
 
 LIMIT = 900  # s, far above what any of these sweeps takes
+RECORDS = "stages/*/*/record.json"
 
 
 def start(words: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
@@ -23,23 +26,39 @@ def start(words: list[str], environment: dict[str, str] | None = None) -> subpro
 
     environment: this process's, without a cluster's address, where none is given.
     """
-    if environment is None:
-        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     return subprocess.Popen(
         [sys.executable, "-m", "ray_selfloop.sweep", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=alone() if environment is None else environment,
         start_new_session=True,
     )
 
 
-def run(words: list[str]) -> tuple[int, str]:
+def alone() -> dict[str, str]:
+    """The environment of a sweep that joins no cluster."""
+    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+
+
+def run(words: list[str], environment: dict[str, str] | None = None) -> tuple[int, str]:
     """Exit code and all output of a sweep."""
-    process = start(words)
+    process = start(words, environment)
     output, _ = process.communicate(timeout=LIMIT)
     return process.returncode, output
+
+
+def copied_while_running(words: list[str], copy: Path, published: int) -> float:
+    """Seconds of a sweep to its end; ``copy`` is its storage when so many records lay in it."""
+    storage, tick = prepare(words, writes=False).store.root, threading.Event()
+    began, running = time.monotonic(), start(words)
+    while len(list(storage.glob(RECORDS))) < published and running.poll() is None:
+        tick.wait(0.05)
+    assert running.poll() is None, "it was to be copied while it runs"
+    subprocess.run(["cp", "-a", storage, copy], check=False)  # files may vanish
+    output, _ = running.communicate(timeout=LIMIT)
+    assert running.returncode == 0, output
+    return time.monotonic() - began
 
 
 def run_alone(words: list[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ray_selfloop import sweep
 from ray_selfloop.planning import JOB_MARK
 
 LIMIT = 120  # s
@@ -53,8 +54,15 @@ def refused(
         ("--verbose", "'--verbose' is not understood; usage: python -m ray_selfloop.sweep"),
     ],
 )
-def test_a_fault_in_the_settings(tmp_path: Path, word: str, said: str) -> None:
-    assert refused(tmp_path, word, f"storage={tmp_path / 'store'}").startswith(said)
+def test_a_fault_in_the_settings(
+    tmp_path: Path, word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process; that a process ends so stands below."""
+    assert sweep.main([word, f"storage={tmp_path / 'store'}"]) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert (out, line[: len(said) + 7]) == ("", f"error: {said}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_faulty_sweep_file(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from ray_selfloop.planning import prepare
 from sweeps import LIMIT, results, run_alone, start
 
 pytestmark = pytest.mark.slow
-WORDS = (*MICRO, "generator.max_steps=300", "training.max_steps=200")  # so that a kill hits them
+LONG = ("generator.max_steps=300", "training.max_steps=200")  # so that a kill hits them
+WORDS = (*MICRO, "loop.generations=1", *LONG)
 GPUS = ("resources.gpus_per_trial=0.5", "resources.gpus_per_generator=1", "storage_shared=true")
 LOST_IN = {
     "generator": "ray::run_stage",

@@ -4,14 +4,27 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ray_selfloop.__main__ import main
-from sweeps import LIMIT, attempts, copied, records, results, run, run_alone, start
+from ray_selfloop.store.records import Record
+from sweeps import (
+    LIMIT,
+    RECORDS,
+    alone,
+    attempts,
+    copied,
+    records,
+    results,
+    run,
+    run_alone,
+    start,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -30,81 +43,118 @@ def test_growing_a_sweep_computes_the_new_stages_alone(
     assert {kind: kinds.count(kind) for kind in kinds} == expected
 
 
-def _wait_for(root: Path, published: int, process: subprocess.Popen[str]) -> None:
-    """Until that many records lie in the store."""
-    tick = threading.Event()
-    while len(list(root.glob("stages/*/*/record.json"))) < published:
-        assert process.poll() is None, "the sweep ended too early"
-        tick.wait(0.05)
+@dataclass(frozen=True)
+class Story:
+    """A sweep on one CPU that got three signals, was damaged then, and was run to its end.
+
+    stopped: exit code and output after the signals that can be answered. kept: the attempts that
+    there were after each. killed: what was published when it was killed. damaged: stage -> record.
+    """
+
+    words: list[str]
+    stopped: list[tuple[int, str]]
+    kept: list[set[str]]
+    killed: dict[str, Record]
+    damaged: dict[str, Path]
+    ended: tuple[int, str]
 
 
-def test_interrupted_ended_and_killed_a_sweep_says_how_to_resume_and_one_cpu_ends_it_as_two(
-    undisturbed: list[str], tmp_path: Path
-) -> None:
-    words = [*undisturbed, f"storage={tmp_path}", "resources.num_cpus=1"]
-    kept: set[str] = set()
-    for published, number in ((2, signal.SIGINT), (4, signal.SIGTERM), (6, signal.SIGKILL)):
-        process = start(words)
-        _wait_for(tmp_path, published, process)
+@pytest.fixture(scope="module")
+def story(undisturbed: list[str], tmp_path_factory: pytest.TempPathFactory) -> Story:
+    storage = tmp_path_factory.mktemp("story")
+    words = [*undisturbed, f"storage={storage}", "resources.num_cpus=1"]
+    stopped, kept = [], []
+    for published, number in ((2, signal.SIGINT), (4, signal.SIGTERM)):
+        process = begun(words, storage, published)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does
         else:
             os.kill(process.pid, number)
-        if number == signal.SIGKILL:
-            process.wait(LIMIT)
-            continue
         output, _ = process.communicate(timeout=LIMIT)
-        assert process.returncode == 130
-        assert "Traceback" not in output
-        assert f"python -m ray_selfloop.sweep {words[0]}" in output
-        assert kept <= attempts(tmp_path)
-        kept = attempts(tmp_path)
-    done_before = records(words)
-    assert 6 <= len(done_before) < len(records(undisturbed))
-    code, output = run(words)
-    assert code == 0, output
-    assert kept <= attempts(tmp_path)
-    after = records(words)
-    assert {key: after[key].attempt for key in done_before} == {
-        key: record.attempt for key, record in done_before.items()
-    }
-    pd.testing.assert_frame_equal(results(words), results(undisturbed))
+        stopped.append((process.returncode, output))
+        kept.append(attempts(storage))
+    process = begun(words, storage, 6, HARMED)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(LIMIT)
+    kept.append(attempts(storage))
+    killed = records(words)
+    damaged = damage(storage, killed)
+    return Story(words, stopped, kept, killed, damaged, run(words, threads()))
 
 
-def test_four_cpus_and_threads_of_the_environment_change_no_value(
-    undisturbed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    words = [*undisturbed, f"storage={tmp_path}", "resources.num_cpus=4"]
-    code, output = run(words)
-    assert code == 0, output
-    mine, theirs = records(words), records(undisturbed)
-    assert {key: r.files for key, r in mine.items()} == {key: r.files for key, r in theirs.items()}
-    pd.testing.assert_frame_equal(results(words), results(undisturbed))
+def threads() -> dict[str, str]:
+    """An environment that asks for two threads a process."""
+    return {**alone(), "OMP_NUM_THREADS": "2"}
 
 
-def test_damaged_records_are_named_and_computed_again(
-    undisturbed: list[str], tmp_path: Path
-) -> None:
-    """A file cut short, one with a bit flipped, and half a record."""
-    words = copied(undisturbed, tmp_path)
-    short, flipped, half = (
-        next(tmp_path.glob(f"stages/{kind}/*/record.json"))
-        for kind in ("generator", "dataset", "classifier")
-    )
+def begun(
+    words: list[str], storage: Path, published: int, kinds: Sequence[str] = ()
+) -> "subprocess.Popen[str]":
+    """A sweep that runs, when so many records lie in its store.
+
+    kinds: of stages of which one is published, too.
+    """
+    process, tick = start(words, threads()), threading.Event()
+
+    def there() -> bool:
+        known = list(storage.glob(RECORDS))
+        return len(known) >= published and {path.parents[1].name for path in known} >= {*kinds}
+
+    while not there():
+        assert process.poll() is None, "the sweep ended too early"
+        tick.wait(0.05)
+    return process
+
+
+HARMED = ("generator", "dataset", "classifier")
+
+
+def damage(storage: Path, published: dict[str, Record]) -> dict[str, Path]:
+    """A file cut short, one with a bit flipped, and half a record; kind -> the stage's record."""
+    of = {record.kind: key for key, record in published.items()}
+    short, flipped, half = (storage / "stages" / k / of[k] / "record.json" for k in HARMED)
     weights = next(short.parent.glob("*/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-7])
     images = next(flipped.parent.glob("*/train_images.npy"))
     content = images.read_bytes()
     images.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
     half.write_text(half.read_text()[:100])
-    code, output = run(words)
+    return dict(zip(HARMED, (short, flipped, half), strict=True))
+
+
+def test_interrupted_and_ended_a_sweep_says_how_to_resume(story: Story) -> None:
+    for code, output in story.stopped:
+        assert code == 130
+        assert "Traceback" not in output
+        assert f"python -m ray_selfloop.sweep {story.words[0]}" in output
+
+
+def test_nothing_that_was_published_is_computed_again(story: Story, undisturbed: list[str]) -> None:
+    assert 6 <= len(story.killed) < len(records(undisturbed))
+    assert story.kept[0] <= story.kept[1] <= story.kept[2]
+    harmed, after = {path.parent.name for path in story.damaged.values()}, records(story.words)
+    whole = {key: record.attempt for key, record in story.killed.items() if key not in harmed}
+    assert len(whole) == len(story.killed) - len(harmed)
+    assert {key: after[key].attempt for key in whole} == whole
+
+
+def test_damaged_records_are_named_and_computed_again(story: Story) -> None:
+    code, output = story.ended
     assert code == 0, output
-    for record in (short, flipped, half):
+    after = records(story.words)
+    for record in story.damaged.values():
         assert record.parent.name in output.replace("\n", "")
-    mine, theirs = records(words), records(undisturbed)
+        key = record.parent.name
+        assert after[key].attempt != story.killed[key].attempt
+        assert after[key].files == story.killed[key].files
+
+
+def test_one_cpu_and_threads_of_the_environment_end_it_as_four_cpus(
+    story: Story, undisturbed: list[str]
+) -> None:
+    mine, theirs = records(story.words), records(undisturbed)
     assert {key: r.files for key, r in mine.items()} == {key: r.files for key, r in theirs.items()}
-    pd.testing.assert_frame_equal(results(words), results(undisturbed))
+    pd.testing.assert_frame_equal(results(story.words), results(undisturbed))
 
 
 @pytest.fixture

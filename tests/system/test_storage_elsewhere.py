@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ import pytest
 from conftest import MICRO
 from other_user import OTHER, needs_open_python, needs_root
 
-from sweeps import LIMIT, attempts, start
+from ray_selfloop.planning import prepare
+from sweeps import LIMIT, attempts
 
 pytestmark = pytest.mark.slow
 WORDS = [*MICRO, "loop.generations=1", "resources.num_cpus=1"]
@@ -84,21 +84,21 @@ def in_itself(storage: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def original() -> Iterator[Path]:
+def original(undisturbed: list[str]) -> Iterator[Path]:
     """The storage of a sweep that was copied to `copied` beside it when three stages were there."""
-    folder = Path(tempfile.mkdtemp(prefix="selfloop-places-"))
-    folder.chmod(0o755)  # pytest's own are closed to other users
-    storage, tick = folder / "original", threading.Event()
-    running = start([*WORDS, f"storage={storage}"])
-    while len(list(storage.glob("stages/*/*/record.json"))) < 3 and running.poll() is None:
-        tick.wait(0.05)
-    assert running.poll() is None, "it was to be copied while it runs"
-    subprocess.run(["cp", "-a", storage, folder / "copied"], check=False)  # files may vanish
-    output, _ = running.communicate(timeout=LIMIT)
-    assert running.returncode == 0, output
+    storage = Path(prepare(undisturbed, writes=False).store.root)
     before = digests(storage)
     yield storage
     assert digests(storage) == before, "the original has changed"
+
+
+@pytest.fixture(scope="module")
+def opened(original: Path) -> Iterator[Path]:
+    """A copy of it that other users can reach; pytest's own folders are closed to them."""
+    folder = Path(tempfile.mkdtemp(prefix="selfloop-places-"))
+    folder.chmod(0o755)
+    subprocess.run(["cp", "-a", original, folder / "original"], check=True)
+    yield folder / "original"
     shutil.rmtree(folder)
 
 
@@ -113,11 +113,13 @@ def test_a_copy_of_a_running_sweeps_storage_goes_on_by_itself(original: Path) ->
     assert digests(original) == before
 
 
-def test_renamed_to_what_addresses_give_a_meaning_it_is_found_whole(original: Path) -> None:
-    renamed = original.with_name(ODD)
-    subprocess.run(["cp", "-a", original, original.with_name("second")], check=True)
-    original.with_name("second").rename(renamed)
-    beside = sorted(path.name for path in original.parent.iterdir())
+def test_renamed_to_what_addresses_give_a_meaning_it_is_found_whole(
+    original: Path, tmp_path: Path
+) -> None:
+    renamed = tmp_path / ODD
+    subprocess.run(["cp", "-a", original, tmp_path / "second"], check=True)
+    (tmp_path / "second").rename(renamed)
+    beside = sorted(path.name for folder in (original, renamed) for path in folder.parent.iterdir())
     before = digests(original)
     for module, *words in (
         ("ray_selfloop.sweep",),
@@ -130,15 +132,17 @@ def test_renamed_to_what_addresses_give_a_meaning_it_is_found_whole(original: Pa
     assert in_itself(renamed)
     assert attempts(renamed) == attempts(original), "nothing was computed again"
     pd.testing.assert_frame_equal(table(renamed), table(original))
-    assert sorted(path.name for path in original.parent.iterdir()) == beside
+    assert beside == sorted(
+        path.name for folder in (original, renamed) for path in folder.parent.iterdir()
+    )
     assert digests(original) == before
 
 
 @needs_root
 @needs_open_python
-def test_who_may_only_read_is_told_so_and_can_look(original: Path, seen: Path) -> None:
+def test_who_may_only_read_is_told_so_and_can_look(opened: Path, seen: Path) -> None:
     seen.chmod(0o777)
-    before, where = digests(original), f"storage={original}"
+    before, where = digests(opened), f"storage={opened}"
     for verb in ("status", "plan"):
         ended = command("ray_selfloop", verb, *WORDS, where, other=seen)
         assert (ended.code, ended.errors) == (0, []), ended
@@ -148,36 +152,36 @@ def test_who_may_only_read_is_told_so_and_can_look(original: Path, seen: Path) -
     ):
         ended = command(module, *verb, *WORDS, where, other=seen)
         assert ended.code == 2
-        assert ended.errors == [f"error: storage: {original} cannot be written: Permission denied"]
-    assert digests(original) == before
+        assert ended.errors == [f"error: storage: {opened} cannot be written: Permission denied"]
+    assert digests(opened) == before
 
 
 @needs_root
 @needs_open_python
-def test_another_users_copy_is_that_users_own(original: Path, seen: Path) -> None:
+def test_another_users_copy_is_that_users_own(opened: Path, seen: Path) -> None:
     seen.chmod(0o777)
-    before, copy = digests(original), seen / ODD
-    subprocess.run(["cp", "-r", original, copy], check=True, **NOBODY)
+    before, copy = digests(opened), seen / ODD
+    subprocess.run(["cp", "-r", opened, copy], check=True, **NOBODY)
     for module, *verb in (("ray_selfloop.sweep",), ("ray_selfloop", "sync-mlflow")):
         ended = command(module, *verb, *WORDS, f"storage={copy}", other=seen)
         assert (ended.code, ended.errors) == (0, []), ended
         assert "lacks numbers" not in ended.said
     assert in_itself(copy)
-    pd.testing.assert_frame_equal(table(copy), table(original))
+    pd.testing.assert_frame_equal(table(copy), table(opened))
     assert {path.stat().st_uid for path in copy.rglob("*")} == {OTHER}
-    assert digests(original) == before
+    assert digests(opened) == before
 
 
 @needs_root
 @needs_open_python
-def test_two_users_who_may_both_write_share_one_storage(original: Path, seen: Path) -> None:
+def test_two_users_who_may_both_write_share_one_storage(opened: Path, seen: Path) -> None:
     seen.chmod(0o777)
     shared = seen / "shared"
-    subprocess.run(["cp", "-r", original, shared], check=True)
+    subprocess.run(["cp", "-r", opened, shared], check=True)
     subprocess.run(["chmod", "-R", "a+rwX", shared], check=True)
     for other in (seen, None):
         ended = command("ray_selfloop", "sync-mlflow", *WORDS, f"storage={shared}", other=other)
         assert (ended.code, ended.errors) == (0, []), ended
         assert "lacks numbers" not in ended.said
         assert in_itself(shared)
-    pd.testing.assert_frame_equal(table(shared), table(original))
+    pd.testing.assert_frame_equal(table(shared), table(opened))

@@ -44,7 +44,10 @@ REQUIRED = (
 def read(path: str) -> Tree | None:
     """The file's tree if it is a cluster file; None for a sweep file or what is no YAML file."""
     try:
-        tree = plain.parsed(plain.read(Path(path)), plain.Yaml11)
+        text = plain.read(Path(path))
+        if not any(mark in text for mark in MARKS):
+            return None
+        tree = plain.parsed(text, plain.Yaml11)
         _bounded(tree, itertools.count())
     except (OSError, ConfigError, UnicodeDecodeError, ValueError, yaml.YAMLError):
         return None  # the reader of sweep files says what is wrong
