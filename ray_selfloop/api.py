@@ -39,16 +39,19 @@ Named = str | os.PathLike[str] | None
 
 
 def results(sweep: Named = None, *words: str) -> pd.DataFrame:
-    """Every number of a sweep, one a row; docs/running.md says what the columns mean."""
-    return _table(sweep, words, RESULTS)
+    """Every number of a sweep, one a row; docs/results.md says what the columns mean."""
+    from ray_selfloop.conclusion import tables
+
+    found = _table(sweep, words, RESULTS)
+    return found if "level" in found else tables.results(found)  # of an older version
 
 
 def effects(sweep: Named = None, *words: str) -> pd.DataFrame:
-    """What was judged: a row for each statement with its effect, interval, p and verdict.
+    """What was judged or compared, with its effect, interval, p and verdict; docs/results.md says
+    what the columns mean. Column `kind` tells statements from what lies behind them."""
+    from ray_selfloop.conclusion import tables
 
-    Column `network` is "" there; the rows with a name are one network's own effect.
-    """
-    return _table(sweep, words, EFFECTS)
+    return tables.of_all(_table(sweep, words, EFFECTS))
 
 
 def settings(sweep: Named = None, *words: str) -> pd.DataFrame:

@@ -1,16 +1,16 @@
 """What is measured of what a run has published: which trials there are shows only then.
 
-Fairness of each scenario; then eq. 6 and the paper's claims, over all of them.
+Fairness of each scenario; then eq. 6, the paper's claims and what the axes do, over all of them.
 """
 
 from collections.abc import Mapping, Sequence
 
 from ray_selfloop.config.sweep import Scenario, Sweep
 from ray_selfloop.graph import Graph, Place, Stage
-from ray_selfloop.stages import claims, equation6, fairness, names
+from ray_selfloop.stages import axes, claims, equation6, fairness, names
 from ray_selfloop.stages.kind import Named
 
-KINDS = (fairness.KIND.name, equation6.KIND.name, claims.KIND.name)
+KINDS = (fairness.KIND.name, equation6.KIND.name, claims.KIND.name, axes.KIND.name)
 Measured = tuple[Scenario, Named]
 """A scenario, and what of it is published: see `published`."""
 
@@ -53,6 +53,16 @@ def add_claims(
     scenarios = [scenario for scenario, _ in measured]
     settings = claims.settings(sweep, scenarios, declared, settled)
     return claims.KIND.add_settings(graph, settings, _all(measured), _end(scenarios[0]))
+
+
+def add_axes(sweep: Sweep, measured: Sequence[Measured], graph: Graph) -> Stage | None:
+    """Each setting that is varied beside the arm, across its values; None where none is."""
+    settings = axes.settings(sweep, [scenario for scenario, _ in measured])
+    if settings is None:
+        return None
+    compared = {one.name for one in settings.scenarios}
+    used = [(scenario, of) for scenario, of in measured if scenario.name in compared]
+    return axes.KIND.add_settings(graph, settings, _all(used), _end(used[0][0]))
 
 
 def _all(measured: Sequence[Measured]) -> Named:

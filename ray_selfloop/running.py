@@ -116,7 +116,7 @@ class Run:
         self.progress.failed |= {key: failure.error for key, failure in failed.items()}
 
     def _add_measurements(self) -> None:
-        """Fairness of each scenario's published trials, then dynamics and claims over all."""
+        """Fairness of each scenario's published trials, then dynamics, claims and axes over all."""
         plan, measured, settled = self.plan, [], self.progress.complete()
         for scenario in plan.scenarios:
             trials = plan.published(classifier.KIND.name, scenario.name)
@@ -129,6 +129,7 @@ class Run:
             measurements.add_equation6(plan.sweep, measured, plan.graph, self.declared_before)
             before = self.declared_before
             measurements.add_claims(plan.sweep, measured, plan.graph, before, settled)
+            measurements.add_axes(plan.sweep, measured, plan.graph)
         plan.look_up(measurements.KINDS)
         self.progress.cached |= plan.records.keys() - self.progress.done
 

@@ -66,7 +66,8 @@ def test_settings_are_a_row_for_each_scenario_the_axes_first() -> None:
 def test_what_was_judged_has_its_effect_interval_and_verdict(folder: Path) -> None:
     found = api.effects(folder)
     assert {"id", "metric", "network", "value", "low", "high", "p_holm", "verdict"} <= {*found}
-    whole = found[found["network"] == ""]
+    whole = found[found["kind"] == "statement"]
+    assert set(whole["network"]) == {"all"}
     assert whole["verdict"].notna().all()
     assert not whole.duplicated(["id", "scenario_group", "metric", "subgroup"]).any()
 

@@ -76,6 +76,7 @@ def keys(words: tuple[str, ...]) -> list[str]:
         measured.append((scenario, found))
     measurements.add_equation6(sweep, measured, graph)
     measurements.add_claims(sweep, measured, graph)
+    measurements.add_axes(sweep, measured, graph)
     of: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key, node in graph.nodes.items():
         for place in node.places:

@@ -105,6 +105,7 @@ COMPUTED: Mapping[tuple[str, int], list[float]] = {
     ("fairness", 7): [50109.0, -1338.268966],
     ("dynamics", 4): [40.0, 7.551361, 45.0, 8.677447, 0.0],
     ("claims", 7): [768.0, 584.623397, -4.324737],
+    ("axes", 1): [280.0, 27.894954, 0.0],
 }
 ELSEWHERE = ("search", "latents")  # pinned where they run: test_asha.py, test_picture_stages.py
 CLOSE = 0.02  # relative; other processors differ in the last bits, and training amplifies them
@@ -218,6 +219,10 @@ def reader(of: Stage) -> Stage:
 
 CHAINS, GENERATIONS, SEEDS, NETWORKS = 3, 3, 2, ("lenet", "resnet50")
 ARMS = {"treatment": 0.05, "no_synthetic": 0.0}  # lost by a colour's test rows per generation
+AXIS = {
+    "name": "lost", "setting": "",
+    "points": [{"told": f"{lost}", "treatment": arm, "control": ""} for arm, lost in ARMS.items()],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +256,12 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Stage]
         "fairness": graph.add(NAMED["fairness"], common, {"dataset": data, **of_fairness}, place),
         "dynamics": graph.add(NAMED["dynamics"], {**common, **labels}, inputs, place),
         "claims": graph.add(NAMED["claims"], {**common, "scenarios": scenarios}, inputs, place),
+        "axes": graph.add(
+            NAMED["axes"],
+            {"evaluation": settings, "scenarios": scenarios, "axes": [AXIS]},
+            inputs,
+            place,
+        ),
     }
     for stage in stages.values():
         execute(stage, store)
@@ -387,6 +398,7 @@ OF_COMPUTED: dict[str, Callable[[Inputs], list[float]]] = {
     "fairness": of_rows,
     "dynamics": lambda inputs: [*of_rows(inputs), *of_summary(inputs)],
     "claims": of_summary,
+    "axes": of_summary,
 }
 
 

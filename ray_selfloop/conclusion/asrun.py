@@ -1,7 +1,7 @@
 """Beside the results: the settings as run, the program that ran them, and what was judged.
 
-`config.yaml` holds every setting with its value and is itself a sweep file. `effects.parquet` holds
-the statements that the claims stage has judged. The program's version and commit are in no key: the
+`config.yaml` holds every setting with its value and is itself a sweep file. What `effects.parquet`
+holds is put together in `effects`. The program's version and commit are in no key: the
 versions of the stages are.
 """
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SETTINGS, EFFECTS = "config.yaml", "effects.parquet"
 LONGEST = 10.0  # s that git may take
-NESTED = ("networks", "looks")  # rows below a statement's own
 GROWING = ("loop.generations", "loop.loop_seeds", "loop.classifier_seeds", "classifiers")
 """What a sweep may get more of, and stays the same."""
 COMMIT_TAG = "mlflow.source.git.commit"  # which MLflow shows by itself
@@ -66,6 +65,8 @@ def tags() -> dict[str, str]:
 
 def write(plan: "Plan") -> None:
     """Publish the settings and what was judged, each whole or not at all."""
+    from ray_selfloop.conclusion.effects import effects
+
     text = settings_text(plan.sweep)
     plan.write(SETTINGS, lambda path: path.write_text(text, encoding="utf-8"))
     table = effects(plan)
@@ -108,35 +109,3 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
             yield from _leaves(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", masked(str(value))
-
-
-# --- what was judged -----------------------------------------------------------------------------
-
-
-def effects(plan: "Plan") -> Any:
-    """A row for each statement, with its effect, interval and verdict, as a data frame.
-
-    Below it a row for each network behind it (column `network`, else ""): its own effect with an
-    unadjusted interval, and no p.
-    """
-    import pandas as pd
-
-    from ray_selfloop.claims.verdicts import Verdict
-    from ray_selfloop.conclusion.published import published
-    from ray_selfloop.stages import claims
-
-    names = [name for name in Verdict.__dataclass_fields__ if name not in NESTED]
-    records = [record for _, record in published(plan, claims.KIND)]
-    rows = [row for record in records for entry in record.summary["claims"] for row in _rows(entry)]
-    return pd.DataFrame(rows, columns=[*names[:6], "network", *names[6:]])
-
-
-def _rows(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A judged statement, and each network's own effect."""
-    whole = {name: value for name, value in entry.items() if name not in NESTED}
-    yield {**whole, "network": ""}
-    shared = ("id", "section", "text", "scenario_group", "primary", "metric", "subgroup")
-    about = ("estimand", "direction", "control", "margin", "verdict")
-    for network in entry["networks"]:
-        own = {name: network[name] for name in ("value", "low", "high", "chains")}
-        yield {name: whole[name] for name in (*shared, *about)} | own | {"network": network["name"]}

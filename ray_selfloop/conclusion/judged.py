@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from ray_selfloop import __version__
+from ray_selfloop.conclusion import tables
 from ray_selfloop.conclusion.endings import counted
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
@@ -18,7 +19,7 @@ from ray_selfloop.config.plain import dumped
 from ray_selfloop.errors import StorageError
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.states import held, told
-from ray_selfloop.outside.judge import ALONE, Judged, Scenario, judge
+from ray_selfloop.outside.judge import ALONE, OF_COUNTS, Judged, Scenario, judge
 from ray_selfloop.outside.read import read
 from ray_selfloop.report import numbers, page, terminal
 from ray_selfloop.report.view import (
@@ -166,4 +167,5 @@ def frames(found: Judged) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
               "value": r.value, "low": r.low, "high": r.high, "chains": r.chains,
               "verdict": r.moves, "note": r.note} for r in found.rests]  # fmt: skip
     effects = pd.concat([found.effects, pd.DataFrame(rows)], ignore_index=True)
-    return found.results, effects, found.states
+    results = tables.results(found.results, images=OF_COUNTS[0] not in found.left_out)
+    return results, effects, found.states

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from ray_selfloop import earlier
+from ray_selfloop.conclusion import tables as written_as
 from ray_selfloop.conclusion.published import published
 from ray_selfloop.evaluation.rows import COLUMNS
 from ray_selfloop.graph import Node, Place
@@ -23,7 +24,7 @@ def write_results(plan: Plan) -> pd.DataFrame:
     order = list(COLUMNS[: COLUMNS.index("value")])
     results = results.sort_values(order, kind="stable", ignore_index=True)
     assert not results.duplicated(order).any(), "rows of the results table are unique"
-    written = results.copy(deep=False)  # pandas copies attributes with every operation
+    written = written_as.results(results, plan.scenarios)  # attributes: copied by every operation
     written.attrs[earlier.ABOUT] = earlier.about(plan)
     plan.write(RESULTS, lambda path: written.to_parquet(path, index=False))
     return results

@@ -22,6 +22,7 @@ from ray_selfloop.measurements import KINDS as MEASURED
 from ray_selfloop.planning import Plan
 from ray_selfloop.progress import Progress
 from ray_selfloop.report.view import (
+    AxisEffect,
     Claim,
     Declared,
     Failure,
@@ -41,7 +42,7 @@ from ray_selfloop.report.view import (
     Verdict,
 )
 from ray_selfloop.running import Run
-from ray_selfloop.stages import claims, equation6, kept, reference, samples
+from ray_selfloop.stages import axes, claims, equation6, kept, reference, samples
 from ray_selfloop.stages.kind import Kind
 from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import memory
@@ -82,6 +83,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         level=plan.sweep.evaluation.level,
         wall_seconds=wall_seconds,
         null=_rows(plan, claims.KIND, "null", Null),
+        axes=_rows(plan, axes.KIND, "effects", AxisEffect),
         declared=_declared(run),
         chain_hours=_chain_hours(plan),
         driver_memory=math.nan if math.isnan(wall_seconds) else float(memory.peak() or math.nan),
@@ -128,10 +130,10 @@ def _scenario(plan: Plan, scenario: Scenario) -> ScenarioView:
     known = record.summary if record else {"class_names": (), "subgroup_names": ()}
     shared = sweep.loop.chain == "shared" and sweep.filter.uses_expert
     shared &= arms.generates(sweep)
-    axes = [path.removeprefix("dataset.") for path in scenario.values]
+    told_of = [path.removeprefix("dataset.") for path in scenario.values]
     return ScenarioView(
         name=scenario.name,
-        title=f"{told.title(sweep.dataset, axes)}, {scenario.name}",
+        title=f"{told.title(sweep.dataset, told_of)}, {scenario.name}",
         axes={path: str(value) for path, value in scenario.values.items()},
         class_names=tuple(known["class_names"]),
         subgroup_names=tuple(known["subgroup_names"]),

@@ -20,6 +20,7 @@ from ray_selfloop.report import (
     ablations,
     answer,
     audit,
+    axes,
     behind,
     cells,
     comparisons,
@@ -105,6 +106,7 @@ def _content(view: ReportView) -> dict[str, Any]:
         "sections": verdicts.sections(view),
         "untested": [c for c in verdicts.beside(view.claims) if c.verdict == NOT_TESTED],
         "verdicts": verdicts.equation_6(view),
+        "axes": _axes(view, inks),
         "laws": [law for law in view.laws if law.held_out_error == law.held_out_error],
         "no_laws": verdicts.without_prediction(view.laws),
         "rests": verdicts.rests(view),
@@ -143,6 +145,14 @@ def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:
         return ""
     mains = [(group.title, group.main) for group in groups(view.scenarios)]
     return _drawing(comparisons.amplification(table, mains, inks))
+
+
+def _axes(view: ReportView, inks: style.Inks) -> list[dict[str, Any]]:
+    """What each axis does, with its drawing."""
+    return [
+        {**axes.content(panel), "plot": _drawing(axes.figure(panel, inks))}
+        for panel in axes.panels(view)
+    ]
 
 
 # --- one group of scenarios ----------------------------------------------------------------------

@@ -28,7 +28,7 @@ from ray_selfloop.evaluation.metrics import (
     with_suffix,
 )
 from ray_selfloop.inference import verdicts as words
-from ray_selfloop.report import ablations, answer, behind, primary
+from ray_selfloop.report import ablations, answer, axes, behind, primary
 from ray_selfloop.report.groups import Group as PaperGroup
 from ray_selfloop.report.groups import groups
 from ray_selfloop.report.notices import notices
@@ -232,6 +232,8 @@ def _print_answer(console: Console, view: ReportView) -> None:
     if counted.tested or counted.untested:
         console.print(Text.assemble(("claims   ", "dim"), _counted(counted)))
         _print_words(console, {word for word, _ in counted.verdicts} - used)
+    for name, text in axes.lines(view):
+        console.print(Text.assemble(("axis     ", "dim"), (name, "bold"), f": {text}"))
     null = primary.nothing(view)
     if null:
         console.print(Text.assemble(("a_a      ", "dim"), (null.text, "bold red" * null.wrong)))

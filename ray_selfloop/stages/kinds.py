@@ -5,6 +5,7 @@ from typing import Any
 
 from ray_selfloop.graph import Node, Stage
 from ray_selfloop.stages import (
+    axes,
     claims,
     classifier,
     dataset,
@@ -37,6 +38,7 @@ ALL: tuple[Kind[Any], ...] = (
     fairness.KIND,
     equation6.KIND,
     claims.KIND,
+    axes.KIND,
 )
 NAMED: Mapping[str, Kind[Any]] = {kind.name: kind for kind in ALL}
 VERSIONS: Mapping[str, int] = {kind.name: kind.version for kind in ALL}

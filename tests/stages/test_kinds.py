@@ -44,6 +44,7 @@ def stages() -> Iterator[Stage]:
             measured.append((scenario, of))
         measurements.add_equation6(found, measured, graph)
         measurements.add_claims(found, measured, graph)
+        measurements.add_axes(found, measured, graph)
         yield from (node.stage for node in graph)
 
 
