@@ -41,6 +41,7 @@ NO_BIAS = "no rest point: no measurable bias"
 TOO_FEW = "no rest point: an affine law needs three generations or more in every chain"
 INFLATED = "no rest point: this B holds true gap + noise"
 UNSURE = "no rest point: that b is below 1 is not sure"
+ONE_SEED = "one classifier seed: B* holds the scatter between seeds"
 LEAVES = "no rest point: b is above 1, B moves away from a / (1 - b)"
 
 
@@ -265,7 +266,10 @@ def _refused(series: BiasSeries, whole: BiasSeries) -> str:
 
 def _note(series: BiasSeries, whole: BiasSeries) -> str:
     """What the reader must know beside it, or ""."""
-    if len(whole.chains) == 1:
-        return "interval of this chain only"
-    lost = len(whole.chains) < len(series.chains)
-    return f"from {len(whole.chains)} of {len(series.chains)} chains" if lost else ""
+    used, of = len(whole.chains), len(series.chains)
+    notes = [
+        "interval of this chain only" if used == 1 else "",
+        f"from {used} of {of} chains" if used < of else "",
+        ONE_SEED if series.subgroups and not series.seeds_apart else "",
+    ]
+    return "; ".join(note for note in notes if note)

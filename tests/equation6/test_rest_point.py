@@ -18,6 +18,7 @@ from ray_selfloop.equation6.rest_point import (
     FALLS,
     INFLATED,
     NO_BIAS,
+    ONE_SEED,
     RISES,
     TOO_FEW,
     UNDECIDED,
@@ -36,7 +37,12 @@ def paths(start, rest, b, *, steps=8, chains=4):
 
 
 def found(bias, *, noise=1e-5, level=0.9, seed=0):
-    return rest_point(laws.series("s", "a", bias, seed, noise=noise), level)
+    return rest_point(series_of(bias, seed=seed, noise=noise), level)
+
+
+def series_of(bias, *, seed=0, noise=1e-5):
+    """Of two classifier seeds and more."""
+    return replace(laws.series("s", "a", bias, seed, noise=noise), seeds_apart=True)
 
 
 @pytest.mark.parametrize(("start", "moves"), [(0.05, RISES), (0.3, FALLS)])
@@ -99,7 +105,7 @@ def test_half_of_the_scatter_gives_about_half_of_the_interval():
 
 
 def test_a_chain_that_lacks_a_generation_takes_no_part():
-    series = laws.series("s", "a", paths(0.3, 0.15, 0.6), 0, noise=1e-5)
+    series = series_of(paths(0.3, 0.15, 0.6))
     squared = series.squared.copy()
     squared[:, 1, 3] = np.nan
     less = rest_point(replace(series, squared=squared), 0.9)
@@ -111,6 +117,11 @@ def test_one_chain_has_an_interval_of_its_own():
     one = found(paths(0.3, 0.15, 0.6, chains=1))
     assert one.low < 0.15 < one.high
     assert one.note == "interval of this chain only"
+
+
+def test_with_one_classifier_seed_the_scatter_between_seeds_is_told():
+    one = rest_point(laws.series("s", "a", paths(0.3, 0.15, 0.6), 0), 0.9)
+    assert one.note == ONE_SEED
 
 
 def test_what_cannot_be_asked_is_said():
