@@ -4,7 +4,7 @@
 
     folder = "selfloop-results/quickstart"
     rows = api.results(folder)
-    means = rows["loop_seed"].isna() & rows["seed"].isna() & (rows["class"] == "")
+    means = (rows["level"] == "mean") & (rows["class"] == "all")
     md = rows[means & (rows["metric"] == "md")]
     print(md.pivot_table("value", "generation", ["scenario", "classifier"]))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ray_selfloop.cli import VERBS
+from ray_selfloop.conclusion import tables
 from ray_selfloop.config import load
 from ray_selfloop.errors import ConfigError
 from ray_selfloop.evaluation.rows import Rows, Where
@@ -148,7 +149,8 @@ def test_the_example_that_reads_the_results_table_prints_md(
     rows.add("md", [0.125, 0.0, 0.5], Where(None, 0, "lenet"))
     rows.add("md", [0.5], Where(None, 0, "lenet"), ("zero", ""))
     Path("selfloop-results/quickstart").mkdir(parents=True)
-    rows.frame().to_parquet("selfloop-results/quickstart/results.parquet")
+    written = tables.results(rows.frame())
+    written.to_parquet("selfloop-results/quickstart/results.parquet")
     (text,) = blocks(ROOT / "docs" / "running.md", "python")
     exec(compile(text, "running.md", "exec"), {})
     printed = capsys.readouterr().out

@@ -308,16 +308,17 @@ def _ratio(one: BiasSeries, first: BiasSeries, level: float, limit: float) -> di
     found = relative(one, first, level, limit)
     each = {k: relative(one.of((k,)), first.of((k,)), level, limit).value for k in shared}
     made = _with_ends(found.ends, found.chains, each, found.refused)
-    return {**made, "p": found.p} if found.chains >= FEWEST else made
+    return {**made, "p": found.p} if made.get("interval") else made
 
 
 def _with_ends(
     ends: tuple[float, float, float], chains: int, each: Mapping[int, float], note: str
 ) -> dict[str, object]:
     value, low, high = ends
-    about: dict[str, object] = {
-        "value": value, "chains": chains, "each": {str(k): a for k, a in each.items()},
-    }  # fmt: skip
+    if np.isnan(value):  # nor any chain's own: those that have one are a choice
+        return {"value": NAN, "chains": chains, "each": {}, "note": note}
+    own = {str(k): a for k, a in each.items()}
+    about: dict[str, object] = {"value": value, "chains": chains, "each": own}
     if chains < FEWEST:
         return {**about, "note": "; ".join(filter(None, (note, FEW)))}
     known = not np.isnan([low, high]).all()

@@ -16,17 +16,17 @@ from matplotlib.patches import Patch
 from ray_selfloop.claims.axes import FEW, FEWEST, RATIO
 from ray_selfloop.claims.cases import CUE
 from ray_selfloop.config.arms import CONTROL, TREATMENT
-from ray_selfloop.evaluation.metrics import AMPLIFICATION, MD, describe
+from ray_selfloop.evaluation.metrics import AMPLIFICATION, MD, METRICS, describe
 from ray_selfloop.report import numbers, style
 from ray_selfloop.report.ablations import title
 from ray_selfloop.report.style import SOFT, STYLE, Inks, Key
 from ray_selfloop.report.view import AxisEffect, ReportView
 
-ASIDE = 0.05  # between networks, in parts of the smallest step of the axis
+ASIDE = 0.08  # between networks, in parts of the smallest step of the axis
 DASHED = (0, (3, 2))
 MARGIN = "#eceef0"
 OF_INTEREST = (MD.name, CUE, AMPLIFICATION.name)  # a line each in the terminal
-MOST_LABEL = 24  # characters of a value under a panel
+MOST_LABEL, MOST_LEVEL = 24, 28  # characters of a value under a panel; of all, not slanted
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Panel:
     def _sentence(self, metric: str) -> str:
         rows = _whole([r for r in self.compared if r.metric == metric and r.at == self.values[-1]])
         parts = [f"{_of(row)}{told(row)}" for row in rows if not math.isnan(row.value)]
-        what = "A" if metric == AMPLIFICATION.name else f"the change of {title(metric)}"
+        what = "A" if metric == AMPLIFICATION.name else f"the change of {_long(metric)}"
         if not parts:
             return ""
         return f"{what} at {self.values[-1]} against {self.values[0]}: {'; '.join(parts)}"
@@ -108,12 +108,17 @@ def _whole(rows: Sequence[AxisEffect]) -> list[AxisEffect]:
     return [row for row in rows if not row.classifier or row.metric not in several]
 
 
+def _long(metric: str) -> str:
+    """As a sentence calls it."""
+    return METRICS[metric].long if metric in METRICS else title(metric)
+
+
 def _of(row: AxisEffect) -> str:
     return f"{row.classifier} " if row.classifier else "mean over the networks "
 
 
 def told(row: AxisEffect) -> str:
-    """``+0.012 [-0.030, +0.055], 3 chains: the interval holds 0``."""
+    """``+0.012 [-0.030, +0.055] (3 chains; the interval holds 0)``."""
     ratio = row.estimand == RATIO
     value = f"× {numbers.number(row.value)}" if ratio else numbers.signed(row.value)
     chains = f"{row.chains} chain{'s' if row.chains != 1 else ''}"
@@ -123,6 +128,8 @@ def told(row: AxisEffect) -> str:
     none, here = (1.0, "1") if ratio else (0.0, "0")
     lies = f"lies above {here}" if row.low > none else f"holds {here}"
     lies = f"lies below {here}" if row.high < none else lies
+    if -row.margin < row.low and row.high < row.margin:
+        lies += f" and stays inside the margin of {numbers.small(row.margin)}"
     return f"{value} {ends} ({chains}; the interval {lies})".replace("  ", " ")
 
 
@@ -177,11 +184,17 @@ def _draw(axes: Axes, panel: Panel, metric: str, inks: Inks) -> None:
         aside = ASIDE * step * (i - (len(panel.networks) - 1) / 2)
         own = [r for r in panel.changes if (r.metric, r.classifier) == (metric, name)]
         treated = [row for row in own if row.arm == TREATMENT.name]
-        _draw_line(axes, treated, [places[row.at] + aside for row in treated], inks[name])
+        at = [places[row.at] + aside for row in treated]
+        _draw_line(axes, treated, at, inks[name], ASIDE * step / 2)
         _draw_control(axes, [r for r in own if r.arm == CONTROL.name], places, inks[name][0])
+    if all(math.isnan(row.value) for row in panel.changes if row.metric == metric):
+        axes.text(0.5, 0.6, "not defined", transform=axes.transAxes, ha="center", color=SOFT)
     axes.set_title("A" if of_a else title(metric))
     axes.set_ylabel("factor per generation" if of_a else f"last − first ({describe(metric).unit})")
     axes.set_xticks(list(places.values()), [_label(value) for value in places])
+    if len("".join(places)) > MOST_LEVEL:
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha="right")
     axes.set_xlabel(panel.axis)
     ends = min(places.values()), max(places.values())
     axes.set_xlim(ends[0] - 0.3 * step, ends[1] + 0.3 * step)
@@ -202,12 +215,17 @@ def _label(value: str) -> str:
 
 
 def _draw_line(
-    axes: Axes, rows: Sequence[AxisEffect], places: Sequence[float], ink: tuple[str, str]
+    axes: Axes,
+    rows: Sequence[AxisEffect],
+    places: Sequence[float],
+    ink: tuple[str, str],
+    beside: float,
 ) -> None:
+    """beside: how far the dots stand from their interval."""
     colour, marker = ink
     for row, x in zip(rows, places, strict=True):
         axes.scatter(
-            [x] * len(row.each), list(row.each.values()), s=11, color=colour, alpha=0.4,
+            [x + beside] * len(row.each), list(row.each.values()), s=14, color=colour, alpha=0.5,
             linewidths=0, zorder=2,
         )  # fmt: skip
     axes.vlines(places, [r.low for r in rows], [r.high for r in rows], color=colour, lw=1.3)

@@ -115,13 +115,24 @@ def test_values_with_other_test_images_are_compared_by_the_chains_alone() -> Non
     assert row.low < row.value < row.high
 
 
+def test_without_measurable_bias_a_has_neither_a_ratio_nor_dots_nor_a_p() -> None:
+    treatment, other = World(5, gap=0.0).arms({"treatment": 0.0, "other": 0.0}, chains=4)
+    points = (Point("0.0", treatment), Point("0.3", replace(other, arm="treatment")))
+    (ratio,) = of(
+        list(effects(Axis("filter.drop", "", points, False), FEW)), metric=A, against="0.0"
+    )
+    assert np.isnan([ratio.value, ratio.p]).all()
+    assert ratio.each == {}
+    assert "no measurable bias" in ratio.note
+
+
 @pytest.mark.parametrize("chains", [1, 2])
 def test_with_fewer_than_three_chains_there_are_dots_and_no_interval(chains: int) -> None:
     for row in effects(axis(chains=chains), FEW):
         assert np.isnan([row.low, row.high, row.p]).all()
         assert row.interval == ""
-        assert axes.FEW in row.note
-        assert len(row.each) == chains
+        assert axes.FEW in row.note or np.isnan(row.value)
+        assert len(row.each) in (chains, 0)
     assert sum(row.metric == MD for row in effects(axis(chains=chains), FEW)) == 4
 
 

@@ -37,10 +37,10 @@ def ran(data_root: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_the_fine_classes_are_the_subgroups_and_read_per_class(ran: list[str]) -> None:
     table = results(ran)
     test = table[(table["split"] == "test") & (table["scenario"] == "arm=treatment")]
-    assert set(test["class"]) == {"", "flowers", "vehicles 1"}
+    assert set(test["class"]) == {"all", "flowers", "vehicles 1"}
     ranks = test[(test["metric"] == "ranked_accuracy") & test["loop_seed"].isna()]
     assert ranks.groupby("generation").size().to_dict() == {0: 5, 1: 5}
-    means = test[test["loop_seed"].isna() & (test["class"] == "") & (test["subgroup"] == "")]
+    means = test[test["loop_seed"].isna() & (test["class"] == "all") & (test["subgroup"] == "all")]
     value = means.set_index(["metric", "generation"])["value"]
     for generation in (0, 1):
         assert value["md", generation] == value["md_per_class", generation]
@@ -59,7 +59,7 @@ def test_shares_of_generated_images_are_read_by_a_probe(ran: list[str]) -> None:
 def test_a_poor_generator_gets_no_verdict_on_bias_and_the_page_says_why(ran: list[str]) -> None:
     folder = prepare(ran).folder
     table = results(ran)
-    of = table[(table["split"] == "generated") & (table["class"] == "")].set_index("metric")[
+    of = table[(table["split"] == "generated") & (table["class"] == "all")].set_index("metric")[
         "value"
     ]
     if of["label_fidelity"].mean() >= 0.8 * of["judge_accuracy"].mean():
@@ -72,6 +72,6 @@ def test_a_poor_generator_gets_no_verdict_on_bias_and_the_page_says_why(ran: lis
 def test_the_control_is_the_treatment_at_generation_0(ran: list[str]) -> None:
     table = results(ran)
     start = table[(table["generation"] == 0) & (table["metric"] == "accuracy")]
-    start = start[start["seed"].notna() & (start["class"] == "") & (start["subgroup"] == "")]
+    start = start[start["seed"].notna() & (start["class"] == "all") & (start["subgroup"] == "all")]
     by_arm = start.groupby("scenario")["value"].apply(list)
     assert by_arm["arm=treatment"] == by_arm["arm=no_synthetic"]

@@ -55,7 +55,7 @@ def test_it_has_its_accuracy_in_the_table_and_no_fairness(collapsed: list[str]) 
     assert not set(lenet["metric"]) & measured
     accuracy = lenet[(lenet["metric"] == "accuracy") & lenet["seed"].notna()]
     assert len(accuracy)
-    assert accuracy[accuracy["class"] == ""]["value"].max() < 0.2
+    assert accuracy[accuracy["class"] == "all"]["value"].max() < 0.2
     trials = lenet[(lenet["metric"] == "trials") & lenet["seed"].isna()]
     assert (trials["value"] == 0).all()
 

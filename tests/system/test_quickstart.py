@@ -36,8 +36,8 @@ def of_generator(table: pd.DataFrame, metric: str, generation: int) -> pd.Series
         (table["metric"] == metric)
         & (table["split"] == "generated")
         & (table["generation"] == generation)
-        & (table["class"] == "")
-        & (table["subgroup"] == "")
+        & (table["class"] == "all")
+        & (table["subgroup"] == "all")
     ]
     return rows.set_index("scenario")["value"]
 
@@ -53,8 +53,8 @@ def test_every_classifier_is_right_on_80_percent_at_generation_0(table: pd.DataF
         (table["metric"] == "accuracy")
         & (table["generation"] == 0)
         & table["seed"].notna()
-        & (table["class"] == "")
-        & (table["subgroup"] == "")
+        & (table["class"] == "all")
+        & (table["subgroup"] == "all")
     ]
     assert len(rows) == 8
     assert rows["value"].min() >= 0.80
