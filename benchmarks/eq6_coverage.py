@@ -104,15 +104,25 @@ def correct(setting: Setting, start: float, rng: np.random.Generator) -> NDArray
 
     start: median of the chains' B(0), a fraction.
     """
+
+    def grown(rng: np.random.Generator) -> Floats:
+        chains = start * np.exp(setting.spread * rng.standard_normal(setting.chains))
+        return np.asarray(chains[:, None] * setting.a ** np.arange(setting.generations + 1))
+
+    return of_bias(setting, grown, rng)
+
+
+def of_bias(
+    setting: Setting, drawn: Callable[[np.random.Generator], Floats], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """The same of any true bias of the chains; drawn: its B_k(t), ``(m, N + 1)``."""
     layout = LAYOUTS[setting.layout]
     c, g = layout.classes, layout.groups
     base = rng.uniform(*layout.accuracy, c)[:, None]
     pattern = rng.uniform(-1, 1, (c, g))
     pattern -= pattern.mean(axis=1, keepdims=True)
     pattern /= np.sqrt(pattern.var(axis=1, ddof=1).mean())
-    chains = start * np.exp(setting.spread * rng.standard_normal(setting.chains))
-    bias = chains[:, None] * setting.a ** np.arange(setting.generations + 1)
-    rates = base + np.repeat(bias.ravel(), setting.seeds)[:, None, None] * pattern
+    rates = base + np.repeat(drawn(rng).ravel(), setting.seeds)[:, None, None] * pattern
     if setting.scatter:
         rates += setting.scatter * rng.standard_normal(rates.shape)
     return drawn_right(layout, rates, rng)

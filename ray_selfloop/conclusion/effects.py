@@ -16,7 +16,7 @@ from ray_selfloop.conclusion import tables
 from ray_selfloop.conclusion.published import published
 from ray_selfloop.config.arms import AXIS, CONTROL, TREATMENT
 from ray_selfloop.config.sweep import Scenario
-from ray_selfloop.evaluation.metrics import AMPLIFICATION
+from ray_selfloop.evaluation.metrics import AMPLIFICATION, REST_POINT
 from ray_selfloop.planning import Plan
 from ray_selfloop.stages import axes, claims, equation6
 
@@ -53,6 +53,8 @@ def _rows(plan: Plan) -> Iterator[Row]:
     for _, record in published(plan, equation6.KIND):
         for verdict in record.summary["verdicts"]:
             yield from _amplification(verdict, scenarios[verdict["scenario"]])
+        for rest in record.summary["rests"]:
+            yield _rest(rest, scenarios[rest["scenario"]])
     for _, record in published(plan, axes.KIND):
         for one in record.summary["effects"]:
             yield from _compared(one, arms.group(scenarios[one["scenario"]]))
@@ -120,6 +122,16 @@ def _amplification(verdict: Row, scenario: Scenario) -> Iterator[Row]:
         }
         more = {"estimand": RATIO, "control": CONTROL.name, "p_holm": verdict["p_holm"]}
         yield about | own | more | {"interval": _interval(about | own)}
+
+
+def _rest(rest: Row, scenario: Scenario) -> Row:
+    """B*; without a value where there is none, and why."""
+    row = {name: rest[name] for name in ("value", "low", "high", "chains")} | {
+        "kind": "rest", "scenario_group": arms.group(scenario), "arm": scenario.sweep.loop.arm,
+        "metric": REST_POINT.name, "network": rest["classifier"], "estimand": REST_POINT.name,
+        "verdict": rest["moves"], "reason": rest["note"],
+    }  # fmt: skip
+    return row | {"interval": _interval(row)}
 
 
 def _compared(one: Row, group: str) -> Iterator[Row]:

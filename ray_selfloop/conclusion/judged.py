@@ -12,11 +12,14 @@ from rich.console import Console
 
 from ray_selfloop import __version__
 from ray_selfloop.conclusion import tables
+from ray_selfloop.conclusion.endings import counted
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.config.plain import dumped
 from ray_selfloop.errors import StorageError
-from ray_selfloop.outside.judge import ALONE, OF_COUNTS, Judged, Scenario, held, judge, told
+from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.states import held, told
+from ray_selfloop.outside.judge import ALONE, OF_COUNTS, Judged, Scenario, judge
 from ray_selfloop.outside.read import read
 from ray_selfloop.report import numbers, page, terminal
 from ray_selfloop.report.view import (
@@ -24,7 +27,6 @@ from ray_selfloop.report.view import (
     Outside,
     ReportView,
     ScenarioView,
-    StateCount,
     Verdict,
 )
 
@@ -87,10 +89,10 @@ def view(path: Path, found: Judged) -> ReportView:
         version=__version__,
         level=settings.level,
         laws=found.laws,
+        rests=found.rests,
         declared=Declared("", "", False, of_table=True),
-        outside=Outside(
-            *_answer(found), found.left_out, UNPAIRED, found.effects, tuple(_counted(found))
-        ),
+        states=counted(found.states),
+        outside=Outside(*_answer(found), found.left_out, UNPAIRED, found.effects),
     )
 
 
@@ -156,16 +158,14 @@ def _ends(found: Judged) -> Iterator[str]:
             yield f"at generation {n} the chains of {where} are in these states: {told(words)}"
 
 
-def _counted(found: Judged) -> Iterator[StateCount]:
-    for (scenario, classifier, n), words in held(found.states).items():
-        yield StateCount(scenario, classifier, n, words)
-
-
 def frames(found: Judged) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Results, effects (A's verdicts last) and end states."""
+    """Results, effects (A's verdicts and rest points last) and end states."""
     rows = [{"scenario": v.scenario, "classifier": v.classifier, "metric": "A", "value": v.a,
              "low": v.low, "high": v.high, "chains": v.chains, "verdict": v.text, "note": v.note}
             for v in found.verdicts]  # fmt: skip
+    rows += [{"scenario": r.scenario, "classifier": r.classifier, "metric": metrics.REST_POINT.name,
+              "value": r.value, "low": r.low, "high": r.high, "chains": r.chains,
+              "verdict": r.moves, "note": r.note} for r in found.rests]  # fmt: skip
     effects = pd.concat([found.effects, pd.DataFrame(rows)], ignore_index=True)
     results = tables.results(found.results, images=OF_COUNTS[0] not in found.left_out)
     return results, effects, found.states

@@ -62,6 +62,7 @@ KINDS = {
     "part": "a part of the total effect, from the control arms",
     "null": "a change in the arm `a_a`, whose true value is 0",
     "A": "A of eq. 6 (`estimand` is `factor`), and over the control's (`ratio`)",
+    "rest": "where bias would come to rest, B* of the affine law; its word says where B moves",
     "axis": "the change at one value of an axis, or against the axis's first value",
 }
 EFFECTS: Mapping[str, str] = {
@@ -75,7 +76,7 @@ EFFECTS: Mapping[str, str] = {
     "network": f"one network, or {_ALL}: the statement, or the mean over the networks",
     "subgroup": f"one subgroup, a rank, or {_ALL}",
     "estimand": "`last_minus_first` generation, `slope` per generation, `level`, `scatter`; of A "
-    "its `factor` per generation or the `ratio` of two",
+    "its `factor` per generation or the `ratio` of two; of B* `rest_point`",
     "direction": "what the statement says of it",
     "quantifier": "of how many networks it has to hold",
     "arm": "whose change it is",

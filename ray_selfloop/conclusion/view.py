@@ -11,10 +11,12 @@ import pandas as pd
 
 from ray_selfloop import __version__, arms, declaration, told
 from ray_selfloop.conclusion import grids
+from ray_selfloop.conclusion.endings import counted
 from ray_selfloop.conclusion.published import of_scenario, published
 from ray_selfloop.conclusion.sentences import statements
 from ray_selfloop.config.plain import dumped
 from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.evaluation import metrics, states
 from ray_selfloop.graph import Node
 from ray_selfloop.measurements import KINDS as MEASURED
 from ray_selfloop.planning import Plan
@@ -34,6 +36,7 @@ from ray_selfloop.report.view import (
     Part,
     ReadingRow,
     ReportView,
+    RestPoint,
     ScenarioView,
     StageUse,
     Verdict,
@@ -45,6 +48,8 @@ from ray_selfloop.stages.kinds import line_of
 from ray_selfloop.store import memory
 
 R = TypeVar("R")
+INTENDED = (metrics.ACCURACY.name, metrics.with_suffix(metrics.ACCURACY.name, "change"))
+"""Means over all trials, in whatever state."""
 QUESTION = "Does training on generated data amplify bias across generations?"
 
 
@@ -54,14 +59,17 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
     last = max((record.published for record in plan.records.values()), default=0.0)
     places = {"storage", "storage_shared", "resources", "tracking"}
     settings = plan.sweep.model_dump(mode="json", exclude=places)
+    of_trials = states.of_results(results)
     return ReportView(
         name=plan.sweep.name,
         question=QUESTION,
-        results=results,
+        results=states.of_one_state(results, of_trials[~of_trials["collapsed"]], INTENDED),
+        states=counted(of_trials),
         scenarios=tuple(_scenario(plan, scenario) for scenario in plan.scenarios),
         verdicts=_rows(plan, equation6.KIND, "verdicts", Verdict),
         fit=_rows(plan, equation6.KIND, "fit", FitNumber),
         laws=_rows(plan, equation6.KIND, "laws", Law),
+        rests=_rows(plan, equation6.KIND, "rests", RestPoint),
         claims=_rows(plan, claims.KIND, "claims", _claim),
         decomposition=_rows(plan, claims.KIND, "decomposition", Part),
         readings=_rows(plan, claims.KIND, "readings", ReadingRow),

@@ -1,5 +1,5 @@
 """The fit of eq. 6 over a sweep: A and a verdict for each scenario and classifier, the parameters,
-and the comparison of laws.
+the comparison of laws, and where bias would come to rest.
 
 Puts the parts together and gives them the forms that the table and the report read. Decides what a
 verdict is of: A of a treatment relative to its control, adjusted over all treatment cases of the
@@ -21,6 +21,7 @@ from ray_selfloop.equation6.bias import BiasSeries, Labels
 from ray_selfloop.equation6.laws import Law, compare
 from ray_selfloop.equation6.parameters import Number, parameters
 from ray_selfloop.equation6.relative import NAN, NO_CONTROL, NOTHING, Relative, relative
+from ray_selfloop.equation6.rest_point import RestPoint, rest_point
 from ray_selfloop.equation6.steps import Steps
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.rows import Rows, Where, typed
@@ -110,11 +111,13 @@ class ModelVerdict:
 @dataclass(frozen=True)
 class Fit:
     """verdicts: one for each series. numbers: A over filled-queue steps, identified ratios, and
-    refused ones with reasons. laws: those compared on held-out last generations."""
+    refused ones with reasons. laws: those compared on held-out last generations. rests: one of each
+    series."""
 
     verdicts: tuple[ModelVerdict, ...]
     numbers: tuple[Number, ...]
     laws: tuple[Law, ...] = ()
+    rests: tuple[RestPoint, ...] = ()
 
     def rows(self) -> pd.DataFrame:
         """Rows of the results table, metric ``A``, split ``test``.
@@ -122,7 +125,7 @@ class Fit:
         Without generation: the geometric mean of A_t. With generation t: ``A_t = B(t+1) / B(t)``,
         where B(t) is above its noise floor. An end that is NaN beside a value is open.
         ``A_filled``: the mean over the steps whose queue is filled, where the queue fills first.
-        ``A_ratio``: A over that of the control, where the group has one.
+        ``A_ratio``: A over that of the control, where the group has one. ``rest_point``: B*.
         """
         frames = [Rows("", "test").frame()]
         for verdict in self.verdicts:
@@ -137,15 +140,21 @@ class Fit:
             for t, ends in found.by_step.items():
                 rows.add(metrics.AMPLIFICATION.name, ends, Where(generation=t, classifier=name))
             frames.append(rows.frame())
+        for rest in self.rests:
+            if not math.isnan(rest.value):
+                rows = Rows(rest.scenario, "test")
+                rows.add(metrics.REST_POINT.name, rest.ends, Where(classifier=rest.classifier))
+                frames.append(rows.frame())
         return typed(pd.concat(frames, ignore_index=True))
 
     def summary(self) -> dict[str, list[dict[str, Any]]]:
-        """What fits into a record: lists of `Verdict`, `Number` and `Law`, see `entries`."""
+        """What fits into a record: lists of `Verdict`, `Number`, `Law`, `RestPoint`."""
         verdicts = [verdict.row for verdict in self.verdicts]
         return {
             "verdicts": entries(verdicts),
             "fit": entries(self.numbers),
             "laws": entries(self.laws),
+            "rests": entries(self.rests),
         }
 
 
@@ -347,4 +356,5 @@ def fit(series: Sequence[BiasSeries], factors: Steps, settings: Evaluation, labe
     numbers = [number for number in apart if number is not None]
     numbers += parameters(series, factors, settings.level, labels)
     laws = [law for one in series for law in compare(one, factors, settings)]
-    return Fit(tuple(verdicts), tuple(numbers), tuple(laws))
+    rests = tuple(rest_point(one, settings.level) for one in series)
+    return Fit(tuple(verdicts), tuple(numbers), tuple(laws), rests)

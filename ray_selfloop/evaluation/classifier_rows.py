@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation import difficulty, metrics
+from ray_selfloop.evaluation import difficulty, end_states, metrics
 from ray_selfloop.evaluation.ablation.readings import defined, kinds_of, reliance_readings
 from ray_selfloop.evaluation.against_rest import against_rest, drawn_against_rest
 from ray_selfloop.evaluation.fairness import ratio
@@ -26,6 +26,7 @@ from ray_selfloop.evaluation.predictions import (
     Ids,
     Outcome,
     TestSet,
+    confusions,
     right,
     without_subgroups,
 )
@@ -39,6 +40,7 @@ from ray_selfloop.evaluation.readings import (
     subgroup_readings,
 )
 from ray_selfloop.evaluation.rows import NAN, Rows, Where
+from ray_selfloop.evaluation.states import OF_STATE
 from ray_selfloop.evaluation.tallies import (
     Tally,
     mistaken,
@@ -285,6 +287,18 @@ def _count_rows(rows: Rows, trials: _Trials, undefined: Ids) -> None:
             rows.add(metrics.DI_UNDEFINED.name, [float(here.mean())], where)
 
 
+def _state_rows(rows: Rows, trials: _Trials) -> None:
+    """End states of all trials, and the share in each."""
+    words = end_states.of_predictions(confusions(trials.outcomes, trials.plan.test))
+    generations = np.array([o.generation for o in trials.outcomes])
+    for state, metric in OF_STATE.items():
+        here = (words == state).astype(np.float64)
+        for t, value in enumerate(here.tolist()):
+            rows.add(metric.name, [value], trials.where(t))
+        for n in np.unique(generations).tolist():
+            rows.add(metric.name, [float(here[generations == n].mean())], trials.mean_of(n))
+
+
 def _flips(before: Mask, after: Mask, paired: bool) -> dict[str, float]:
     """Shares lost and gained, and where the rows are independent McNemar's exact p value."""
     lost, gained, size = int((before & ~after).sum()), int((~before & after).sum()), len(before)
@@ -367,6 +381,7 @@ def _classifier_rows(
     subgrouped = without_subgroups(test) if plain else test
     tally = resampled(correct, subgrouped, settings.resamples, settings.seed)
     trials = _trials(outcomes, tally.hits[0], tally.support, subgrouped, settings)
+    _state_rows(rows, trials)
     reliance = reliance_readings(outcomes, trials.plan, settings)
     _reading_rows(rows, trials, reliance, floor=False)
     if plain:

@@ -39,9 +39,10 @@ Words = NDArray[np.str_]
 
 def of_predictions(given: Floats) -> Words:
     """given: ``(T, C, G, C)``, test rows of each class and subgroup by predicted class. ``(T,)``"""
-    shares = given / given.sum(axis=-1, keepdims=True)
+    shares = given / np.maximum(given.sum(axis=-1, keepdims=True), 1.0)  # an empty cell: all 0
     pairs = combinations(range(given.shape[2]), 2)
     apart = [0.5 * np.abs(shares[:, :, g] - shares[:, :, h]).sum(axis=-1) for g, h in pairs]
+    apart = apart or [np.zeros(given.shape[:2])]
     of_class = given.sum(axis=(1, 2)) / given.sum(axis=(1, 2, 3))[:, None]
     hits = np.einsum("tcgc->tcg", given)
     return _states(

@@ -444,6 +444,21 @@ COLLAPSED = _rate(
     ideal=0.0,
     definition="1 where the classifier is at chance; in means: share collapsed",
 )
+_state = partial(_rate, ideal=0.0)
+BY_SHORTCUT = _state(
+    "by_shortcut",
+    definition="1 where a trial decides by the shortcut: in some class the predictions of two "
+    "subgroups differ by more than .8 in total variation (`end_states`); in means: share of trials",
+)
+ONE_CLASS = _state(
+    "one_class",
+    definition="1 where a trial predicts one class for 95 % of the test rows; in means: share",
+)
+AT_CHANCE = _state(
+    "at_chance",
+    definition="1 where a trial's mean rate over classes is what guessing reaches, and it is in no "
+    "other end state; in means: share. A trial in none of the three is working",
+)
 TRIALS = _count("trials", "trials", definition="trials behind a mean of fairness (not collapsed)")
 TRIALS_ACCURACY = _count(
     "trials_accuracy",
@@ -654,6 +669,16 @@ AMPLIFICATION_RATIO = _growth(
 AMPLIFICATION_FILLED = _growth(
     "A_filled",
     definition="A over the steps whose queue is filled: the dose stays the same",
+)
+REST_POINT = declared(
+    "rest_point",
+    "fraction",
+    None,
+    range=(0.0, 1.0),
+    definition="B* = a / (1 - b) of B(t+1) = a + b B(t): where B would come to rest; not there "
+    "where the interval of b does not lie below 1",
+    title="rest point",
+    about=About.EQUATION_6,
 )
 
 # --- keys of stages ------------------------------------------------------------------------------

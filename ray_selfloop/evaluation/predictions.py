@@ -92,6 +92,15 @@ def right(outcomes: Sequence[Outcome], test: TestSet) -> NDArray[np.bool_]:
     return np.stack([np.asarray(o.predictions) == test.labels for o in outcomes])
 
 
+def confusions(outcomes: Sequence[Outcome], test: TestSet) -> Floats:
+    """Test rows of each class and subgroup by predicted class, ``(T, C, G, C)``; G of 1 or more."""
+    classes, groups = test.classes, test.groups
+    cells = (test.labels * groups + test.subgroups) * classes
+    size = classes * groups * classes
+    found = [np.bincount(cells + o.predictions, minlength=size) for o in outcomes]
+    return np.stack(found).reshape(-1, classes, groups, classes).astype(np.float64)
+
+
 def without_subgroups(test: TestSet) -> TestSet:
     """A dataset without subgroups, as one with a single nameless one."""
     zeros, ones = np.zeros(len(test.labels), np.int64), np.ones((test.classes, 1))

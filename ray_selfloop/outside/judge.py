@@ -1,7 +1,8 @@
-"""Verdicts on anybody's loop, from a checked table: results, effects, A and its laws, end states.
+"""Verdicts on anybody's loop, from a checked table: results, effects, A, its laws, end states.
 
-Decides what a table is asked: A of each arm by itself, its arms against each other, and the state
-of each chain. A mean over chains in different states is left out. Trains nothing; knows no page.
+Decides what a table is asked: A and the rest point of each arm by itself, its arms against each
+other, and the state of each chain. A mean over chains in different states is left out. Trains
+nothing; knows no page.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,17 +20,18 @@ from ray_selfloop.equation6.bias import BiasSeries, Labels, bias_series
 from ray_selfloop.equation6.fit import SEEDS, Fit, Verdict, fit
 from ray_selfloop.equation6.laws import Law
 from ray_selfloop.equation6.relative import NO_CONTROL
+from ray_selfloop.equation6.rest_point import RestPoint
 from ray_selfloop.errors import DataError
 from ray_selfloop.evaluation import end_states, metrics
 from ray_selfloop.evaluation.classifier_rows import fairness_rows
 from ray_selfloop.evaluation.predictions import TestSet
 from ray_selfloop.evaluation.rows import typed
+from ray_selfloop.evaluation.states import mixed, of_one_state, told
 from ray_selfloop.inference.chains import effect
 from ray_selfloop.outside.counted import Counts, counts
 from ray_selfloop.outside.predicted import Predictions, predictions
 from ray_selfloop.outside.read import SCENARIO, Table, names_of, scenario_name
 
-COUNTED = (metrics.COLLAPSED, metrics.TRIALS, metrics.TRIALS_ACCURACY, metrics.CHAINS)
 JUDGED = (metrics.ACCURACY, metrics.MD, metrics.MEO, metrics.DI_MIN_MAX, metrics.WORST_SUBGROUP)
 ARM = (TREATMENT.name,)
 ALONE = "without a control"
@@ -69,9 +71,9 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Judged:
-    """results: as a sweep's. effects: last minus first generation of each arm and of every two of
-    them. states: a row for each trial. left_out: what such a table cannot give. spans: scenario ->
-    first and last generation of A."""
+    """results: as a sweep's. rests: one for each arm and classifier. effects: last minus first
+    generation of each arm and of every two of them. states: a row for each trial. left_out: what
+    such a table cannot give. spans: scenario -> first and last generation of A."""
 
     scenarios: tuple[Scenario, ...]
     results: pd.DataFrame
@@ -79,6 +81,7 @@ class Judged:
     states: pd.DataFrame
     verdicts: tuple[Verdict, ...]
     laws: tuple[Law, ...]
+    rests: tuple[RestPoint, ...]
     span: tuple[int, int] | None
     left_out: tuple[str, ...]
     spans: Mapping[str, tuple[int, int]]
@@ -128,11 +131,12 @@ def judge(
     about = tuple(scene.about for scene in scenes)
     return Judged(
         about,
-        typed(_of_one_state(_known(results), states)).reset_index(drop=True),
+        typed(of_one_state(_known(results), states)).reset_index(drop=True),
         pd.DataFrame(_effects(scenes, settings, span), columns=list(Effect.__dataclass_fields__)),
         states,
         tuple(_worded(v.row, v.found.verdict, about, states, spans) for v in found.verdicts),
         tuple(law for law in found.laws if law.parameters),
+        found.rests,
         span,
         (*(() if table.predicted else OF_COUNTS), *OF_TABLES),
         spans,
@@ -208,32 +212,6 @@ def _known(results: pd.DataFrame) -> pd.DataFrame:
     return results[~results["metric"].str.contains("|".join(UNKNOWN))]
 
 
-def _of_one_state(results: pd.DataFrame, states: pd.DataFrame) -> pd.DataFrame:
-    """Without means over chains in different states; how many there are of each is beside them."""
-    mixed = {key for key, words in held(states).items() if len(words) > 1}
-    mean = results["loop_seed"].isna() & results["seed"].isna() & results["generation"].notna()
-    mean &= ~results["metric"].isin([one.name for one in COUNTED])
-    places = zip(results["scenario"], results["classifier"], results["generation"], strict=True)
-    apart = np.array([place in mixed for place in places])
-    return results[~(mean & apart)]
-
-
-def held(states: pd.DataFrame) -> dict[tuple[str, str, int], dict[str, int]]:
-    """Scenario, classifier and generation -> state -> trials in it, in the order of the states."""
-    counted = states.groupby(["scenario", "classifier", "generation", "state"]).size()
-    found: dict[tuple[str, str, int], dict[str, int]] = {}
-    for state in end_states.STATES:
-        for (scenario, classifier, generation, word), n in counted.items():
-            if word == state:
-                found.setdefault((scenario, classifier, generation), {})[word] = int(n)
-    return found
-
-
-def told(words: dict[str, int]) -> str:
-    """``2 working, 14 by the shortcut, 9 one class only``."""
-    return ", ".join(f"{n} {word}" for word, n in words.items())
-
-
 # --- A -------------------------------------------------------------------------------------------
 
 
@@ -243,9 +221,9 @@ def _spans(scenes: Sequence[_Scene], asked: tuple[int, int] | None) -> dict[str,
     found = {}
     for scene in scenes:
         setting = [s for s in scenes if s.about.setting == scene.about.setting]
-        mixed = [n for s in setting for (_, _, n), of in held(s.states).items() if len(of) > 1]
+        apart = [n for s in setting for _, _, n in mixed(s.states)]
         last = min(s.about.last for s in setting)
-        alike = min(mixed, default=last + 1) - 1
+        alike = min(apart, default=last + 1) - 1
         found[scene.about.name] = asked or (0, alike if alike > 0 else last)
     return found
 
@@ -295,11 +273,9 @@ def _worded(
         other = [s.arm for s in scenarios if s.control and s.setting == about.setting]
         why = f" (arm {other[0]} is none here: it does not share this start)" if other else ""
         row, notes = replace(row, text=own), [ALONE + why, *notes]
-    of = {t: words for (s, c, t), words in held(states).items()
-          if (s, c) == (row.scenario, row.classifier)}  # fmt: skip
-    mixed = [t for t, words in sorted(of.items()) if len(words) > 1]
-    if mixed:
-        notes.append(f"from generation {mixed[0]} on chains are in different states")
+    apart = [t for s, c, t in mixed(states) if (s, c) == (row.scenario, row.classifier)]
+    if apart:
+        notes.append(f"from generation {min(apart)} on chains are in different states")
     notes.append(row.note.replace(SEEDS, ONE_SEED))
     return replace(row, note="; ".join(filter(None, notes)))
 
@@ -359,12 +335,9 @@ def _of_pair(
 
 def _mixed(scene: _Scene, classifier: str, ends: tuple[int, int]) -> str:
     """At which end chains are in different states, and in which; "" where at none."""
-    words = held(scene.states)
-    said = [
-        f"{scene.about.name} at generation {t}: {told(of)}"
-        for t in ends
-        if len(of := words[scene.about.name, classifier, t]) > 1
-    ]
+    found = mixed(scene.states)
+    places = [(scene.about.name, classifier, t) for t in ends]
+    said = [f"{at[0]} at generation {at[2]}: {told(found[at])}" for at in places if at in found]
     return "; ".join(said)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from ray_selfloop.claims.paired import Arm, Measured, measure
 from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
-from ray_selfloop.evaluation.predictions import Floats, Outcome, TestSet
+from ray_selfloop.evaluation.predictions import Floats, Outcome, TestSet, confusions
 from ray_selfloop.outside.counted import alike, test_set
 from ray_selfloop.outside.read import names_of
 
@@ -29,11 +29,7 @@ class Predictions:
 
     def given(self, classifier: str) -> Floats:
         """Test rows of each class and subgroup by predicted class, ``(T, C, G, C)``."""
-        classes, groups = self.test.classes, self.test.groups
-        cells = (self.test.labels * groups + self.test.subgroups) * classes
-        size = classes * groups * classes
-        found = [np.bincount(cells + o.predictions, minlength=size) for o in self._of(classifier)]
-        return np.stack(found).reshape(-1, classes, groups, classes).astype(np.float64)
+        return confusions(self._of(classifier), self.test)
 
     def places(self, classifier: str) -> list[tuple[int, int, int]]:
         """Chain, seed and generation of each of its trials."""

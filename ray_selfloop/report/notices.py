@@ -10,6 +10,7 @@ from ray_selfloop.claims.noise import NOT_EXPECTED
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.evaluation import metrics
+from ray_selfloop.evaluation.states import told
 from ray_selfloop.report.view import Failure, GeneratorOutcome, ReportView, ScenarioView
 
 WELL_ENDED, NOT_TRAINED = ("converged", "completed"), "not trained"
@@ -37,6 +38,7 @@ def notices(view: ReportView) -> list[Notice]:
         *_failures(view),
         *_intervals(view),
         *_collapsed(view),
+        *_mixed(view),
         *_generators(view),
         *_warnings(view),
         *_ablations(view),
@@ -105,6 +107,25 @@ def _collapsed(view: ReportView) -> Iterator[Notice]:
         "different numbers of trials, fairness among the survivors is no evidence",
         places,
     )
+
+
+def _mixed(view: ReportView) -> Iterator[Notice]:
+    """Where means over chains are left out; of a table that others made the answer says it."""
+    places = tuple(
+        f"{one.scenario}, {one.classifier}, generation {one.generation}: {told(one.trials)}"
+        for one in view.states
+        if len(one.trials) > 1 and not view.outside
+    )
+    if places:
+        yield Notice(
+            "warning",
+            "Chains in different end states",
+            "trials of one generation have come to different ends, and a mean over them would "
+            "describe none: means of fairness stand only where all that did not collapse are in "
+            "one state, those of accuracy are of all trials. Effects and verdicts are of all that "
+            "did not collapse",
+            places,
+        )
 
 
 def _generators(view: ReportView) -> Iterator[Notice]:

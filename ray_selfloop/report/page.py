@@ -28,10 +28,10 @@ from ray_selfloop.report import (
     figures,
     grids,
     numbers,
-    outside,
     primary,
     quality,
     slopes,
+    states,
     style,
     verdicts,
 )
@@ -95,8 +95,8 @@ def _content(view: ReportView) -> dict[str, Any]:
         "networks": primary.networks(view),
         "nothing": primary.nothing(view),
         "shared": view.outside.shared if view.outside else SHARED,
-        "of_table": outside.content(table, view) if view.outside else {},
-        "end_states": _drawing(outside.states(view.outside)) if view.outside else "",
+        "changes": view.outside.effects.to_dict("records") if view.outside else [],
+        **_states(table, view),
         "arms": ARMS,
         "one_number": primary.one_number(view),
         "readings": of_claims,
@@ -109,6 +109,7 @@ def _content(view: ReportView) -> dict[str, Any]:
         "axes": _axes(view, inks),
         "laws": [law for law in view.laws if law.held_out_error == law.held_out_error],
         "no_laws": verdicts.without_prediction(view.laws),
+        "rests": verdicts.rests(view),
         "amplification": _amplification(table, view, inks),
         "notices": notices(view),
         "groups": [_group(table, view, group, inks) for group in found],
@@ -128,6 +129,12 @@ def _trial_count(view: ReportView) -> int:
     """Trained classifiers; scenarios that share one count it once."""
     lines = (use for use in view.stages if use.stage.startswith("classifier "))
     return sum(use.computed + use.cached for use in lines)
+
+
+def _states(table: Table, view: ReportView) -> dict[str, Any]:
+    """End states of a sweep, and of a table that others made: there of every curve."""
+    found = states.content(table, view.states, always=view.outside is not None)
+    return {"states": found, "states_figure": _data_uri("image/svg+xml", found["figure"])}
 
 
 def _amplification(table: Table, view: ReportView, inks: style.Inks) -> str:

@@ -44,7 +44,7 @@ from ray_selfloop.report.numbers import (
     small_interval,
 )
 from ray_selfloop.report.series import Curve, Table
-from ray_selfloop.report.view import Claim, Look, ReportView, ScenarioView, Verdict
+from ray_selfloop.report.view import Claim, Look, ReportView, RestPoint, ScenarioView, Verdict
 
 DROPS = {"object_gray": "drop, gray object", "box_gray": "drop, gray box",
          "box_neighbour": "drop, neighbour"}  # fmt: skip
@@ -278,6 +278,8 @@ def _print_scenario(
     for verdict in view.verdicts:
         if verdict.scenario == scenario.name:
             console.print(_verdict(verdict))
+    for rest in _rests(view, scenario.name):
+        console.print(rest)
     console.print()
 
 
@@ -314,7 +316,7 @@ def _overview(table: Table, view: ReportView, part: Sequence[PaperGroup]) -> Ren
                 behind.cell(table, *of, ends[-1]) if ends else NO_RESULT,
                 _law(laws.get(of)),
             )
-        blocks += [Text(group.title, "bold"), shown]
+        blocks += [Text(group.title, "bold"), shown, *_rests(view, group.main.name)]
     span = f"generation {' → '.join(map(str, ends))}; control arms and reasons: see the report"
     return Group(*blocks, Text(span, "dim"))
 
@@ -453,6 +455,19 @@ def _verdict(verdict: Verdict) -> Text:
     text.append(verdict.text, COLOUR_OF_VERDICT.get(verdict.text, ""))
     if verdict.note:
         text.append(f"  ({verdict.note})", "dim")
+    return text
+
+
+def _rests(view: ReportView, scenario: str) -> list[Text]:
+    """Where bias would come to rest, of the classifiers that have such a point."""
+    of = (rest for rest in view.rests if rest.scenario == scenario)
+    return [_rest(rest) for rest in of if not math.isnan(rest.value)]
+
+
+def _rest(rest: RestPoint) -> Text:
+    text = Text("rest   ", "dim")
+    text.append(f"{rest.classifier}  ", "bold")
+    text.append(f"B* = {number(rest.value)} {interval(rest.low, rest.high)}  B moves {rest.moves}")
     return text
 
 

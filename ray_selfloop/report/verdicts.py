@@ -1,4 +1,4 @@
-"""The tables of verdicts: eq. 6, laws, claims, decomposition. Arranges; decides nothing."""
+"""The tables of verdicts: eq. 6, laws, rests, claims, decomposition. Arranges; decides nothing."""
 
 import math
 from collections import defaultdict
@@ -13,7 +13,7 @@ from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.inference.verdicts import NOT_TESTED
 from ray_selfloop.report import answer
 from ray_selfloop.report.cells import Axis, around_zero
-from ray_selfloop.report.view import Claim, Law, Part, ReadingRow, ReportView
+from ray_selfloop.report.view import Claim, Law, Part, ReadingRow, ReportView, RestPoint
 
 ALL_OPEN = 60  # with more tested claims than this the sections are folded
 ESTIMANDS = {
@@ -102,8 +102,17 @@ def what(claim: Claim) -> str:
 
 def without_prediction(laws: Sequence[Law]) -> dict[str, Any]:
     """How many fits predict nothing, and why; empty where every one does."""
-    found = [law for law in laws if law.held_out_error != law.held_out_error]
-    why = "; ".join(dict.fromkeys(law.note for law in found if law.note))
+    return _reasons([law for law in laws if law.held_out_error != law.held_out_error])
+
+
+def rests(view: ReportView) -> dict[str, Any]:
+    """``rows``: where the affine law is fitted; ``none``: how many it is not fitted to, and why."""
+    fitted = [rest for rest in view.rests if not math.isnan(rest.b)]
+    return {"rows": fitted, "none": _reasons([r for r in view.rests if math.isnan(r.b)])}
+
+
+def _reasons(found: Sequence[Law | RestPoint]) -> dict[str, Any]:
+    why = "; ".join(dict.fromkeys(one.note for one in found if one.note))
     return {"of": len(found), "why": why or "not defined"} if found else {}
 
 

@@ -22,11 +22,12 @@ from ray_selfloop.config.arms import TREATMENT
 from ray_selfloop.equation6.fit import Verdict
 from ray_selfloop.equation6.laws import Law
 from ray_selfloop.equation6.parameters import Number as FitNumber
+from ray_selfloop.equation6.rest_point import RestPoint
 
 # rows that other rooms define
 __all__ = [
     "AxisEffect", "Claim", "FitNumber", "Law", "Look", "Network", "Null", "Part", "ReadingRow",
-    "Verdict",
+    "RestPoint", "Verdict",
 ]  # fmt: skip
 
 
@@ -180,8 +181,7 @@ class Outside:
     """What the page of a table that others made says beside a sweep's.
 
     lead, rest: the answer. left_out: what a table cannot give, a sentence each. shared: what chains
-    share. effects: a row for each change of an arm, or difference of two. states: by scenario,
-    classifier and generation.
+    share. effects: a row for each change of an arm, or difference of two.
     """
 
     lead: str
@@ -189,7 +189,6 @@ class Outside:
     left_out: tuple[str, ...]
     shared: str
     effects: pd.DataFrame
-    states: tuple[StateCount, ...]
 
 
 @dataclass(frozen=True)
@@ -202,9 +201,10 @@ class ReportView:
     finished: when the last record was published, ISO 8601; not the time of rendering.
     wall_seconds: this run of the command, NaN if unknown.
     level: coverage of the intervals, such as 0.95.
+    states: by scenario, classifier and generation; results has no mean over different states.
     fit: what else of eq. 6 is identified, in the order of the page.
-    laws, claims, decomposition, readings, null: in the order of the page; empty where none was
-        made. null: what arm `a_a` shows, in which nothing but seeds changes. axes: what each
+    laws, rests, claims, decomposition, readings, null: in the order of the page; empty where none
+        was made. null: what arm `a_a` shows, in which nothing but seeds changes. axes: what each
         setting does that is varied beside the arm.
     chain_hours: core-hours of one chain so far. driver_memory: most resident bytes of
         the driver of this run; NaN without one.
@@ -225,8 +225,10 @@ class ReportView:
     version: str
     level: float
     wall_seconds: float = float("nan")
+    states: tuple[StateCount, ...] = ()
     fit: tuple[FitNumber, ...] = ()
     laws: tuple[Law, ...] = ()
+    rests: tuple[RestPoint, ...] = ()
     claims: tuple[Claim, ...] = ()
     decomposition: tuple[Part, ...] = ()
     readings: tuple[ReadingRow, ...] = ()

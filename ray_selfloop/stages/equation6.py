@@ -89,7 +89,7 @@ def _label(name: str, scenario: Scenario, *groups: str) -> str:
 
 
 def run(work: Work[Settings]) -> Summary:
-    """Rows of A; verdicts, parameters and laws in the summary."""
+    """Rows of A and rest points; verdicts, parameters, laws and rests in the summary."""
     import pandas as pd
 
     from ray_selfloop.equation6.bias import Labels, bias_series, filled_from, not_converged
@@ -133,4 +133,4 @@ def _contents(inputs: Inputs, name: str) -> dict[int, int]:
     return {int(generation): count for generation, count in mixed["by_generation"].items()}
 
 
-KIND = Kind("dynamics", version=3, holds=Settings, run="ray_selfloop.stages.equation6:run")
+KIND = Kind("dynamics", version=4, holds=Settings, run="ray_selfloop.stages.equation6:run")

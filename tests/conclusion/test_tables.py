@@ -81,7 +81,7 @@ def test_the_level_of_a_row_tells_trials_chains_and_means_apart(folder: Path) ->
 
 def test_effects_hold_a_row_of_every_kind_of_this_sweep(folder: Path) -> None:
     found = api.effects(folder)
-    assert {"statement", "network", "part", "A", "axis"} == set(found["kind"])
+    assert {"statement", "network", "part", "A", "rest", "axis"} == set(found["kind"])
     chains = found[found["level"] == tables.CHAIN]
     assert set(chains["loop_seed"]) == {0, 1, 2}
     assert set(chains["kind"]) == {"axis"}

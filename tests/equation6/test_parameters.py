@@ -197,7 +197,8 @@ def test_a_fit_becomes_rows_and_json():
     found = fit([*series, quiet], factors, Evaluation(), Labels(experts={"d1": "a"}))
     rows = found.rows()
     assert tuple(rows.columns) == COLUMNS
-    overall = rows[rows["generation"].isna()].set_index(["scenario", "classifier"])
+    overall = rows[rows["generation"].isna() & (rows["metric"] == "A")]
+    overall = overall.set_index(["scenario", "classifier"])
     assert len(overall) == 5
     assert np.isnan(overall.loc[("d1", "z"), "value"])
     summary = json.loads(json.dumps(found.summary()))
@@ -227,7 +228,7 @@ def test_an_interval_without_an_end_says_so_in_rows_and_json():
 def test_an_empty_sweep_has_an_empty_table():
     found = fit([], {}, Evaluation(), Labels())
     assert found.rows().empty
-    assert found.summary() == {"verdicts": [], "fit": [], "laws": []}
+    assert found.summary() == {"verdicts": [], "fit": [], "laws": [], "rests": []}
 
 
 def test_arms_of_one_dataset_share_its_d_d():

@@ -184,8 +184,13 @@ def test_a_collapsed_trial_enters_means_of_accuracy_and_no_other(crossed):
     kept = [o for o in outcomes if (o.loop_seed, o.generation, o.seed) != (0, 1, 1)]
     table, without = rows([*kept, useless], test), rows(kept, test)
     mine = table[(table["loop_seed"] == 0) & (table["generation"] == 1) & (table["seed"] == 1)]
-    assert set(mine["metric"]) == {"accuracy", "accuracy_change", "collapsed"}
-    own = ("accuracy", "accuracy_change", "collapsed", "trials_accuracy")
+    assert set(mine["metric"]) == {
+        "accuracy", "accuracy_change", "collapsed", "by_shortcut", "one_class", "at_chance",
+    }  # fmt: skip
+    own = (
+        "accuracy", "accuracy_change", "collapsed", "trials_accuracy", "by_shortcut", "one_class",
+        "at_chance",
+    )  # fmt: skip
     means = [t[t["seed"].isna() & ~t["metric"].isin(own)] for t in (table, without)]
     both = [m.reset_index(drop=True) for m in means]
     values = [m.drop(columns=["low", "high"]) for m in both]

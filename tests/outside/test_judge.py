@@ -18,7 +18,8 @@ from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.classifier_rows import fairness_rows
 from ray_selfloop.evaluation.end_states import ONE_CLASS, SHORTCUT, WORKING
 from ray_selfloop.evaluation.rows import KEY
-from ray_selfloop.outside.judge import ALONE, Judged, held, judge
+from ray_selfloop.evaluation.states import held
+from ray_selfloop.outside.judge import ALONE, Judged, judge
 from ray_selfloop.outside.read import read
 from ray_selfloop.simulator import Layout, Step, World
 

@@ -1,5 +1,4 @@
-"""What the page shows of a table that others made beside what it shows of a sweep: the end states,
-drawn and counted, and the changes. Arranges; computes nothing."""
+"""End states on the page, drawn and counted. Arranges; computes nothing."""
 
 import math
 from collections.abc import Sequence
@@ -12,30 +11,34 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ray_selfloop.evaluation import metrics
-from ray_selfloop.evaluation.end_states import STATES
+from ray_selfloop.evaluation.end_states import STATES, WORKING
+from ray_selfloop.evaluation.states import told
 from ray_selfloop.report import style
 from ray_selfloop.report.series import Table
-from ray_selfloop.report.view import Outside, ReportView, StateCount
+from ray_selfloop.report.view import StateCount
 
 SHOWN = (metrics.ACCURACY, metrics.MD, metrics.DI_MIN_MAX)
+Counts = Sequence[StateCount]
 
 
-def content(table: Table, view: ReportView) -> dict[str, Any]:
-    """For the template."""
-    found = view.outside
-    assert found is not None, "asked of a table alone"
-    curves = _by_curve(found)
+def content(table: Table, counted: Counts, always: bool) -> dict[str, Any]:
+    """For the template: blocks of the curves where a trial does not work (always: of all)."""
+    shown = {
+        of: curve
+        for of, curve in _by_curve(counted).items()
+        if always or any(set(one.trials) != {WORKING} for one in curve)
+    }
     return {
+        "trials": sum(n for one in counted for n in one.trials.values()),
         "words": STATES,
         "metrics": SHOWN,
-        "blocks": [_block(table, of) for of in curves.values()],
-        "effects": found.effects.to_dict("records"),
+        "blocks": [_block(table, of) for of in shown.values()],
+        "figure": style.svg(_figure(shown)) if shown else b"",
     }
 
 
-def states(found: Outside) -> Figure:
+def _figure(curves: dict[tuple[str, str], list[StateCount]]) -> Figure:
     """Share of the trials in each end state, stacked, a panel for each scenario and classifier."""
-    curves = _by_curve(found)
     columns = min(len(curves), 3)
     rows = -(-len(curves) // columns)
     with rc_context(style.STYLE):
@@ -49,7 +52,7 @@ def states(found: Outside) -> Figure:
     return figure
 
 
-def _stacked(panel: Axes, title: str, counted: Sequence[StateCount]) -> None:
+def _stacked(panel: Axes, title: str, counted: Counts) -> None:
     """Bars of width 1, one state on the other."""
     below = np.zeros(len(counted))
     for i, word in enumerate(STATES):
@@ -69,19 +72,19 @@ def _ink(state: int) -> dict[str, Any]:
     return {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.0}
 
 
-def _by_curve(found: Outside) -> dict[tuple[str, str], list[StateCount]]:
+def _by_curve(counted: Counts) -> dict[tuple[str, str], list[StateCount]]:
     """By scenario and classifier, generations ascending."""
     curves: dict[tuple[str, str], list[StateCount]] = {}
-    for one in sorted(found.states, key=lambda one: one.generation):
+    for one in sorted(counted, key=lambda one: one.generation):
         curves.setdefault((one.scenario, one.classifier), []).append(one)
     return curves
 
 
-def _block(table: Table, states: list[StateCount]) -> dict[str, Any]:
-    first = states[0]
+def _block(table: Table, counted: list[StateCount]) -> dict[str, Any]:
+    first = counted[0]
     return {
         "title": f"{first.scenario}, {first.classifier}",
-        "rows": [_row(table, one) for one in states],
+        "rows": [_row(table, one) for one in counted],
     }
 
 
@@ -94,5 +97,5 @@ def _row(table: Table, one: StateCount) -> dict[str, Any]:
         "generation": one.generation,
         "counts": [one.trials.get(word, 0) for word in STATES],
         "means": means if single else [],
-        "told": ", ".join(f"{n} {word}" for word, n in one.trials.items()),
+        "told": told(one.trials),
     }
