@@ -93,6 +93,8 @@ def _content(view: ReportView) -> dict[str, Any]:
         "primary": primary.rows(view, table),
         "networks": primary.networks(view),
         "nothing": primary.nothing(view),
+        "positive": primary.positive(view),
+        "of_the_paper": primary.of_the_paper(view),
         "shared": view.outside.shared if view.outside else SHARED,
         "of_table": outside.content(table, view) if view.outside else {},
         "end_states": _drawing(outside.states(view.outside)) if view.outside else "",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ray_selfloop.claims.decomposition import Part
 from ray_selfloop.claims.noise import Null
+from ray_selfloop.claims.positive import Positive
 from ray_selfloop.claims.verdicts import Alternative as ReadingRow
 from ray_selfloop.claims.verdicts import Look, Network
 from ray_selfloop.claims.verdicts import Verdict as Claim
@@ -23,7 +24,10 @@ from ray_selfloop.equation6.laws import Law
 from ray_selfloop.equation6.parameters import Number as FitNumber
 
 # rows that other rooms define
-__all__ = ["Claim", "FitNumber", "Law", "Look", "Network", "Null", "Part", "ReadingRow", "Verdict"]
+__all__ = [
+    "Claim", "FitNumber", "Law", "Look", "Network", "Null", "Part", "Positive", "ReadingRow",
+    "Verdict",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,8 +203,9 @@ class ReportView:
     wall_seconds: this run of the command, NaN if unknown.
     level: coverage of the intervals, such as 0.95.
     fit: what else of eq. 6 is identified, in the order of the page.
-    laws, claims, decomposition, readings, null: in the order of the page; empty where none was
-        made. null: what arm `a_a` shows, in which nothing but seeds changes.
+    laws, claims, decomposition, readings, null, positive: in the order of the page; empty where
+        none was made. null: what arm `a_a` shows, in which nothing but seeds changes. positive:
+        whether bias was seen where it grows by design.
     chain_hours: core-hours of one chain so far. driver_memory: most resident bytes of
         the driver of this run; NaN without one.
     declared: None where nothing was declared. outside: of a table that others made; else None.
@@ -227,6 +232,7 @@ class ReportView:
     readings: tuple[ReadingRow, ...] = ()
     fid_absent: str = ""
     null: tuple[Null, ...] = ()
+    positive: tuple[Positive, ...] = ()
     declared: Declared | None = None
     chain_hours: float = float("nan")
     driver_memory: float = float("nan")
