@@ -35,18 +35,20 @@ BASE = World(Layout.crossed_digits(200), level=3.0, gap=(0.5, -0.1, -0.4), chain
 
              about={"dataset": "colorized_digits"})  # fmt: skip
 GREW, SHRANK, SMALL, BY_ACCURACY = "grew", "shrank", "small", "by accuracy"
-LEADS = {"Yes": GREW, "As accuracy explains": BY_ACCURACY}
+LEADS = {"Yes": GREW, "As accuracy explains": BY_ACCURACY, f"Not by {MARGIN:.3f}": SMALL}
 
 
 @dataclass(frozen=True)
 class Known:
     """A world with its truth. step: what the treatment does; true: the words that are true of it;
-    networks: how many there are. poor: from which generation on the generator is poor, 0 never."""
+    networks: how many there are. poor: from which generation on the generator is poor, 0 never.
+    checked: what happens in the positive control, None where there is none."""
 
     step: Step
     true: tuple[str, ...]
     networks: int = 2
     poor: int = 0
+    checked: Step | None = None
 
 
 def growth(size: float) -> float:
@@ -85,6 +87,13 @@ WORLDS: dict[str, Callable[[], Known]] = {
     "the generator decays after generation 1": lambda: Known(
         Step(level=-0.2, gap=0.3, after=1), (GREW,), poor=2
     ),
+    "nothing happens, as the positive control shows": lambda: Known(
+        Step(), (SMALL,), checked=Step(gap=gap_for(3 * MARGIN))
+    ),
+    "nothing happens, to the positive control neither": lambda: Known(Step(), (), checked=Step()),
+    "bias grows, the positive control is blind": lambda: Known(
+        Step(gap=gap_for(2 * MARGIN)), (), checked=Step()
+    ),
 }  # fmt: skip
 
 
@@ -101,7 +110,7 @@ def said(found: Answer) -> str:
     if found.lead in LEADS:
         return LEADS[found.lead]
     if found.lead == "No":
-        return SHRANK if "bias shrank" in found.rest else SMALL
+        return SHRANK
     return ""
 
 
@@ -121,6 +130,7 @@ def laws_of(arms: Sequence[Arm], settings: Evaluation) -> tuple[Verdict, ...]:
 
 def view_of(arms: Sequence[Arm], settings: Evaluation) -> ReportView:
     """The view of one sweep, as far as the answer reads it."""
+    found = claims(arms, settings)
     return ReportView(
         name="s", question="", results=pd.DataFrame(), stages=(), failures=(), warnings=(),
         scenarios=tuple(
@@ -130,7 +140,7 @@ def view_of(arms: Sequence[Arm], settings: Evaluation) -> ReportView:
         ),
         verdicts=laws_of(arms, settings),
         config_yaml="", finished="", version="", level=settings.level,
-        claims=claims(arms, settings).claims,
+        claims=found.claims, positive=found.positive,
     )  # fmt: skip
 
 
@@ -148,6 +158,7 @@ def study(known: Known, chains: int, control: bool, seed: int) -> Answer:
     """One sweep's first sentence."""
     networks = tuple(f"n{i}" for i in range(known.networks))
     steps = {"treatment": known.step} | ({"no_synthetic": Step()} if control else {})
+    steps |= {"majority_kept": known.checked} if known.checked else {}
     arms = BASE.arms(steps, chains, GENERATIONS, networks, seed=[seed, chains], images=seed)
     poor = not_converged(fidelity(known), "s", 0.8)
     arms = [replace(arm, not_converged=poor * (arm.arm == "treatment")) for arm in arms]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ray_selfloop.claims import positive
 from ray_selfloop.claims.cases import Case, cases_of, groups_of, quantified
 from ray_selfloop.claims.paired import Arm
 from ray_selfloop.claims.statements import BALANCE, DISTANCE, POORNESS
@@ -63,6 +64,7 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
     tested = [case for case in cases if not case.lacks]
     primary = [case for case in tested if case.primary]
     families = {case.family: None for case in tested if not case.primary and not case.exploratory}
+    checks = [*positive.cases(groups, made.primary)]
     return Declaration(
         {
             "evaluation": _evaluated(sweep),
@@ -80,6 +82,7 @@ def declared(sweep: Sweep, scenarios: Sequence[Scenario]) -> Declaration:
                 if not group.lacks and looks is None
             ],
             "exploratory": [_said(c, sweep) for c in tested if c.exploratory],
+            **({"must be seen": [_said(c, sweep) for c in checks]} if checks else {}),
         }
     )
 
@@ -150,6 +153,11 @@ def sentences(found: Declaration) -> Iterator[str]:
         )
     if not content["primary"]:
         yield f"primary: none: without the arm {CONTROL.name} (loop.arm) nothing is answered"
+    for one in content.get("must be seen", ()):
+        yield (
+            f"check: {one['setting']}: {one['metric']} of {one['of']} must be seen beyond zero, or "
+            "nothing is said of bias there"
+        )
     if content["looks"]:
         chains = ", ".join(map(str, content["looks"]["chains"]))
         yield f"judged at looks of {chains} chains, until all primary statements are decided"

@@ -22,10 +22,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 MICRO = (
     "name=micro",
     "axes={}",
+    "dataset={name: colorized_digits}",
+    "queue={}",
+    "training_of={}",
+    "training={max_steps: 60, batch_size: 32, check_steps: 20}",
+    "evaluation.claims={}",
+    "loop.loop_seeds=[0]",
     "loop.generations=2",
     "loop.classifier_seeds=[0]",
     "classifiers=[lenet]",
-    "training.max_steps=60",
     "generator.max_steps=20",
     "generator.min_steps=0",
     "generator.check_every=10",
@@ -35,7 +40,10 @@ MICRO = (
     "evaluation.resamples=50",
     "evaluation.permutations=50",
 )
-"""Overrides of the quickstart: 1 scenario, 2 generations, seconds instead of minutes."""
+"""Overrides of the quickstart: 1 scenario, 1 chain, 2 generations, seconds instead of minutes."""
+
+TWO_STARTS = str(Path(__file__).with_name("two_starts.yaml"))
+"""A sweep of two settings at a size whose stages can be counted."""
 
 LONGEST = (
     "system/test_quickstart.py",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from conftest import TWO_STARTS
 from test_loop import at, counts, graph, keys
 
 from ray_selfloop import arms
@@ -34,7 +35,7 @@ def test_every_arm_that_the_settings_take_is_one_of_the_list_and_described_there
 def test_the_arms_that_resample_by_subgroup_say_so_and_promise_no_more() -> None:
     said = {arm.name for arm in ARMS.values() if "uses subgroup labels" in arm.says}
     assert said == {arm.name for arm in ARMS.values() if arm.subgroups}
-    assert said == {"subgroup_matched", "real_skewed", "subgroup_balanced"}
+    assert said == {"subgroup_matched", "real_skewed", "subgroup_balanced", "majority_kept"}
     assert "as far as" in SUBGROUP_MATCHED.says
     assert "budget and schedule" in CONTROL.says
 
@@ -126,6 +127,16 @@ def test_subgroup_matched_resamples_what_the_treatment_keeps() -> None:
     assert at(arm("treatment", "queue.tilt=0"), "kept", generation=1).key == of.key
 
 
+def test_the_positive_control_keeps_the_majority_of_what_the_treatment_draws() -> None:
+    checked, treatment = arm("majority_kept"), arm("treatment")
+    of = at(checked, "kept", generation=1)
+    assert of.config["tilt"]["tilt"] == 1.0
+    assert of.inputs == at(treatment, "kept", generation=1).inputs
+    assert at(checked, "generator", generation=2).inputs["kept.1"] == of.key
+    assert [a.name for a in ARMS.values() if a.positive] == ["majority_kept"]
+    assert "positive control" in ARMS["majority_kept"].says
+
+
 def test_real_skewed_copies_the_shares_of_the_unfiltered_chain_and_trains_nothing_else() -> None:
     skewed, unfiltered = arm("real_skewed"), arm("unfiltered")
     samples = at(skewed, "samples", scenario="base", generation=3)
@@ -141,7 +152,7 @@ def test_real_skewed_copies_the_shares_of_the_unfiltered_chain_and_trains_nothin
 
 def test_scenarios_that_differ_in_the_arm_alone_are_one_group() -> None:
     axes = {"dataset.initialization": ["unbiased", "biased"], "loop.arm": ["treatment", "a_a"]}
-    _, scenarios = load.load(None, [f"axes={axes}"])
+    _, scenarios = load.load(TWO_STARTS, [f"axes={axes}"])
     groups: Mapping[str, list[str]] = {}
     for scenario in scenarios:
         groups.setdefault(arms.group(scenario), []).append(scenario.sweep.loop.arm)  # type: ignore[attr-defined]
@@ -153,7 +164,7 @@ def test_scenarios_that_differ_in_the_arm_alone_are_one_group() -> None:
 
 def test_a_group_is_called_as_its_scenarios_are_but_for_the_arm_whatever_its_values_hold() -> None:
     axes = {"loop.classifier_seeds": [[0, 1], [0, 2]], "loop.arm": ["treatment", "a_a"]}
-    _, scenarios = load.load(None, [f"axes={axes}"])
+    _, scenarios = load.load(TWO_STARTS, [f"axes={axes}"])
     assert [arms.group(scenario) for scenario in scenarios[::2]] == [
         scenario.name.removesuffix(",arm=treatment") for scenario in scenarios[::2]
     ]
@@ -171,7 +182,7 @@ def test_a_network_without_imagenet_weights_is_no_evidence_on_pretrained_ones(
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"weights")
     words = (f"training.pretrained={weights}", "training_of.lenet.pretrained=false", ONE)
-    _, (scenario,) = load.load(None, words)
+    _, (scenario,) = load.load(TWO_STARTS, words)
     assert described(scenario).classifiers == ("mobilenet_v3_small",)
     assert equation6._model_labels(scenario) == {
         "lenet": "lenet",

@@ -21,13 +21,13 @@ from ray_selfloop.stages.samples import read_samples
 
 ARMS = (
     "treatment", "no_synthetic", "a_a", "unfiltered", "real_skewed", "subgroup_matched",
-    "random_kept", "worst_kept", "subgroup_balanced",
+    "random_kept", "worst_kept", "subgroup_balanced", "majority_kept",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """One generation of nine arms, with a budget in epochs."""
+    """One generation of ten arms, with a budget in epochs."""
     words = [word for word in MICRO if not word.startswith(("axes", "training", "loop.gen"))]
     own = (
         f"axes={{loop.arm: [{', '.join(ARMS)}]}}",
@@ -86,6 +86,12 @@ def test_real_skewed_draws_real_images_with_the_unfiltered_generators_shares(run
     assert all(image.tobytes() in known for image in kept.array("self", "images"))
     size = np.bincount(kept.array("self", "labels")).min()
     assert np.abs(shares(run, "real_skewed") - shares(run, "unfiltered")).max() <= 1.5 / size
+
+
+def test_the_positive_control_trains_on_each_class_s_majority_alone(run: Plan) -> None:
+    assert (shares(run, "majority_kept") == [1.0, 0.0, 0.0]).all()  # red, in all classes
+    kept = [trial(run, arm)["training_set"]["generated"] for arm in ("majority_kept", "treatment")]
+    assert kept[0] == kept[1]
 
 
 def test_resampling_does_not_move_what_is_said_of_the_filter(run: Plan) -> None:

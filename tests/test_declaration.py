@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 import pytest
+from conftest import TWO_STARTS
 
 from ray_selfloop import declaration
 from ray_selfloop.config import load
@@ -52,7 +53,7 @@ def test_meo_may_be_the_primary_metric_with_three_subgroups():
 
 
 def test_without_a_control_nothing_is_primary():
-    found = of("quickstart")
+    found = of(TWO_STARTS)
     assert found.content["primary"] == []
     assert "without the arm no_synthetic" in " ".join(declaration.sentences(found))
 

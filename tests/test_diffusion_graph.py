@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import TWO_STARTS
 
 from ray_selfloop import loop
 from ray_selfloop.config import load
@@ -157,5 +158,5 @@ def test_a_generator_that_does_not_fit_the_dataset_is_refused(
     words: list[str], message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        load.load(None, words)
+        load.load(TWO_STARTS, words)
     assert message in str(error.value)

@@ -18,7 +18,7 @@ sys.path += [str(Path(__file__).parent / room) for room in ("evaluation", "claim
 import synthetic_sweep
 import worlds
 from arm_worlds import World
-from conftest import MICRO
+from conftest import MICRO, TWO_STARTS
 from extending_page import PAGE, example
 
 from ray_selfloop import arms, loop, measurements
@@ -139,7 +139,7 @@ def test_a_metric_that_comes_changes_or_goes_gives_its_stages_another_key(regist
 def test_an_arm_is_one_object(monkeypatch):
     arm = added(example("arm"), all_arms)["GENTLE"]
     monkeypatch.setitem(all_arms.ARMS, arm.name, arm)
-    (scenario,) = load.load(None, ["axes={}"])[1]
+    (scenario,) = load.load(TWO_STARTS, ["axes={}"])[1]
     of = scenario.sweep.loop.model_copy(update={"arm": arm.name})  # its name joins `ArmName`
     sweep = scenario.sweep.model_copy(update={"loop": of})
     assert arms.adapted(sweep).filter.drop == 0.1
@@ -177,7 +177,7 @@ def test_a_kind_of_stage_is_one_file(monkeypatch, tmp_path):
 
     monkeypatch.setattr(loop, "Loop", Longer)
     own = [word for word in MICRO if not word.startswith("generator")]
-    few = ["generator.name=duplicate_real", "filter.score=none", "axes={}"]
+    few = ["generator={name: duplicate_real}", "filter.score=none", "axes={}"]
     plan = prepare([*own, *few, f"storage={tmp_path}"])
     nodes = plan.graph.of_kind("brightness")
     assert len(nodes) == plan.sweep.loop.generations

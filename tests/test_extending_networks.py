@@ -83,7 +83,7 @@ def test_a_score_with_settings_of_its_own_is_a_file_and_a_row_too(tmp_path: Path
     words = [w for w in MICRO if not w.startswith(("loop.gen", "generator"))]
     words += [
         "loop.generations=1",
-        "generator.name=duplicate_real",
+        "generator={name: duplicate_real}",
         f"storage={tmp_path / 'store'}",
     ]
     words += ["filter.score=brightness", "filter.brightness.channels=1", "queue.volume=20"]
@@ -109,7 +109,7 @@ def test_a_filter_score_is_a_file_and_a_line(
     exec(example("score.file"), vars(file))
     monkeypatch.setitem(sys.modules, scores.HERE + "brightness", file)
     words = [w for w in MICRO if not w.startswith(("loop.gen", "generator"))]
-    words += ["loop.generations=1", "generator.name=duplicate_real", "filter.cut=global"]
+    words += ["loop.generations=1", "generator={name: duplicate_real}", "filter.cut=global"]
     plan = prepare([*words, f"storage={tmp_path}"])
     (scenario,), source = plan.scenarios, plan.dataset("base").config["source"]
     before = plan.graph.of_kind("samples")[0].stage.key

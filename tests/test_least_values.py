@@ -28,7 +28,7 @@ from ray_selfloop.stages.run import run_here
 ROOT = Sweep.model_json_schema()
 KINDS = {"dataset": "ColorizedDigits", "generator": "ConditionalGan", "clip": "DomainClip"}
 GROUPS = ("dataset", "generator", "queue", "filter", "training", "evaluation", "compute")
-DDPM = "generator.name=ddpm"
+DDPM = "generator={name: ddpm}"
 TINY = 1e-6  # above a bound that is itself excluded
 MNIST = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # official training digits
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TWO_STARTS
 
 from ray_selfloop import loop, measurements
 from ray_selfloop.config import load
@@ -28,9 +29,9 @@ SEQUENCE = (
 
 
 def graph(*words: str, versions: Mapping[str, int] = VERSIONS, source: str = SOURCE) -> Graph:
-    """The stages of the quickstart with overrides."""
+    """The stages of two settings with overrides."""
     found = Graph(versions)
-    for scenario in load.load(None, words)[1]:
+    for scenario in load.load(TWO_STARTS, words)[1]:
         for chain in chains(scenario):
             loop.add_chain(chain, source, found)
     return found
@@ -200,6 +201,23 @@ def test_growing_a_sweep_only_adds(words: tuple[str, ...], added: dict[str, int]
 
 
 def test_the_quickstart_is_of_the_size_that_it_says() -> None:
+    found = Graph()
+    for scenario in load.load(None, ())[1]:
+        for chain in chains(scenario):
+            loop.add_chain(chain, SOURCE, found)
+    assert counts(set(found.nodes)) == {
+        "dataset": 1,
+        "scorer": 5,
+        "reference": 6,
+        "classifier": 5 * (1 + 3 * 2) * 2,
+        "generator": 5 * (1 + 2),
+        "samples": 5 * (1 + 2),
+        "kept": 5 * (2 + 2),
+        "generator_metrics": 5 * (2 + 2),
+    }
+
+
+def test_a_sweep_has_as_many_stages_as_its_settings_say() -> None:
     assert counts(keys()) == {
         "dataset": 2,
         "scorer": 2,
@@ -507,7 +525,7 @@ def test_weights_are_known_by_their_content_not_their_place(tmp_path: Path) -> N
 
 
 def test_fairness_is_measured_on_the_trials_by_place_whatever_their_order() -> None:
-    _, (scenario,) = load.load(None, [ONE])
+    _, (scenario,) = load.load(TWO_STARTS, [ONE])
     found = graph(ONE)
     trials = {place: n.stage for n in found.of_kind("classifier") for place in n.places}
     data = at(found, "dataset")

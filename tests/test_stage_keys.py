@@ -26,7 +26,7 @@ SWEEPS = sorted(path.stem for path in Path(__file__).parents[1].glob("sweeps/*.y
 ARMS = (
     "treatment", "no_synthetic", "held_out_real", "real_skewed", "unfiltered", "duplicate_real",
     "subgroup_matched", "frozen_expert", "random_kept", "worst_kept",
-    "subgroup_balanced", "a_a",
+    "subgroup_balanced", "majority_kept", "a_a",
 )  # fmt: skip
 OTHERS = (
     ("quickstart", "loop.chain=per_classifier"),
@@ -37,7 +37,14 @@ OTHERS = (
     ("quickstart", "filter.score=clip", "filter.cut=global", "axes={}"),
     ("quickstart", "filter.score=uncertainty", "axes={}"),
     ("quickstart", "generator.start=previous", "queue.tilt=0.5", "axes={}"),
-    ("quickstart", "tune={}", "compute.threads=2", "queue.volume=300", "axes={}"),
+    (
+        "quickstart",
+        "tune={}",
+        "training.learning_rate=null",
+        "compute.threads=2",
+        "queue.volume=300",
+        "axes={}",
+    ),
     ("cifar20_100_small", "dataset.variant=imbalanced", "queue.count=before_filtering"),
     ("hard_imagenet", "filter.clip.kind=domain", "training.pretrained=false"),
     ("hard_imagenet", "generator.cache_latents=false", "generator.start=previous"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import TWO_STARTS
 from rich.console import Console
 
 from ray_selfloop import declaration, loop, told
@@ -32,7 +33,7 @@ CIFAR = (
     "loop.generations=1",
 )  # fmt: skip
 MNIST = ("colorized_mnist", "axes={loop.arm: [treatment, no_synthetic]}", "loop.generations=1")
-DIGITS = ("quickstart", "axes={}", "loop.generations=1")
+DIGITS = (TWO_STARTS, "axes={}", "loop.generations=1")
 UNTOLD = {
     "name", "seed",
     "initialization", "benchmark", "variant",  # they are told as the start

@@ -188,20 +188,25 @@ def _primaries(groups: Sequence[Group], metric: str, most: int) -> Iterator[Case
     those that have none, it is no primary statement."""
     declared = 0
     for group in groups:
-        statement = primary(metric)
-        if not group.treatment.subgroups and metric != metrics.ACCURACY.name:
-            statement = replace(
-                statement,
-                text="Bias is amplified: reliance on spurious cues grows (a smaller drop without "
-                "the object)",
-                metric=CUE,
-                direction=DOWN,
-            )
-        case = _checked(_case(statement, (group,), _mean(group, group.classifiers)), groups, True)
+        case = hypothesis_about(group, groups, metric)
         counts = not case.lacks
         declared += counts
         primary_one = counts and declared <= most
         yield replace(case, primary=primary_one, exploratory=counts and not primary_one)
+
+
+def hypothesis_about(group: Group, groups: Sequence[Group], metric: str) -> Case:
+    """The introduction's hypothesis about one setting, on average over its networks."""
+    statement = primary(metric)
+    if not group.treatment.subgroups and metric != metrics.ACCURACY.name:
+        statement = replace(
+            statement,
+            text="Bias is amplified: reliance on spurious cues grows (a smaller drop without "
+            "the object)",
+            metric=CUE,
+            direction=DOWN,
+        )
+    return _checked(_case(statement, (group,), _mean(group, group.classifiers)), groups, True)
 
 
 def _mean(group: Group, names: Sequence[str]) -> tuple[Member, ...]:

@@ -102,6 +102,8 @@ def _word(tested: Tested, p: Evidence, sweep: Sweep, count: int) -> tuple[str, s
     few = _untestable(tested)
     if few:
         return UNDECIDED, few
+    if tested.unseen:
+        return UNDECIDED, tested.unseen
     if tested.uneven:
         return UNDECIDED, "the arms lost different trials: survivors prove nothing"
     found = word(p, alpha)

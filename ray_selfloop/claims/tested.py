@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ray_selfloop.claims import positive
 from ray_selfloop.claims.cases import Case, Member
 from ray_selfloop.claims.contrasts import NAN, SCATTER, SLOPE, span
 from ray_selfloop.claims.measured import Sweep
@@ -45,8 +46,8 @@ class Tested:
     each: of every member; others: of the second side of a count; whole: of the members' mean;
     evidence: of the statement; mean: of the mean of best and worst subgroup, for a statement on
     which is steeper; accuracy: what it may explain of ``whole``, None where it is no rival. uneven:
-    the arms lost different trials. gate: why there is no verdict anyway. before: the same at
-    earlier looks.
+    the arms lost different trials. gate: why there is no verdict anyway, unseen: why not before
+    more chains show a positive control. before: the same at earlier looks.
     """
 
     case: Case
@@ -61,6 +62,7 @@ class Tested:
     lost: str = ""
     uneven: bool = False
     gate: str = ""
+    unseen: str = ""
     before: tuple["Tested", ...] = ()
 
     @property
@@ -104,6 +106,7 @@ def _read(sweep: Sweep, case: Case, choice: Choice, scale: float) -> Tested:
         lost=lost,
         uneven=uneven and case.metric != metrics.ACCURACY.name,
         gate=sweep.gate(case),
+        unseen=positive.unseen(sweep, case),
         accuracy=reader.accuracy(case.members, scale),
     )
     if not statement.steeper:

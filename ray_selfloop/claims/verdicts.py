@@ -18,6 +18,7 @@ from ray_selfloop.claims.measured import Looks, Sweep
 from ray_selfloop.claims.noise import Null, Scatter, nulls, scatter
 from ray_selfloop.claims.other_readings import Choice, Definition, definitions
 from ray_selfloop.claims.paired import Arm
+from ray_selfloop.claims.positive import Positive, positive
 from ray_selfloop.claims.tested import Tested, read
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.equation6.fit import entries
@@ -131,17 +132,20 @@ class Alternative:
 @dataclass(frozen=True)
 class Result:
     """The primary statements, then the claims in the order of `STATEMENTS`; the decomposition, the
-    other readings, what the arm `a_a` shows, and the scatter that `plan` needs."""
+    other readings, what `a_a` shows, the scatter that `plan` needs, and positive controls."""
 
     claims: tuple[Verdict, ...]
     decomposition: tuple[Part, ...]
     readings: tuple[Alternative, ...]
     null: tuple[Null, ...] = ()
     scatter: tuple[Scatter, ...] = ()
+    positive: tuple[Positive, ...] = ()
 
     def summary(self) -> dict[str, list[dict[str, object]]]:
-        """Lists of JSON objects named as the fields; null for NaN."""
-        names = ("claims", "decomposition", "readings", "null", "scatter")
+        """Lists of JSON objects named as the fields; null for NaN. Positive controls where there
+        are any: the record of a sweep without them is what it was."""
+        names = ["claims", "decomposition", "readings", "null", "scatter"]
+        names += ["positive"] * bool(self.positive)
         return {name: entries(getattr(self, name)) for name in names}
 
 
@@ -316,6 +320,7 @@ def claims(
         tuple(_alternatives(sweep, cases, tests, judged)) if declared else (),
         tuple(nulls(sweep, groups)),
         tuple(scatter(sweep, groups)),
+        tuple(positive(sweep, groups)),
     )
 
 

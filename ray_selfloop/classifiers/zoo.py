@@ -99,6 +99,27 @@ class LeNet(nn.Module):
         )
 
 
+class ResNet8(nn.Module):
+    """He et al. (2016, sec. 4.2), for small images, one block a stage; any side from 8 pixels."""
+
+    def __init__(self) -> None:
+        from torchvision.models.resnet import BasicBlock
+
+        def halving(width: int) -> nn.Module:
+            """A block that halves the side and doubles the channels."""
+            to = 2 * width
+            shortcut = nn.Sequential(nn.Conv2d(width, to, 1, 2, bias=False), nn.BatchNorm2d(to))
+            return BasicBlock(width, to, 2, shortcut)
+
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+            BasicBlock(16, 16), halving(16), halving(32),
+        )  # fmt: skip
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Sequential(nn.Linear(64, 1000))
+
+
 @contextlib.contextmanager
 def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
     """Layers that only draw from torch's global generator draw from ``seed`` within this block.
@@ -171,6 +192,9 @@ BUILDERS = {
     "lenet": Builder(
         lambda row, side, state: _started(LeNet(side), row, state),
         lambda net: (net.trunk, net.tail),
+    ),
+    "resnet8": Builder(
+        lambda row, side, state: _started(ResNet8(), row, state), _convolutional_parts
     ),
     "convolutional": Builder(_torchvision, _convolutional_parts),
     "resnet": Builder(_torchvision, _resnet_parts),

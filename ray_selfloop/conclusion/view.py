@@ -34,6 +34,7 @@ from ray_selfloop.report.view import (
     Network,
     Null,
     Part,
+    Positive,
     ReadingRow,
     ReportView,
     RestPoint,
@@ -84,6 +85,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         wall_seconds=wall_seconds,
         null=_rows(plan, claims.KIND, "null", Null),
         axes=_rows(plan, axes.KIND, "effects", AxisEffect),
+        positive=_rows(plan, claims.KIND, "positive", Positive),
         declared=_declared(run),
         chain_hours=_chain_hours(plan),
         driver_memory=math.nan if math.isnan(wall_seconds) else float(memory.peak() or math.nan),
@@ -195,7 +197,7 @@ def _outcomes(plan: Plan, scenario: Scenario) -> Iterator[GeneratorOutcome]:
 
 def _rows(plan: Plan, kind: Kind[Any], what: str, row: Callable[..., R]) -> tuple[R, ...]:
     """A list in the summary of the one stage of a kind, with NaN where a number is null."""
-    found = (entry for _, record in published(plan, kind) for entry in record.summary[what])
+    found = (entry for _, record in published(plan, kind) for entry in record.summary.get(what, ()))
     return tuple(row(**_numbers(entry)) for entry in found)
 
 

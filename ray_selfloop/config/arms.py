@@ -26,6 +26,7 @@ ArmName = Literal[
     "random_kept",
     "worst_kept",
     "subgroup_balanced",
+    "majority_kept",
 ]
 
 Sets = Mapping[str, Settings | Mapping[str, Any]]
@@ -40,6 +41,8 @@ class Arm:
     equal_steps: without them, trained for as many steps as the treatment. expert: whose uncertainty
     the filter reads, that of generation 0 (``first``) or the last one's. shares_of: the arm whose
     kept sets' subgroup shares its images are drawn with. subgroups: uses their labels.
+    positive: of a positive control, what makes bias grow in it, in words; a sweep that does not see
+    that is not to be believed.
     """
 
     name: ArmName
@@ -50,6 +53,7 @@ class Arm:
     expert: Literal["first", "last"] = "last"
     shares_of: "Arm | None" = None
     subgroups: bool = False
+    positive: str = ""
 
 
 _NO_FILTER = {"score": "none"}
@@ -108,6 +112,14 @@ SUBGROUP_BALANCED = Arm(
     sets={"queue": {"balance": "parity"}},
     subgroups=True,
 )
+MAJORITY_KEPT = Arm(
+    "majority_kept",
+    "the positive control: kept images of each class's most frequent subgroup alone, as many (uses "
+    "subgroup labels), so that bias grows by design",
+    sets={"queue": {"tilt": 1.0}},
+    subgroups=True,
+    positive="kept sets of each class's majority alone",
+)
 A_A = Arm(
     "a_a",
     "original data alone, generation 0's recipe, new seeds in each generation: the null "
@@ -129,10 +141,12 @@ ARMS: dict[str, Arm] = {
         RANDOM_KEPT,
         WORST_KEPT,
         SUBGROUP_BALANCED,
+        MAJORITY_KEPT,
         A_A,
     )
 }
 """By name, in the order of the decomposition: the treatment first."""
+POSITIVE = tuple(arm for arm in ARMS.values() if arm.positive)
 
 
 def described() -> str:

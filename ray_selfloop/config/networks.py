@@ -101,6 +101,7 @@ NETWORKS: Mapping[str, Network] = {
             "deit_s", "deit", Footprint(21.7, 59.4), 64, multiple=16,
             published=Hub("timm/deit_small_patch16_224.fb_in1k"),
         ),
+        Network("resnet8", "resnet8", Footprint(0.1, 31.9), smallest=8),
     )
 }  # fmt: skip
 

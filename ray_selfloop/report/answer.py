@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from ray_selfloop.claims.cases import CUE
 from ray_selfloop.claims.noise import AS_EXPECTED, NOT_EXPECTED
+from ray_selfloop.claims.positive import SEEN, UNSEEN
 from ray_selfloop.claims.statements import HYPOTHESIS
-from ray_selfloop.config.arms import CONTROL, TREATMENT
+from ray_selfloop.config.arms import ARMS, CONTROL, TREATMENT
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.inference import verdicts as words
 from ray_selfloop.report import numbers
 from ray_selfloop.report.groups import groups
-from ray_selfloop.report.view import Claim, ReportView, ScenarioView, Verdict
+from ray_selfloop.report.view import Claim, Positive, ReportView, ScenarioView, Verdict
 
 GROWS, SHRINKS = "A > control", "A < control"
 TITLES = {
@@ -29,18 +30,19 @@ KINDS = {
     words.ACCURACY: "accuracy", words.NOT_TESTED: "untested", words.EXPLORATORY: "untested",
     GROWS: "amplifies", SHRINKS: "mitigates", "A > 1": "amplifies",
     "A < 1": "mitigates", AS_EXPECTED: "untested",
-    NOT_EXPECTED.split(":")[0]: "contradicted",
+    NOT_EXPECTED.split(":")[0]: "contradicted", SEEN: "supported", UNSEEN: "contradicted",
 }  # fmt: skip
 LEADS: Mapping[frozenset[str], tuple[str, str]] = {
     frozenset({words.SUPPORTED}): ("Yes", "amplifies"),
     frozenset({words.CONTRADICTED}): ("No", "mitigates"),
-    frozenset({words.RULED_OUT}): ("No", "mitigates"),
+    frozenset({words.RULED_OUT}): ("Not by {margin}", "mitigates"),
     frozenset({words.CONTRADICTED, words.RULED_OUT}): ("No", "mitigates"),
     frozenset({words.ACCURACY}): ("As accuracy explains", "accuracy"),
     frozenset({words.UNDECIDED}): ("Undecided", "undecided"),
     frozenset({words.EXPLORATORY}): ("Exploratory", "undecided"),
 }
 """Verdicts that occur -> first words and badge; any other mixture depends on the setting."""
+VOID = "Not to be believed"
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,40 @@ def answer(view: ReportView) -> Answer:
     if not tested:
         return _unasked(view, asked)
     answering = [c for c in tested if c.primary] or tested
+    checked = "; ".join(_checked(view, answering))
+    if {c.scenario_group for c in answering} <= void(view):
+        rest = f"{checked}, so that nothing is said of what the loop did to bias, either way"
+        return Answer(VOID, rest, "undecided")
     lead, kind = _lead({c.verdict for c in answering})
     parts = [_said(view, claim, len(asked) > 1) for claim in answering]
-    return Answer(lead, "; ".join([*parts, *_silent(asked, answering), *_law(view)]), kind)
+    ends = [checked] if checked else _law(view)
+    rest = "; ".join([*parts, *_silent(asked, answering), *ends])
+    return Answer(lead.format(margin=numbers.number(answering[0].margin)), rest, kind)
+
+
+def void(view: ReportView) -> set[str]:
+    """The settings of which nothing is said, because a positive control was not seen there."""
+    return {one.scenario_group for one in view.positive if one.verdict == UNSEEN}
+
+
+def _checked(view: ReportView, answering: Sequence[Claim]) -> Iterator[str]:
+    """Whether each positive control was seen, and how small an effect would have been."""
+    of = {claim.scenario_group: claim for claim in answering}
+    found = [one for one in view.positive if one.scenario_group in of]
+    for one in found:
+        setting = f"{_title(view, one.scenario_group)}: " if len(of) > 1 else ""
+        yield f"{setting}the positive control was {one.verdict} ({checked_by(one)})"
+    seen = {one.scenario_group for one in found} - void(view)
+    sizes = [of[group].mde for group in of if group in seen and not math.isnan(of[group].mde)]
+    for size in dict.fromkeys(map(numbers.number, sizes)):
+        yield f"a change of {size} would have been found in 4 of 5 repetitions"
+
+
+def checked_by(one: Positive) -> str:
+    """``kept sets of each class's majority alone: MD +0.11 [0.08, 0.14]``."""
+    title, ends = TITLES.get(one.metric, one.metric), numbers.small_interval(one.low, one.high)
+    effect = f": {title} {numbers.signed(one.value)} {ends}".rstrip()
+    return f"{ARMS[one.arm].positive}{'' if math.isnan(one.value) else effect}"
 
 
 def _silent(asked: Sequence[Claim], answering: Sequence[Claim]) -> list[str]:
@@ -126,11 +159,16 @@ def _unasked(view: ReportView, asked: Sequence[Claim]) -> Answer:
     return Answer("No answer yet", reasons or "nothing was measured", "undecided")
 
 
+def _title(view: ReportView, name: str) -> str:
+    """What a setting is called; its name where the page calls it nothing."""
+    return {group.name: group.title for group in groups(view.scenarios)}.get(name, name)
+
+
 def _said(view: ReportView, claim: Claim, named: bool) -> str:
     """One primary statement in words: what happened to bias, with its numbers."""
-    titles = {group.name: group.title for group in groups(view.scenarios)}
-    setting = f"{titles.get(claim.scenario_group, claim.scenario_group)}: " if named else ""
-    return f"{setting}{_happened(claim)} ({', '.join(_numbers(claim))})"
+    setting = f"{_title(view, claim.scenario_group)}: " if named else ""
+    checked = claim.scenario_group in {one.scenario_group for one in view.positive}
+    return f"{setting}{_happened(claim)} ({', '.join(_numbers(claim, checked))})"
 
 
 def _happened(claim: Claim) -> str:
@@ -152,7 +190,8 @@ def _happened(claim: Claim) -> str:
     }[claim.verdict]
 
 
-def _numbers(claim: Claim) -> Iterator[str]:
+def _numbers(claim: Claim, checked: bool) -> Iterator[str]:
+    """checked: whether the smallest effect that would be found is told elsewhere."""
     title = TITLES.get(claim.metric, claim.metric)
     if not math.isnan(claim.value):
         ends = numbers.small_interval(claim.low, claim.high)
@@ -161,7 +200,7 @@ def _numbers(claim: Claim) -> Iterator[str]:
     if few:
         yield f"mean over {len(claim.networks)} networks"
     yield behind(claim)
-    if claim.verdict == words.UNDECIDED and not math.isnan(claim.mde):
+    if claim.verdict == words.UNDECIDED and not checked and not math.isnan(claim.mde):
         yield f"a change of {numbers.number(claim.mde)} would be found in 4 of 5 repetitions"
     if few:
         values = [network.value for network in claim.networks]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ray_selfloop.claims.noise import NOT_EXPECTED
+from ray_selfloop.claims.positive import UNSEEN
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.config.datasets.known import traits_of
 from ray_selfloop.evaluation import metrics
@@ -37,6 +38,7 @@ def notices(view: ReportView) -> list[Notice]:
     return [
         *_failures(view),
         *_intervals(view),
+        *_positive(view),
         *_collapsed(view),
         *_mixed(view),
         *_generators(view),
@@ -59,6 +61,19 @@ def _intervals(view: ReportView) -> Iterator[Notice]:
             "have an interval that excludes zero",
             places,
         )
+
+
+def _positive(view: ReportView) -> Iterator[Notice]:
+    """Where bias was not seen though it grows by design."""
+    for one in view.positive:
+        if one.verdict == UNSEEN:
+            yield Notice(
+                "failed",
+                "Positive control not seen",
+                f"{one.scenario_group}: in the arm {one.arm} bias grows by design, yet its "
+                "interval does not lie beyond zero; what this sweep does not find there may be "
+                "there all the same. More chains (loop.loop_seeds) make it see smaller effects",
+            )
 
 
 def place(failure: Failure) -> str:

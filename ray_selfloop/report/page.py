@@ -94,6 +94,8 @@ def _content(view: ReportView) -> dict[str, Any]:
         "primary": primary.rows(view, table),
         "networks": primary.networks(view),
         "nothing": primary.nothing(view),
+        "positive": primary.positive(view),
+        "of_the_paper": primary.of_the_paper(view),
         "shared": view.outside.shared if view.outside else SHARED,
         "changes": view.outside.effects.to_dict("records") if view.outside else [],
         **_states(table, view),

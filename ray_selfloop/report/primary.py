@@ -21,6 +21,7 @@ from ray_selfloop.report.view import (
     Declared,
     Look,
     Network,
+    Positive,
     ReadingRow,
     ReportView,
     ScenarioView,
@@ -56,6 +57,12 @@ def looks(view: ReportView) -> list[tuple[str, Claim, Look]]:
     return [(c.scenario_group, c, look) for c in asked for look in c.looks]
 
 
+def positive(view: ReportView) -> list[tuple[Positive, Axis]]:
+    """Each positive control, on one scale."""
+    axis = around_zero(e for p in view.positive for e in (p.value, p.low, p.high))
+    return [(one, axis) for one in view.positive]
+
+
 # --- words ---------------------------------------------------------------------------------------
 
 
@@ -76,7 +83,8 @@ def defined(view: ReportView) -> dict[str, Words]:
 def _used(view: ReportView) -> Iterator[tuple[str, Iterable[str]]]:
     asked, others = answer.hypothesis(view.claims), beside(view.claims)
     yield "answer", of_answer(view)
-    yield "counts", [c.verdict for c in others if c.verdict != words.NOT_TESTED]
+    shown = others if of_the_paper(view) else []
+    yield "counts", [c.verdict for c in shown if c.verdict != words.NOT_TESTED]
     laws = [v.text.split(":")[0] for v in view.verdicts]
     yield "primary", [*_all_words(asked), *laws]
     yield "claims", _all_words(others)
@@ -106,6 +114,11 @@ class Counts:
     verdicts: list[tuple[str, int]]
     tested: int
     untested: int
+
+
+def of_the_paper(view: ReportView) -> bool:
+    """Whether any of its data are the paper's: else nobody asked what the paper says of its own."""
+    return not view.scenarios or any(scenario.of_the_paper for scenario in view.scenarios)
 
 
 def counts(view: ReportView) -> Counts:

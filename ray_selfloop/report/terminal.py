@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ray_selfloop.claims.positive import UNSEEN
 from ray_selfloop.evaluation.metrics import (
     ABLATION_DROP,
     LABEL_FIDELITY,
@@ -44,7 +45,15 @@ from ray_selfloop.report.numbers import (
     small_interval,
 )
 from ray_selfloop.report.series import Curve, Table
-from ray_selfloop.report.view import Claim, Look, ReportView, RestPoint, ScenarioView, Verdict
+from ray_selfloop.report.view import (
+    Claim,
+    Look,
+    Positive,
+    ReportView,
+    RestPoint,
+    ScenarioView,
+    Verdict,
+)
 
 DROPS = {"object_gray": "drop, gray object", "box_gray": "drop, gray box",
          "box_neighbour": "drop, neighbour"}  # fmt: skip
@@ -59,6 +68,7 @@ COLOUR_OF_VERDICT = {
     words.RULED_OUT: "bold blue",
     words.ACCURACY: "yellow",
 }
+ELSEWHERE = "the paper's own statements are about other data: see the end of the report"
 SHORT = 110.0  # s below which the time left is told in seconds
 MOST_DETAILED = 2  # scenarios whose tables show every generation
 MOST_GENERATIONS = 12  # of a table that others made, likewise
@@ -228,15 +238,25 @@ def _print_answer(console: Console, view: ReportView) -> None:
             console.print(_claim(claim, titles.get(claim.scenario_group, claim.scenario_group)))
             for look in claim.looks:
                 console.print(_look(look))
-    counted = primary.counts(view)
-    if counted.tested or counted.untested:
-        console.print(Text.assemble(("claims   ", "dim"), _counted(counted)))
-        _print_words(console, {word for word, _ in counted.verdicts} - used)
+    for one in view.positive:
+        console.print(_positive(one, titles.get(one.scenario_group, one.scenario_group)))
     for name, text in axes.lines(view):
         console.print(Text.assemble(("axis     ", "dim"), (name, "bold"), f": {text}"))
+    _print_others(console, view, used)
     null = primary.nothing(view)
     if null:
         console.print(Text.assemble(("a_a      ", "dim"), (null.text, "bold red" * null.wrong)))
+
+
+def _print_others(console: Console, view: ReportView, used: Set[str]) -> None:
+    """What became of the paper's other statements, where any of the data are the paper's."""
+    counted = primary.counts(view)
+    if not (counted.tested or counted.untested):
+        return
+    told = _counted(counted) if primary.of_the_paper(view) else ELSEWHERE
+    console.print(Text.assemble(("claims   ", "dim"), told))
+    if primary.of_the_paper(view):
+        _print_words(console, {word for word, _ in counted.verdicts} - used)
 
 
 def _print_words(console: Console, used: Set[str]) -> None:
@@ -259,6 +279,14 @@ def _claim(claim: Claim, setting: str) -> Text:
     text = Text.assemble((kind, "dim"), (setting, "bold"), f": {title} {ends}")
     text.append(f", margin {small(claim.margin)}; {answer.behind(claim)}  ", "dim")
     return text.append(claim.verdict, COLOUR_OF_VERDICT.get(claim.verdict, ""))
+
+
+def _positive(one: Positive, setting: str) -> Text:
+    """The positive control of a setting: what it is, its effect, whether it was seen."""
+    chains = f"{one.chains} chain{'s' if one.chains != 1 else ''}"
+    text = Text.assemble(("check    ", "dim"), (setting, "bold"), f": {answer.checked_by(one)}")
+    text.append(f"; {chains}  ", "dim")
+    return text.append(one.verdict, "bold red" if one.verdict == UNSEEN else "bold blue")
 
 
 def _look(look: Look) -> Text:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ray_selfloop.claims.axes import AxisEffect
 from ray_selfloop.claims.decomposition import Part
 from ray_selfloop.claims.noise import Null
+from ray_selfloop.claims.positive import Positive
 from ray_selfloop.claims.verdicts import Alternative as ReadingRow
 from ray_selfloop.claims.verdicts import Look, Network
 from ray_selfloop.claims.verdicts import Verdict as Claim
@@ -26,8 +27,8 @@ from ray_selfloop.equation6.rest_point import RestPoint
 
 # rows that other rooms define
 __all__ = [
-    "AxisEffect", "Claim", "FitNumber", "Law", "Look", "Network", "Null", "Part", "ReadingRow",
-    "RestPoint", "Verdict",
+    "AxisEffect", "Claim", "FitNumber", "Law", "Look", "Network", "Null", "Part", "Positive",
+    "ReadingRow", "RestPoint", "Verdict",
 ]  # fmt: skip
 
 
@@ -203,9 +204,10 @@ class ReportView:
     level: coverage of the intervals, such as 0.95.
     states: by scenario, classifier and generation; results has no mean over different states.
     fit: what else of eq. 6 is identified, in the order of the page.
-    laws, rests, claims, decomposition, readings, null: in the order of the page; empty where none
-        was made. null: what arm `a_a` shows, in which nothing but seeds changes. axes: what each
-        setting does that is varied beside the arm.
+    laws, rests, claims, decomposition, readings, null, positive: in the order of the page; empty
+        where none was made. null: what arm `a_a` shows, in which nothing but seeds changes. axes:
+        what each setting does that is varied beside the arm. positive: whether bias was seen where
+        it grows by design.
     chain_hours: core-hours of one chain so far. driver_memory: most resident bytes of
         the driver of this run; NaN without one.
     declared: None where nothing was declared. outside: of a table that others made; else None.
@@ -235,6 +237,7 @@ class ReportView:
     fid_absent: str = ""
     null: tuple[Null, ...] = ()
     axes: tuple[AxisEffect, ...] = ()
+    positive: tuple[Positive, ...] = ()
     declared: Declared | None = None
     chain_hours: float = float("nan")
     driver_memory: float = float("nan")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from conftest import TWO_STARTS
 from safetensors.torch import save_file
 
 from ray_selfloop.classifiers import known, weights, zoo
@@ -178,14 +179,14 @@ def test_its_name_is_one_part_of_a_dotted_key(name: str) -> None:
         f"resources.gpus_of.{name}=0.5",
         f"axes={{training_of.{name}.max_epochs: [1, 2]}}",
     ]
-    sweep, scenarios = load(None, words)
+    sweep, scenarios = load(TWO_STARTS, words)
     assert sweep.training_for(name).learning_rate == 0.5
     assert sweep.training_for(name).pretrained == str(Path.home())
     assert sweep.training_for("lenet").learning_rate is None
     assert sweep.resources.gpus_of == {name: 0.5}
     assert [s.sweep.training_for(name).max_epochs for s in scenarios] == [1, 2]
     with pytest.raises(ConfigError, match=rf"^training_of.{name}.max_epoch: .* did you mean train"):
-        load(None, [f"training_of.{name}.max_epoch=1"])
+        load(TWO_STARTS, [f"training_of.{name}.max_epoch=1"])
 
 
 @pytest.mark.parametrize("key", ["a", "loop.arm", "training_of.lenet.max_epochs", "axes.a.b.c"])

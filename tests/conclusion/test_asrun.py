@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import TWO_STARTS
 
 from ray_selfloop import __version__
 from ray_selfloop.conclusion import asrun
@@ -41,7 +42,7 @@ def test_every_setting_is_there_and_no_password() -> None:
 
 
 def test_mlflow_is_told_what_differs_from_the_defaults_and_not_what_may_grow() -> None:
-    _, scenarios = load.load(None, ["filter.drop=0.3", "training_of.lenet.max_steps=7"])
+    _, scenarios = load.load(TWO_STARTS, ["filter.drop=0.3", "training_of.lenet.max_steps=7"])
     told = asrun.differing(scenarios[1])
     assert told["filter.drop"] == "0.3"
     assert told["training_of.lenet.max_steps"] == "7"

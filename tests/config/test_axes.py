@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from conftest import TWO_STARTS
 from PIL import Image
 from schema_cases import BASES, FIELDS, GROUPS, ROOT, Field, members, merged, text
 
@@ -275,7 +276,7 @@ def test_models_and_datasets_are_labelled_by_every_axis_that_changes_them() -> N
     """Eq. 6 shares what scenarios of one label have in common."""
 
     def labels(axes: str) -> set[str]:
-        _, scenarios = load.load(None, [f"axes={axes}", "classifiers=[lenet]"])
+        _, scenarios = load.load(TWO_STARTS, [f"axes={axes}", "classifiers=[lenet]"])
         models = [equation6._model_labels(scenario)["lenet"] for scenario in scenarios]
         return {
             f"{equation6._dataset_label(s)} {model}"

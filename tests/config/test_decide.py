@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import TWO_STARTS
 
 from ray_selfloop.config import load
 from ray_selfloop.config.decide import Decide, all_at_look, at_look, grown
@@ -17,7 +18,7 @@ def test_an_empty_group_as_a_word_has_the_defaults() -> None:
 
 
 def test_a_key_of_the_group_as_a_word_turns_it_on() -> None:
-    sweep, _ = load.load(None, ["decide.looks=[2, 4]"])
+    sweep, _ = load.load(TWO_STARTS, ["decide.looks=[2, 4]"])
     assert sweep.decide == Decide(looks=(2, 4))
 
 

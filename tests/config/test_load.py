@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TWO_STARTS
 
 from ray_selfloop.config import load
 from ray_selfloop.config.sweep import Sweep
@@ -134,9 +135,9 @@ def test_scenarios_are_the_product_of_the_axes() -> None:
 
 
 def test_an_axis_given_as_an_override_joins_those_of_the_file() -> None:
-    _, scenarios = load.load(None, ["axes.loop.regime=[stack, replace]"])
+    _, scenarios = load.load(TWO_STARTS, ["axes.loop.regime=[stack, replace]"])
     assert len(scenarios) == 4
-    _, scenarios = load.load(None, ["axes.dataset.initialization=[spurious]"])
+    _, scenarios = load.load(TWO_STARTS, ["axes.dataset.initialization=[spurious]"])
     assert [scenario.sweep.dataset.initialization for scenario in scenarios] == ["spurious"]
 
 
@@ -177,8 +178,8 @@ def test_two_spellings_of_one_value_are_one_scenario_twice() -> None:
 # --- what is refused -----------------------------------------------------------------------------
 
 NETWORKS = (
-    "'lenet', 'alexnet', 'vgg19', 'resnet50', 'mobilenet_v3_small', 'mobilenet_v3_large' or "
-    "'deit_s', or must be timm/NAME, any network of timm that takes square RGB images"
+    "'lenet', 'alexnet', 'vgg19', 'resnet50', 'mobilenet_v3_small', 'mobilenet_v3_large', "
+    "'deit_s' or 'resnet8', or must be timm/NAME, any network of timm that takes square RGB images"
 )
 INTEGER = "must be a valid integer, unable to parse string as an integer"
 
@@ -266,12 +267,11 @@ INTEGER = "must be a valid integer, unable to parse string as an integer"
         # values that contradict each other
         (
             "evaluation.judge.classifier=resnet50",
-            "evaluation.judge.classifier: resnet50 is not trained; "
-            "classifiers: lenet, mobilenet_v3_small",
+            "evaluation.judge.classifier: resnet50 is not trained; classifiers: lenet, resnet8",
         ),
         (
             "filter.expert.seeds=[5]",
-            "filter.expert.seeds: [5] are not trained; loop.classifier_seeds: [0, 1]",
+            "filter.expert.seeds: [5] are not trained; loop.classifier_seeds: [0]",
         ),
         (
             "filter.uncertainty.method=ensemble",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TWO_STARTS
 from extending_page import example
 from PIL import Image
 
@@ -234,7 +235,7 @@ def test_two_crossings_of_one_name_are_refused(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_settings_that_cannot_be_meant_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        load.load(None, ["dataset.name=folder", "generator.name=duplicate_real", *words])
+        load.load(TWO_STARTS, ["dataset.name=folder", "generator.name=duplicate_real", *words])
     assert message in str(raised.value)
 
 

@@ -6,8 +6,12 @@ from dataclasses import replace
 import pytest
 import synthetic_arms
 
+from ray_selfloop.claims.positive import SEEN, UNSEEN
+from ray_selfloop.config.arms import ARMS, MAJORITY_KEPT
 from ray_selfloop.inference.verdicts import WORDS
-from ray_selfloop.report import answer, primary
+from ray_selfloop.report import answer, page, primary
+from ray_selfloop.report.notices import notices
+from ray_selfloop.report.view import Positive
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +31,7 @@ def _with(view, *verdicts):
     [
         (["supported"], "Yes"),
         (["supported", "supported"], "Yes"),
+        (["ruled out"], "Not by 0.012"),
         (["contradicted", "ruled out"], "No"),
         (["supported", "undecided"], "In part"),
         (["contradicted", "undecided"], "Undecided in part"),
@@ -112,3 +117,54 @@ def test_a_word_is_defined_at_its_first_place_and_nowhere_else(view):
 )
 def test_a_verdict_has_the_badge_of_its_first_words(text, kind):
     assert answer.verdict_kind(text) == kind
+
+
+def _bare(view, **changes):
+    """Without figures and samples."""
+    one = replace(view.scenarios[0], samples=(), audits=(), **changes)
+    return replace(view, scenarios=(one,), results=view.results.head(0))
+
+
+def _checked(view, *verdicts):
+    """The view with these positive controls, one for each group."""
+    groups = synthetic_arms.GROUPS.values()
+    rows = (
+        Positive(g, MAJORITY_KEPT.name, "md", 0.11, 0.08, 0.14, 3, v)
+        for g, v in zip(groups, verdicts, strict=False)
+    )
+    return replace(view, positive=tuple(rows))
+
+
+def test_of_several_settings_each_control_is_told_and_eq_6_is_left_to_its_table(view):
+    said = answer.answer(_checked(view, SEEN, UNSEEN)).text
+    assert said.startswith("In part: ")
+    assert "CIFAR-20/100, from scratch: the positive control was seen" in said
+    assert "CIFAR-20/100, ImageNet weights: the positive control was not seen" in said
+    assert said.count("would have been found") == 1
+    assert "eq. 6" not in said
+
+
+def test_nothing_is_believed_where_no_setting_shows_its_control(view):
+    said = answer.answer(_checked(view, UNSEEN, UNSEEN)).text
+    assert said.startswith("Not to be believed: CIFAR-20/100, from scratch: the positive control")
+    (notice, *_) = (n for n in notices(_checked(view, UNSEEN)) if n.level == "failed")
+    assert notice.title == "Positive control not seen"
+
+
+def test_a_control_is_a_row_of_the_page_with_its_badge(view):
+    bare = _bare(view)
+    text, heading = page.html(_checked(bare, SEEN, UNSEEN)), "The positive control: what this sweep"
+    rows = text.partition(heading)[2].partition("</table>")[0]
+    assert ARMS[MAJORITY_KEPT.name].says.partition("class")[0] in rows
+    assert '<span class="badge supported">seen</span>' in rows
+    assert '<span class="badge contradicted">not seen</span>' in rows
+    assert "positive control" not in page.html(bare)
+
+
+def test_what_the_paper_says_of_other_data_stands_at_the_end_behind_one_line(view):
+    before, after = (page.html(_bare(view, of_the_paper=known)) for known in (True, False))
+    head = after.partition("<nav>")[0]
+    assert 'about other data: <a href="#claims">at the end</a>' in head
+    assert "cannot test" not in head
+    assert before.index('<section id="claims">') < before.index('id="group-1"')
+    assert after.index('<section id="claims">') > after.index('id="group-1"')

@@ -9,9 +9,12 @@ import synthetic_arms
 import synthetic_sweep
 from rich.console import Console
 
+from ray_selfloop.claims.positive import UNSEEN
+from ray_selfloop.config.arms import MAJORITY_KEPT
 from ray_selfloop.inference.verdicts import WORDS
 from ray_selfloop.report import terminal
 from ray_selfloop.report.terminal import Paths, Progress
+from ray_selfloop.report.view import Positive
 
 PATHS = Paths("/data/my results/results.parquet", "/data/report.html", "sqlite:////data/mlflow.db")
 
@@ -153,3 +156,17 @@ def test_a_sweep_with_arms_begins_with_the_answer_and_is_short():
 def test_a_late_declaration_is_told_in_the_terminal():
     words = " ".join(shown(synthetic_sweep.view()).split())
     assert "every statement of this page is exploratory" in words
+
+
+def test_a_positive_control_is_a_line_and_what_was_not_asked_is_one():
+    view = synthetic_arms.view(chains=2, generations=3)
+    group = next(iter(synthetic_arms.GROUPS.values()))
+    control = Positive(group, MAJORITY_KEPT.name, "md", 0.11, 0.08, 0.14, 2, UNSEEN)
+    own = tuple(replace(s, of_the_paper=False) for s in view.scenarios)
+    text = shown(replace(view, positive=(control,), scenarios=own))
+    assert max(map(len, text.splitlines())) <= 80
+    words = " ".join(text.split())
+    assert "alone: MD +0.110 [0.080, 0.140]; 2 chains not seen" in words
+    assert "claims the paper's own statements are about other data: see the end" in words
+    assert "other statements: " not in words
+    assert "cannot be tested" not in words

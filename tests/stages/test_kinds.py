@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+from conftest import TWO_STARTS
 
 from ray_selfloop import loop, measurements
 from ray_selfloop.config import load
@@ -18,9 +19,9 @@ from ray_selfloop.stages.kind import Kind
 
 HEAVY = ("torch", "sklearn", "pandas", "ray", "mlflow")
 SWEEPS = (
-    ("quickstart", "tune={}", "queue.tilt=0.5"),
-    ("quickstart", "loop.arm=no_synthetic", "queue.mixing={ratio: 0.5, of: total}"),
-    ("quickstart", "axes={}", "loop.arm=real_skewed", "dataset.reserve=0.5"),
+    (TWO_STARTS, "tune={}", "queue.tilt=0.5"),
+    (TWO_STARTS, "loop.arm=no_synthetic", "queue.mixing={ratio: 0.5, of: total}"),
+    (TWO_STARTS, "axes={}", "loop.arm=real_skewed", "dataset.reserve=0.5"),
     ("cifar20_100_small", "filter.score=clip", "filter.clip.kind=open_clip"),
     ("hard_imagenet", "training.pretrained=false", "loop.loop_seeds=[0]"),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TWO_STARTS
 
 from ray_selfloop import loop
 from ray_selfloop.config import load
@@ -21,9 +22,9 @@ NETWORKS = ("lenet", "mobilenet_v3_small")
 
 
 def graph(*words: str) -> Graph:
-    """The stages of the quickstart with overrides."""
+    """The stages of two settings with overrides."""
     found = Graph()
-    for scenario in load.load(None, words)[1]:
+    for scenario in load.load(TWO_STARTS, words)[1]:
         for chain in chains(scenario):
             loop.add_chain(chain, "digest of the scans", found)
     return found
@@ -91,7 +92,7 @@ def test_a_range_of_null_is_not_searched() -> None:
 )
 def test_a_fault_in_the_block(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load.load(None, words)
+        load.load(TWO_STARTS, words)
     assert said in str(caught.value)
 
 

@@ -163,8 +163,8 @@ def test_verbs_that_need_results_refuse_an_empty_storage(tmp_path: Path, verb: s
 @pytest.mark.parametrize(
     ("verb", "said"),
     [
-        ("validate", "valid: sweep quickstart, 2 scenarios"),
-        ("plan", "sweep quickstart: 2 scenarios, 64 stages"),
+        ("validate", "valid: sweep quickstart, 3 scenarios"),
+        ("plan", "sweep quickstart: 3 scenarios, 152 stages"),
         ("status", "dataset                             0 of 2 published"),
         ("--help", "Usage: python -m ray_selfloop VERB [CONFIG] [a.b=value ...]"),
     ],
