@@ -41,6 +41,7 @@ NO_BIAS = "no rest point: no measurable bias"
 TOO_FEW = "no rest point: an affine law needs three generations or more in every chain"
 INFLATED = "no rest point: this B holds true gap + noise"
 UNSURE = "no rest point: that b is below 1 is not sure"
+ANYWHERE = "no rest point: b is below 1, but no B* from 0 to 1 is excluded"
 ONE_SEED = "one classifier seed: B* holds the scatter between seeds"
 LEAVES = "no rest point: b is above 1, B moves away from a / (1 - b)"
 
@@ -251,6 +252,8 @@ def rest_point(series: BiasSeries, level: float) -> RestPoint:
         return replace(bare, note=UNSURE)
     value = min(max(a / (1.0 - b), 0.0), 1.0)
     _, low, high = _interval(_test(REST, whole, level), value, 0.0, 1.0)
+    if (low, high) == (0.0, 1.0):
+        return replace(bare, note=ANYWHERE)
     moves = RISES if start < value else FALLS
     return replace(bare, value=value, low=low, high=high, moves=moves, note=_note(series, whole))
 

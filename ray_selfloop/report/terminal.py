@@ -467,8 +467,8 @@ def _with_spread(value: float, spread: float) -> str:
 
 
 def _short(value: float) -> str:
-    """``.012``"""
-    return f"{value:.3f}".removeprefix("0")
+    """``.012``; an en dash where there is none."""
+    return NO_RESULT if math.isnan(value) else f"{value:.3f}".removeprefix("0")
 
 
 def _verdict(verdict: Verdict) -> Text:
