@@ -108,10 +108,12 @@ def test_the_generator_is_faithful_to_labels_and_colours(table: pd.DataFrame) ->
     assert shift.max() <= 0.15
 
 
-def test_every_generator_ends_sound(quickstart: list[str]) -> None:
+def test_every_generator_but_those_that_learn_one_colour_ends_sound(quickstart: list[str]) -> None:
     made = [record for record in records(quickstart).values() if record.kind == "generator"]
     assert len(made) == 5 * 3
-    assert {record.summary["outcome"] for record in made} <= {"budget", "converged"}
+    ends = [record.summary["outcome"] for record in made]
+    assert {*ends} <= {"budget", "converged", "collapsed"}
+    assert ends.count("collapsed") <= 5  # of the positive control, which learns one colour a class
 
 
 def test_rows_are_unique_and_numbers_finite_or_missing(table: pd.DataFrame) -> None:
