@@ -54,7 +54,10 @@ def looks(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[Run
     out_of_budget.measure_here()
     assert out_of_budget.declaration.hash == runs[0].declaration.hash  # it is not declared
     assert further(out_of_budget, poor, said.append) is None
-    grown = further(runs[0], words, said.append)
+    anew = Run(prepare(words, look=0))  # the process of the first look is gone
+    assert not [node for node in anew.plan.graph if node.stage.key not in anew.plan.records]
+    anew.measure_here()
+    grown = further(anew, words, said.append)
     assert grown is not None
     runs.append(whole(grown))
     assert further(runs[1], words, said.append) is None
@@ -120,3 +123,15 @@ def test_grown_or_from_the_start_the_numbers_are_the_same(
     (ours,), (theirs,) = (r.plan.graph.of_kind("claims") for r in (at_once, runs[1]))
     summary = [r.plan.records[n.stage.key].summary for r, n in ((at_once, ours), (runs[1], theirs))]
     assert summary[0] == summary[1]
+
+
+def test_grown_by_a_classifier_or_with_it_from_the_start_the_numbers_are_the_same(
+    looks: tuple[list[str], list[Run], list[str]], tmp_path: Path
+) -> None:
+    words, *_ = looks
+    more = "classifiers=[lenet, resnet8]"
+    grown = whole(prepare([*words, more], look=1))
+    at_once = whole(prepare([*WORDS, more, f"storage={tmp_path}"], look=1))
+    pd.testing.assert_frame_equal(table(at_once), table(grown), check_exact=True)
+    assert at_once.declared_before
+    assert not grown.declared_before  # which the page says: nothing of it is judged
