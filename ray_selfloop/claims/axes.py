@@ -167,12 +167,12 @@ class _Changes:
 
     def of(self, at: int, who: Sequence[str], metric: str, arms: tuple[str, ...]) -> Contrast:
         """The change of ``arms[0]``, less that of ``arms[1]``: the mean over networks."""
-        key = self.axis.points[at].metrics[metric], ""
         found = []
         for name in who:
             measured = self.measured(at, name)
             if measured is None:
                 return Contrast((), np.empty((1 + self.settings.resamples, 0)))
+            key = self.axis.points[at].metrics[metric], ""
             found.append(measured.contrast(key, LAST_MINUS_FIRST, arms))
         return mean_of(found)
 

@@ -17,7 +17,7 @@ from ray_selfloop.evaluation.metrics import ACCURACY
 from ray_selfloop.inference.chains import Effect
 from ray_selfloop.inference.verdicts import UP, beyond
 
-SEEN, UNSEEN = "seen", "not seen"
+SEEN, UNSEEN, UNTESTED = "seen", "not seen", "not tested"
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,11 @@ def positive(sweep: Sweep, groups: Sequence[Group]) -> Iterator[Positive]:
 
 
 def _verdict(sweep: Sweep, case: Case, found: Effect) -> str:
-    if found.chains == 1:
-        return "not tested: one chain"
+    if found.chains < 2:
+        return f"{UNTESTED}: {'one chain' if found.chains else 'no chain has all generations'}"
+    lost, uneven = sweep.lost(case)
+    if uneven and case.metric != ACCURACY.name:
+        return f"{UNTESTED}: the arms lost different trials ({lost})"
     side = 1 if case.statement.direction == UP else -1
     p = beyond(found, 0.0, side)
     return SEEN if not isnan(p) and p <= 1 - sweep.settings.level else UNSEEN

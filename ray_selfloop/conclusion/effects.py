@@ -13,14 +13,16 @@ from ray_selfloop.claims.decomposition import PARTS
 from ray_selfloop.claims.noise import A_A
 from ray_selfloop.claims.statements import OF_GENERATORS
 from ray_selfloop.conclusion import tables
+from ray_selfloop.conclusion.amplifications import amplifications
 from ray_selfloop.conclusion.published import published
-from ray_selfloop.config.arms import AXIS, CONTROL, TREATMENT
+from ray_selfloop.config.arms import AXIS, CONTROL, POSITIVE, TREATMENT
 from ray_selfloop.config.sweep import Scenario
 from ray_selfloop.evaluation.metrics import AMPLIFICATION, REST_POINT
 from ray_selfloop.planning import Plan
 from ray_selfloop.stages import axes, claims, equation6
 
 Row = Mapping[str, Any]
+GROWS = {arm.name: arm.positive for arm in POSITIVE}
 OWN: Row = {"interval": "", "level": tables.MEAN, "axis": "", "at": "", "against": ""}
 ABOUT = (
     "id", "section", "text", "scenario_group", "primary", "metric", "subgroup", "estimand",
@@ -49,10 +51,11 @@ def _rows(plan: Plan) -> Iterator[Row]:
     for found in judged:
         yield from map(_part, found["decomposition"])
         yield from map(_null, found["null"])
+        yield from map(_check, found.get("positive", ()))
     scenarios = {scenario.name: scenario for scenario in plan.scenarios}
+    for verdict in amplifications(plan):
+        yield from _amplification(verdict, scenarios[verdict["scenario"]])
     for _, record in published(plan, equation6.KIND):
-        for verdict in record.summary["verdicts"]:
-            yield from _amplification(verdict, scenarios[verdict["scenario"]])
         for rest in record.summary["rests"]:
             yield _rest(rest, scenarios[rest["scenario"]])
     for _, record in published(plan, axes.KIND):
@@ -104,6 +107,16 @@ def _null(null: Row) -> Row:
     return {
         **own, "kind": "null", "network": null["classifier"], "estimand": LAST_MINUS_FIRST,
         "arm": A_A, "interval": _interval(null),
+    }  # fmt: skip
+
+
+def _check(check: Row) -> Row:
+    """A positive control."""
+    own = {name: check[name] for name in ("scenario_group", "arm", "metric", "value", "low", "high",
+                                          "chains", "verdict")}  # fmt: skip
+    return {
+        **own, "kind": "check", "network": tables.ALL, "estimand": LAST_MINUS_FIRST,
+        "text": GROWS[check["arm"]], "control": CONTROL.name, "interval": _interval(check),
     }  # fmt: skip
 
 

@@ -60,6 +60,7 @@ KINDS = {
     "network": "one network's own effect behind a statement, unadjusted",
     "look": "a primary statement at one look of a sweep with `decide`",
     "part": "a part of the total effect, from the control arms",
+    "check": "a positive control: the change in an arm in which bias grows by design",
     "null": "a change in the arm `a_a`, whose true value is 0",
     "A": "A of eq. 6 (`estimand` is `factor`), and over the control's (`ratio`)",
     "rest": "where bias would come to rest, B* of the affine law; its word says where B moves",

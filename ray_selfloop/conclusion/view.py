@@ -11,6 +11,7 @@ import pandas as pd
 
 from ray_selfloop import __version__, arms, declaration, told
 from ray_selfloop.conclusion import grids
+from ray_selfloop.conclusion.amplifications import amplifications
 from ray_selfloop.conclusion.endings import counted
 from ray_selfloop.conclusion.published import of_scenario, published
 from ray_selfloop.conclusion.sentences import statements
@@ -67,7 +68,7 @@ def report_view(run: Run, results: pd.DataFrame, wall_seconds: float) -> ReportV
         results=states.of_one_state(results, of_trials[~of_trials["collapsed"]], INTENDED),
         states=counted(of_trials),
         scenarios=tuple(_scenario(plan, scenario) for scenario in plan.scenarios),
-        verdicts=_rows(plan, equation6.KIND, "verdicts", Verdict),
+        verdicts=tuple(Verdict(**_numbers(found)) for found in amplifications(plan)),
         fit=_rows(plan, equation6.KIND, "fit", FitNumber),
         laws=_rows(plan, equation6.KIND, "laws", Law),
         rests=_rows(plan, equation6.KIND, "rests", RestPoint),

@@ -104,8 +104,12 @@ def answer(view: ReportView) -> Answer:
 
 
 def void(view: ReportView) -> set[str]:
-    """The settings of which nothing is said, because a positive control was not seen there."""
-    return {one.scenario_group for one in view.positive if one.verdict == UNSEEN}
+    """The settings of which nothing is said, because a positive control was not seen there.
+
+    What an earlier look of a sweep with `decide` has decided, with its check seen, stays.
+    """
+    decided = {c.scenario_group for c in view.claims if c.primary and c.decided}
+    return {one.scenario_group for one in view.positive if one.verdict == UNSEEN} - decided
 
 
 def _checked(view: ReportView, answering: Sequence[Claim]) -> Iterator[str]:
@@ -115,7 +119,7 @@ def _checked(view: ReportView, answering: Sequence[Claim]) -> Iterator[str]:
     for one in found:
         setting = f"{_title(view, one.scenario_group)}: " if len(of) > 1 else ""
         yield f"{setting}the positive control was {one.verdict} ({checked_by(one)})"
-    seen = {one.scenario_group for one in found} - void(view)
+    seen = {one.scenario_group for one in found if one.verdict == SEEN}
     sizes = [of[group].mde for group in of if group in seen and not math.isnan(of[group].mde)]
     for size in dict.fromkeys(map(numbers.number, sizes)):
         yield f"a change of {size} would have been found in 4 of 5 repetitions"

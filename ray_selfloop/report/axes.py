@@ -128,8 +128,6 @@ def told(row: AxisEffect) -> str:
     none, here = (1.0, "1") if ratio else (0.0, "0")
     lies = f"lies above {here}" if row.low > none else f"holds {here}"
     lies = f"lies below {here}" if row.high < none else lies
-    if -row.margin < row.low and row.high < row.margin:
-        lies += f" and stays inside the margin of {numbers.small(row.margin)}"
     return f"{value} {ends} ({chains}; the interval {lies})".replace("  ", " ")
 
 

@@ -70,14 +70,15 @@ def test_one_chain_tests_nothing() -> None:
     assert "one chain only" in judged(GROWTH, chains=1).claims[0].reason
 
 
-def test_a_check_of_which_no_run_ended_was_not_seen() -> None:
+def test_a_check_of_which_no_run_ended_was_not_tested() -> None:
     whole = arms(GROWTH)
     lost = [replace(a, outcomes=[o for o in a.outcomes if o.generation < 2])
             if a.arm == MAJORITY_KEPT.name else a for a in whole]  # fmt: skip
     found = claims(lost, SETTINGS)
     (row,) = found.positive
-    assert (row.chains, row.verdict) == (0, positive.UNSEEN)
+    assert (row.chains, row.verdict) == (0, "not tested: no chain has all generations")
     assert found.claims[0].verdict == UNDECIDED
+    assert found.claims[0].reason.startswith("the positive control was not tested")
 
 
 def test_without_a_control_there_is_nothing_to_see_it_against() -> None:
