@@ -26,6 +26,7 @@ FEWEST = 3  # chains behind an interval
 FACTOR, RATIO = "factor", "ratio"  # estimands of A: at one value, and over that of the first
 IMAGES, CHAINS = "chains and test images", "chains"  # what an interval covers
 ONE_CONTROL = "the same at every value"
+UNCONTROLLED = "no control at every value: none is taken off"
 FEW = f"fewer than {FEWEST} chains: no interval"
 OTHER_IMAGES = "the values have other test images: the interval is of the chains alone"
 OTHER_START = "the values differ at generation 0 already: their A have no ratio"
@@ -181,8 +182,9 @@ class _Changes:
         own = [self.of(i, who, metric, (TREATMENT,)) for i in points]
         for i in points:
             yield self.row(i, None, own[i], (who, metric))
+        note = "" if axis.controlled else UNCONTROLLED
         for i in points[1:]:
-            yield self.row(i, 0, minus(own[i], own[0]), (who, metric))
+            yield self.row(i, 0, minus(own[i], own[0]), (who, metric), note=note)
         if not axis.controlled:
             return
         for i in points[:1] if axis.one_control else points:
