@@ -102,7 +102,7 @@ TRAINED: Mapping[tuple[str, int], list[float]] = {
 COMPUTED: Mapping[tuple[str, int], list[float]] = {
     ("dataset", 2): [16.0, 0.515935],
     ("reference", 1): [193.0, 18.533356, 1.628767],
-    ("fairness", 7): [50109.0, -1338.268966],
+    ("fairness", 8): [50109.0, -1338.268966],
     ("dynamics", 4): [40.0, 7.551361, 45.0, 8.677447, 0.0],
     ("claims", 7): [768.0, 584.623397, -4.324737],
     ("axes", 1): [280.0, 27.894954, 0.0],
