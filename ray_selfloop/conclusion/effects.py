@@ -17,6 +17,7 @@ from ray_selfloop.conclusion.amplifications import amplifications
 from ray_selfloop.conclusion.published import published
 from ray_selfloop.config.arms import AXIS, CONTROL, POSITIVE, TREATMENT
 from ray_selfloop.config.sweep import Scenario
+from ray_selfloop.equation6.rest_point import reason
 from ray_selfloop.evaluation.metrics import AMPLIFICATION, REST_POINT
 from ray_selfloop.planning import Plan
 from ray_selfloop.stages import axes, claims, equation6
@@ -138,11 +139,11 @@ def _amplification(verdict: Row, scenario: Scenario) -> Iterator[Row]:
 
 
 def _rest(rest: Row, scenario: Scenario) -> Row:
-    """B*; without a value where there is none, and why."""
+    """B*; without a value where there is none, and why. Exploratory: no verdict."""
     row = {name: rest[name] for name in ("value", "low", "high", "chains")} | {
         "kind": "rest", "scenario_group": arms.group(scenario), "arm": scenario.sweep.loop.arm,
         "metric": REST_POINT.name, "network": rest["classifier"], "estimand": REST_POINT.name,
-        "verdict": rest["moves"], "reason": rest["note"],
+        "reason": reason(rest["moves"], rest["note"]),
     }  # fmt: skip
     return row | {"interval": _interval(row)}
 

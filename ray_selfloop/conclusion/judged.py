@@ -16,6 +16,7 @@ from ray_selfloop.conclusion.endings import counted
 from ray_selfloop.config.arms import CONTROL, TREATMENT
 from ray_selfloop.config.evaluation import Evaluation
 from ray_selfloop.config.plain import dumped
+from ray_selfloop.equation6.rest_point import reason
 from ray_selfloop.errors import StorageError
 from ray_selfloop.evaluation import metrics
 from ray_selfloop.evaluation.states import held, told
@@ -165,7 +166,7 @@ def frames(found: Judged) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
             for v in found.verdicts]  # fmt: skip
     rows += [{"scenario": r.scenario, "classifier": r.classifier, "metric": metrics.REST_POINT.name,
               "value": r.value, "low": r.low, "high": r.high, "chains": r.chains,
-              "verdict": r.moves, "note": r.note} for r in found.rests]  # fmt: skip
+              "note": reason(r.moves, r.note)} for r in found.rests]  # fmt: skip
     effects = pd.concat([found.effects, pd.DataFrame(rows)], ignore_index=True)
     results = tables.results(found.results, images=OF_COUNTS[0] not in found.left_out)
     return results, effects, found.states

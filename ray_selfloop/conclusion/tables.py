@@ -63,7 +63,7 @@ KINDS = {
     "check": "a positive control: the change in an arm in which bias grows by design",
     "null": "a change in the arm `a_a`, whose true value is 0",
     "A": "A of eq. 6 (`estimand` is `factor`), and over the control's (`ratio`)",
-    "rest": "where bias would come to rest, B* of the affine law; its word says where B moves",
+    "rest": "where bias would come to rest, B* of the affine law; its reason says where B moves",
     "axis": "the change at one value of an axis, or against the axis's first value",
 }
 EFFECTS: Mapping[str, str] = {

@@ -13,9 +13,11 @@ whether it is 0. w is the gradient of B(t)^2 in the parameter that is held, less
 in the fitted ones explain of it (Rao's score, orthogonal to what is fitted): to first order neither
 the errors of the fit nor where a chain of its own starts moves U. It is judged by the scatter of
 the chains' own sums and by the test images that they share, as A is; the interval holds every value
-on the way from the estimate that is not rejected (Fieller's idea). No root of a noisy B^2 is taken,
-and measured bias is not regressed on measured bias. What chains wander by themselves adds to B^2:
-B* is a root mean square over chains. Measured: benchmarks/rest_point.py.
+on the way from the estimate that is not rejected (Fieller's idea). Where the estimate is itself
+rejected, cut by the bounds of b or of B*, the law does not fit inside them and there is no rest
+point. No root of a noisy B^2 is taken, and measured bias is not regressed on measured bias. What
+chains wander by themselves adds to B^2: B* is a root mean square over chains. Measured:
+benchmarks/rest_point.py.
 """
 
 from collections.abc import Callable
@@ -32,18 +34,22 @@ STEEPEST = 1.5  # largest b
 NEARLY = 0.999  # largest b where B* is held: at 1 the law has none
 GRID = 121
 FEWEST = 3  # generations: the law has three parameters
+FEW = 3  # chains behind a word for where B moves
 STEPS, DAMPED, LEAST, SETTLED = 40, 1e-3, 1e-12, 1e-9  # of Levenberg and Marquardt's fit
 NAN = float("nan")
 NOTHING: Ends = (NAN, NAN, NAN)
 RISES, FALLS = "towards, from below", "towards, from above"
 AWAY, UNDECIDED = "away", "undecided"
-NO_BIAS = "no rest point: no measurable bias"
+NO_BIAS = "no rest point: no measurable bias at generation 0"
 TOO_FEW = "no rest point: an affine law needs three generations or more in every chain"
 INFLATED = "no rest point: this B holds true gap + noise"
 UNSURE = "no rest point: that b is below 1 is not sure"
 ANYWHERE = "no rest point: b is below 1, but no B* from 0 to 1 is excluded"
 ONE_SEED = "one classifier seed: B* holds the scatter between seeds"
-LEAVES = "no rest point: b is above 1, B moves away from a / (1 - b)"
+LEAVES = "no rest point: b is above 1"
+MISFIT = "no rest point: the affine law does not fit"
+OUTSIDE = "no rest point: that of the affine law is out of reach"
+FEW_CHAINS = "where B moves is not said of fewer than three chains"
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,10 @@ class RestPoint:
     """B* of one classifier in one scenario.
 
     value, low, high: B*, a fraction; NaN where it is none, and note says why. b, b_low, b_high: the
-    factor by which the distance to it changes in a generation. start: B(0) as fitted, a fraction.
-    moves: ``towards, from below``, ``towards, from above``, ``away`` (b above 1 for sure), or
-    ``undecided`` (b's interval holds 1). chains: those behind it, with all generations known.
+    factor by which the distance to it changes in a generation; no ends where b itself is rejected.
+    start: B(0) as fitted, a fraction. moves, exploratory and no verdict: ``towards, from below``,
+    ``towards, from above``, ``away`` (from a / (1 - b): b above 1 for sure), or ``undecided`` (no
+    rest point, or fewer than three chains). chains: those behind it, with all generations known.
     """
 
     scenario: str
@@ -209,10 +216,10 @@ def _test(law: _Held, series: BiasSeries, level: float) -> Test:
 
 
 def _interval(test: Test, value: float, lowest: float, highest: float) -> Ends:
-    """Around the estimate, cut at the range: an end that is not rejected is the range's own, and an
-    estimate at the range's end that is itself rejected is all that is left."""
+    """Around the estimate, cut at the range: an end that is not rejected is the range's own. No
+    ends where the estimate is itself rejected, as it may be where the range cuts it."""
     if test.excess(np.array([value]))[0] > 0:
-        return value, value, value
+        return value, NAN, NAN
     low = test.end(value, np.linspace(value, lowest, GRID)[1:])
     high = test.end(value, np.linspace(value, highest, GRID)[1:])
     return value, low if low == low else lowest, high if high == high else highest
@@ -235,7 +242,8 @@ def _best_b(y: Floats) -> tuple[float, float, float]:
 def rest_point(series: BiasSeries, level: float) -> RestPoint:
     """B* of one classifier in one scenario; level: coverage of both intervals.
 
-    Chains that lack a generation take no part.
+    Chains that lack a generation take no part. Without measurable bias at generation 0 there is
+    none, as A is none.
     """
     known = ~np.isnan(series.squared[0]).any(axis=1)
     whole = series.of(tuple(c for c, k in zip(series.chains, known, strict=True) if k))
@@ -246,32 +254,56 @@ def rest_point(series: BiasSeries, level: float) -> RestPoint:
     b, start, a = _best_b(y)
     ends = _interval(_test(FACTOR, whole, level), b, 0.0, STEEPEST)
     bare = replace(bare, b=b, b_low=ends[1], b_high=ends[2], start=start, chains=len(whole.chains))
-    if ends[1] > 1:
-        return replace(bare, moves=AWAY, note=LEAVES)
-    if not ends[2] < 1:
-        return replace(bare, note=UNSURE)
+    if why := _no_factor(ends):
+        return replace(bare, moves=_word(AWAY, whole) if why == LEAVES else UNDECIDED, note=why)
     value = min(max(a / (1.0 - b), 0.0), 1.0)
     _, low, high = _interval(_test(REST, whole, level), value, 0.0, 1.0)
-    if (low, high) == (0.0, 1.0):
-        return replace(bare, note=ANYWHERE)
-    moves = RISES if start < value else FALLS
+    if why := _nowhere(low, high):
+        return replace(bare, note=why)
+    moves = _word(RISES if start < value else FALLS, whole)
     return replace(bare, value=value, low=low, high=high, moves=moves, note=_note(series, whole))
+
+
+def reason(moves: str, note: str) -> str:
+    """Both as one, for a table of verdicts: the word where B moves is none."""
+    return "; ".join(part for part in (f"where B moves: {moves}", note) if part)
 
 
 def _refused(series: BiasSeries, whole: BiasSeries) -> str:
     """Why nothing is fitted, or ""."""
     if series.inflated:
         return INFLATED
-    if not series.measurable.any():
+    if not series.measurable[0]:
         return NO_BIAS
     return TOO_FEW if not whole.chains or series.generations < FEWEST else ""
+
+
+def _no_factor(ends: Ends) -> str:
+    """Why b leads to no rest point, or ""."""
+    _, low, high = ends
+    if low != low:
+        return MISFIT
+    if low > 1:
+        return LEAVES
+    return "" if high < 1 else UNSURE
+
+
+def _nowhere(low: float, high: float) -> str:
+    """Why these ends of B* leave no rest point, or ""."""
+    if low != low:
+        return OUTSIDE
+    return ANYWHERE if (low, high) == (0.0, 1.0) else ""
+
+
+def _word(moves: str, whole: BiasSeries) -> str:
+    return moves if len(whole.chains) >= FEW else UNDECIDED
 
 
 def _note(series: BiasSeries, whole: BiasSeries) -> str:
     """What the reader must know beside it, or ""."""
     used, of = len(whole.chains), len(series.chains)
     notes = [
-        "interval of this chain only" if used == 1 else "",
+        "interval of this chain only" if used == 1 else FEW_CHAINS if used < FEW else "",
         f"from {used} of {of} chains" if used < of else "",
         ONE_SEED if series.subgroups and not series.seeds_apart else "",
     ]

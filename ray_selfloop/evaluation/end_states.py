@@ -4,8 +4,10 @@ A trial is in the first of these states whose condition it meets; C classes, G s
 the test rows:
 
     one class only   one class is predicted for `MOST` of the rows or more
-    by the shortcut  max over classes c and pairs of subgroups of the total variation
-                     1/2 sum_k |P(k | c, g) - P(k | c, h)| is above `FOLLOWS` of its largest size, 1
+    by the shortcut  d_c = max over pairs of subgroups of the total variation
+                     1/2 sum_k |P(k | c, g) - P(k | c, h)|; with two classes the larger d_c, with
+                     more the mean of d_c over classes (one confused class is no shortcut) is above
+                     `FOLLOWS` of its largest size, 1
     at chance        the mean over classes of the rate, S = mean_c h_c / n_c, is at most
                      1/C + 1.96 sqrt(sum_c (1/C)(1 - 1/C) / n_c) / C: what guessing reaches
     working          else
@@ -42,20 +44,18 @@ def of_predictions(given: Floats) -> Words:
     shares = given / np.maximum(given.sum(axis=-1, keepdims=True), 1.0)  # an empty cell: all 0
     pairs = combinations(range(given.shape[2]), 2)
     apart = [0.5 * np.abs(shares[:, :, g] - shares[:, :, h]).sum(axis=-1) for g, h in pairs]
-    apart = apart or [np.zeros(given.shape[:2])]
+    gaps = np.stack(apart or [np.zeros(given.shape[:2])]).max(axis=0)
     of_class = given.sum(axis=(1, 2)) / given.sum(axis=(1, 2, 3))[:, None]
     hits = np.einsum("tcgc->tcg", given)
-    return _states(
-        of_class.max(axis=-1) >= MOST, np.stack(apart).max(axis=(0, 2)), hits, given.sum(axis=-1)
-    )
+    return _states(of_class.max(axis=-1) >= MOST, gaps, hits, given.sum(axis=-1))
 
 
 def of_counts(hits: Floats, support: Floats) -> Words:
     """hits, support: ``(T, C, G)`` correct and all rows. ``(T,)``"""
     support = np.broadcast_to(support, hits.shape)
     rates = hits / support
-    apart = (rates.max(axis=-1) - rates.min(axis=-1)).max(axis=-1)
-    return _states(_one_class(hits, support), apart, hits, support)
+    gaps = rates.max(axis=-1) - rates.min(axis=-1)
+    return _states(_one_class(hits, support), gaps, hits, support)
 
 
 def _one_class(hits: Floats, support: Floats) -> NDArray[np.bool_]:
@@ -67,7 +67,9 @@ def _one_class(hits: Floats, support: Floats) -> NDArray[np.bool_]:
     return np.asarray((rates[:, -1] >= MOST) & (rates[:, -2] <= 1 - MOST))
 
 
-def _states(one: NDArray[np.bool_], apart: Floats, hits: Floats, support: Floats) -> Words:
+def _states(one: NDArray[np.bool_], gaps: Floats, hits: Floats, support: Floats) -> Words:
+    """gaps: ``(T, C)``, how far apart two subgroups of a class are at most."""
+    apart = gaps.max(axis=-1) if gaps.shape[1] == 2 else gaps.mean(axis=-1)
     rows, chance = support.sum(axis=-1), 1 / hits.shape[1]
     mean = (hits.sum(axis=-1) / rows).mean(axis=-1)
     error = np.sqrt((chance * (1 - chance) / rows).sum(axis=-1)) * chance

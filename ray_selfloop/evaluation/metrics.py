@@ -447,8 +447,9 @@ COLLAPSED = _rate(
 _state = partial(_rate, ideal=0.0)
 BY_SHORTCUT = _state(
     "by_shortcut",
-    definition="1 where a trial decides by the shortcut: in some class the predictions of two "
-    "subgroups differ by more than .8 in total variation (`end_states`); in means: share of trials",
+    definition="1 where a trial decides by the shortcut: the largest total variation between the "
+    "predictions of two subgroups of a class is above .8, in one of two classes or in the mean of "
+    "more (`end_states`); in means: share of trials",
 )
 ONE_CLASS = _state(
     "one_class",

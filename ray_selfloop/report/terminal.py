@@ -495,7 +495,7 @@ def _rests(view: ReportView, scenario: str) -> list[Text]:
 def _rest(rest: RestPoint) -> Text:
     text = Text("rest   ", "dim")
     text.append(f"{rest.classifier}  ", "bold")
-    text.append(f"B* = {number(rest.value)} {interval(rest.low, rest.high)}  B moves {rest.moves}")
+    text.append(f"B* = {number(rest.value)} {interval(rest.low, rest.high)}  B moves: {rest.moves}")
     return text
 
 

@@ -133,4 +133,4 @@ def _contents(inputs: Inputs, name: str) -> dict[int, int]:
     return {int(generation): count for generation, count in mixed["by_generation"].items()}
 
 
-KIND = Kind("dynamics", version=4, holds=Settings, run="ray_selfloop.stages.equation6:run")
+KIND = Kind("dynamics", version=5, holds=Settings, run="ray_selfloop.stages.equation6:run")

@@ -40,4 +40,4 @@ def run(work: Work[Settings]) -> Summary:
     return {"trials": len(outcomes)}
 
 
-KIND = Kind("fairness", version=7, holds=Settings, run="ray_selfloop.stages.fairness:run")
+KIND = Kind("fairness", version=8, holds=Settings, run="ray_selfloop.stages.fairness:run")

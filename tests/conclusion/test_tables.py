@@ -85,6 +85,9 @@ def test_effects_hold_a_row_of_every_kind_of_this_sweep(folder: Path) -> None:
     chains = found[found["level"] == tables.CHAIN]
     assert set(chains["loop_seed"]) == {0, 1, 2}
     assert set(chains["kind"]) == {"axis"}
+    rests = found[found["kind"] == "rest"]
+    assert set(rests["verdict"]) == {""}
+    assert rests["reason"].str.startswith("where B moves: ").all()
     by_group = found[found["scenario_group"] == "drop=0.5"]
     assert set(by_group["filter.drop"]) == {0.5}
 

@@ -16,13 +16,18 @@ from ray_selfloop.equation6.fit import fit
 from ray_selfloop.equation6.rest_point import (
     AWAY,
     FALLS,
+    FEW_CHAINS,
     INFLATED,
+    LEAVES,
+    MISFIT,
     NO_BIAS,
     ONE_SEED,
+    OUTSIDE,
     RISES,
     TOO_FEW,
     UNDECIDED,
     UNSURE,
+    reason,
     rest_point,
 )
 from ray_selfloop.evaluation import metrics
@@ -64,9 +69,23 @@ def test_bias_that_fades_comes_to_rest_at_none():
     assert one.moves == FALLS
 
 
-def test_bias_on_its_way_below_none_comes_to_rest_at_none():
-    bias = np.maximum(paths(0.3, -0.05, 0.7, steps=5), 0.0)
-    assert found(bias).ends == (0.0, 0.0, 0.0)
+@pytest.mark.parametrize(("start", "rest"), [(0.3, -0.05), (0.1, 1.2)])
+def test_a_rest_point_outside_0_to_1_is_none(start, rest):
+    one = found(np.maximum(paths(start, rest, 0.7, steps=4), 0.0))
+    assert np.isnan(one.ends).all()
+    assert one.b_low < 0.7 < one.b_high < 1
+    assert (one.moves, one.note, one.chains) == (UNDECIDED, OUTSIDE, 4)
+
+
+@pytest.mark.parametrize(
+    ("bias", "b"),
+    [(paths(0.3, 0.15, -0.5), 0), (0.05 * 1.7 ** np.arange(6) * np.ones((4, 1)), 1.5)],
+)
+def test_a_path_that_no_factor_fits_has_neither_interval_nor_word(bias, b):
+    one = found(bias)
+    assert one.b == pytest.approx(b, abs=1e-4)
+    assert np.isnan([*one.ends, one.b_low, one.b_high]).all()
+    assert (one.moves, one.note) == (UNDECIDED, MISFIT)
 
 
 def test_growth_by_as_much_each_time_has_no_rest_point():
@@ -117,6 +136,30 @@ def test_one_chain_has_an_interval_of_its_own():
     one = found(paths(0.3, 0.15, 0.6, chains=1))
     assert one.low < 0.15 < one.high
     assert one.note == "interval of this chain only"
+
+
+@pytest.mark.parametrize("chains", [1, 2, 3])
+def test_where_bias_moves_is_said_of_three_chains_or_more(chains):
+    to, off = found(paths(0.3, 0.15, 0.6, chains=chains)), 0.05 * 1.2 ** np.arange(9)
+    assert to.low < 0.15 < to.high
+    assert to.moves == (FALLS if chains == 3 else UNDECIDED)
+    assert (to.note == FEW_CHAINS) == (chains == 2)
+    away = found(off * np.ones((chains, 1)), level=0.5)
+    assert away.b_low > 1
+    assert (away.moves, away.note) == (AWAY if chains == 3 else UNDECIDED, LEAVES)
+
+
+def test_bias_must_be_measurable_at_generation_0():
+    series = series_of(paths(0.05, 0.15, 0.6))
+    hidden = replace(series, floor=np.array([1.0, *series.floor[1:]]))
+    one = rest_point(hidden, 0.9)
+    assert np.isnan(one.ends).all()
+    assert (one.moves, one.note) == (UNDECIDED, NO_BIAS)
+
+
+def test_the_word_where_bias_moves_is_a_reason():
+    assert reason(FALLS, "") == "where B moves: towards, from above"
+    assert reason(UNDECIDED, UNSURE) == f"where B moves: undecided; {UNSURE}"
 
 
 def test_with_one_classifier_seed_the_scatter_between_seeds_is_told():

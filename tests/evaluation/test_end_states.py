@@ -53,6 +53,23 @@ def test_more_classes_by_counts_say_the_shortcut_only_where_it_is() -> None:
     assert (counted == SHORTCUT).sum() > 100
 
 
+@pytest.mark.parametrize(("followed", "state"), [(1, WORKING), (3, WORKING), (4, SHORTCUT)])
+def test_of_more_than_two_classes_the_mean_class_must_follow_the_subgroup(
+    followed: int, state: str
+) -> None:
+    """A class that does: its second subgroup is taken for the next class."""
+    table = np.zeros((1, 4, 2, 4))
+    for c in range(4):
+        table[0, c, 0, c] = table[0, c, 1, (c + 1) % 4 if c < followed else c] = N
+    hits = np.einsum("tcgc->tcg", table)
+    assert of_predictions(table).tolist() == [state]
+    assert of_counts(hits, np.full((4, 2), float(N))).tolist() == [state]
+
+
+def test_of_two_classes_one_that_follows_the_subgroup_is_enough() -> None:
+    assert of_predictions(given([[0.95, 0.05], [0.1, 0.1]])).tolist() == [SHORTCUT]
+
+
 def test_one_class_of_four_is_seen_in_counts() -> None:
     hits = np.zeros((1, 4, 2))
     hits[0, 2] = N

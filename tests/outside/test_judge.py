@@ -202,6 +202,10 @@ def test_a_table_is_judged_without_ray_and_without_torch(tmp_path: Path) -> None
         results, pd.read_parquet(folder / "results.parquet"), check_dtype=False
     )
     assert set(effects["metric"]) >= {"A", metrics.MD.name}
+    rests = effects[effects["metric"] == metrics.REST_POINT.name]
+    assert rests["verdict"].isna().all()
+    assert rests["note"].str.startswith("where B moves: ").all()
+    assert len(rests) > 0
     assert len(states) == 12
 
 

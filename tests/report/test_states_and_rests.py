@@ -49,7 +49,7 @@ def test_a_rest_point_has_its_interval_and_the_side_that_bias_comes_from(view):
 
 def test_the_terminal_has_the_rest_points_that_are_known(view):
     said = in_terminal(replace(view, rests=RESTS))
-    assert "lenet B* = 0.123 [0.100, 0.150] B moves towards, from above" in said
+    assert "lenet B* = 0.123 [0.100, 0.150] B moves: towards, from above" in said
     assert said.count("B* =") == 1
 
 
