@@ -60,7 +60,7 @@ def test_settings_are_a_row_for_each_scenario_the_axes_first() -> None:
     assert list(found.index[:2]) == ["drop=0.0,regime=stack", "drop=0.0,regime=replace"]
     assert list(found.columns[:2]) == ["filter.drop", "loop.regime"]
     assert found["filter.drop"].tolist() == [0, 0, 0.1, 0.1]
-    assert set(found["loop.generations"]) == {3}
+    assert set(found["loop.generations"]) == {2}
 
 
 def test_what_was_judged_has_its_effect_interval_and_verdict(folder: Path) -> None:

@@ -98,7 +98,7 @@ def test_such_a_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     file = tmp_path / "lr=0.1" / "a=b.yaml"
     file.write_text("extends: quickstart\nname: own")
     assert main(["validate", str(file)]) == 0
-    assert capsys.readouterr().out.startswith("valid: sweep own, 2 scenarios\n")
+    assert capsys.readouterr().out.startswith("valid: sweep own, 3 scenarios\n")
 
 
 # --- exit codes ----------------------------------------------------------------------------------

@@ -113,6 +113,7 @@ def test_auto_gives_these_parts_of_a_gpu() -> None:
         "mobilenet_v3_small": 0.1,
         "mobilenet_v3_large": 0.1,
         "deit_s": 0.2,
+        "resnet8": 0.1,
     }
     assert large == {
         "lenet": 0.1,
@@ -122,6 +123,7 @@ def test_auto_gives_these_parts_of_a_gpu() -> None:
         "mobilenet_v3_small": 0.2,
         "mobilenet_v3_large": 0.25,
         "deit_s": 0.5,
+        "resnet8": 0.2,
     }
 
 
@@ -217,10 +219,10 @@ def test_the_plan_says_how_trials_are_placed(tmp_path: Path) -> None:
     assert sentences(trials, AUTO) == [
         "trials on GPUs (estimated for 24 GB, not measured):",
         "  lenet: 0.1 GPU each, 10 at once on one GPU",
-        "  mobilenet_v3_small: 0.1 GPU each, 10 at once on one GPU",
+        "  resnet8: 0.1 GPU each, 10 at once on one GPU",
     ]
-    own = Resources(gpus_per_trial=0.3, gpus_of={"lenet": 0, "mobilenet_v3_small": 2})
+    own = Resources(gpus_per_trial=0.3, gpus_of={"lenet": 0, "resnet8": 2})
     assert sentences(trials, own) == [
         "trials on GPUs:",
-        "  mobilenet_v3_small: 2 GPUs each, of which a trial uses one",
+        "  resnet8: 2 GPUs each, of which a trial uses one",
     ]

@@ -204,7 +204,8 @@ def test_means_are_over_seeds_then_chains_and_leave_collapsed_trials_out():
     bad = next(o for o in found if (o.loop_seed, o.seed, o.generation) == (1, 1, 1))
     table = rows([replace(o, collapsed=o is bad) for o in found], test)
     mine = table[(table["loop_seed"] == 1) & (table["seed"] == 1) & (table["generation"] == 1)]
-    assert set(mine["metric"]) == {"accuracy", "accuracy_change", "collapsed"}
+    states = {"by_shortcut", "one_class", "at_chance"}
+    assert set(mine["metric"]) == {"accuracy", "accuracy_change", "collapsed", *states}
 
     def drop(chain, seed):
         return value(table, "ablation_drop/box_gray", chain=chain, seed=seed, generation=1)

@@ -349,7 +349,8 @@ def test_a_dataset_without_subgroups_has_accuracy_and_no_fairness():
     outcomes = [Outcome(0, n, "a", 0, worlds.predict(rng, test, 0.8)) for n in range(2)]
     table = rows(outcomes, test)
     counts = {"collapsed", "trials", "trials_accuracy", "chains"}
-    assert set(table["metric"]) == {"accuracy", "accuracy_change", *counts}
+    states = {"by_shortcut", "one_class", "at_chance"}
+    assert set(table["metric"]) == {"accuracy", "accuracy_change", *counts, *states}
     hits = (outcomes[1].predictions == labels).mean()
     assert pick(table, "accuracy", generation=1)["value"] == pytest.approx(hits)
 

@@ -102,9 +102,9 @@ def test_a_relative_storage_inside_a_ray_job(tmp_path: Path) -> None:
 
 
 def test_a_reserve_that_is_too_small(tmp_path: Path) -> None:
-    words = ("generator={name: held_out_real}", f"storage={tmp_path / 'store'}")
+    words = ("generator={name: held_out_real}", "axes={}", f"storage={tmp_path / 'store'}")
     said = refused(tmp_path, *words, "dataset.reserve=0.1")
-    assert said.startswith("dataset.reserve: 3 generations of ")
+    assert said.startswith("dataset.reserve: 2 generations of ")
     assert "Largest feasible: 0 generations" in said
 
 
@@ -165,7 +165,7 @@ def test_verbs_that_need_results_refuse_an_empty_storage(tmp_path: Path, verb: s
     [
         ("validate", "valid: sweep quickstart, 3 scenarios"),
         ("plan", "sweep quickstart: 3 scenarios, 152 stages"),
-        ("status", "dataset                             0 of 2 published"),
+        ("status", "dataset                             0 of 1 published"),
         ("--help", "Usage: python -m ray_selfloop VERB [CONFIG] [a.b=value ...]"),
     ],
 )
