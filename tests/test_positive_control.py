@@ -14,6 +14,7 @@ from ray_selfloop.stages.inputs import Inputs
 from ray_selfloop.stages.measures import ROWS
 from ray_selfloop.stages.run import execute, run_here
 
+pytestmark = pytest.mark.slow
 METRICS = ("md_per_class", "meo_per_class", "gap_rms")
 
 

@@ -48,6 +48,7 @@ def test_the_page_of_tables_is_fresh() -> None:
     assert tables.in_page(text) == text
 
 
+@pytest.mark.slow
 def test_every_column_is_told_and_every_column_that_is_told_is_there(folder: Path) -> None:
     found, axes = api.results(folder), ["filter.drop", "loop.arm"]
     assert list(found.columns) == [*tables.RESULTS, *axes]
@@ -55,6 +56,7 @@ def test_every_column_is_told_and_every_column_that_is_told_is_there(folder: Pat
     assert list(COLUMNS) == list(tables.RESULTS)[: len(COLUMNS)]
 
 
+@pytest.mark.slow
 def test_words_of_both_tables_are_those_that_are_told(folder: Path) -> None:
     found, judged = api.results(folder), api.effects(folder)
     assert set(found["level"]) == set(tables.LEVELS)
@@ -65,6 +67,7 @@ def test_words_of_both_tables_are_those_that_are_told(folder: Path) -> None:
     assert found["filter.drop"].dtype == judged["filter.drop"].dtype == "float64"
 
 
+@pytest.mark.slow
 def test_the_level_of_a_row_tells_trials_chains_and_means_apart(folder: Path) -> None:
     found = api.results(folder)
     of = {level: found[found["level"] == level] for level in tables.LEVELS}
@@ -79,6 +82,7 @@ def test_the_level_of_a_row_tells_trials_chains_and_means_apart(folder: Path) ->
     assert set(none["interval"]) == {""}
 
 
+@pytest.mark.slow
 def test_effects_hold_a_row_of_every_kind_of_this_sweep(folder: Path) -> None:
     found = api.effects(folder)
     assert {"statement", "network", "part", "A", "rest", "axis"} == set(found["kind"])
@@ -92,6 +96,7 @@ def test_effects_hold_a_row_of_every_kind_of_this_sweep(folder: Path) -> None:
     assert set(by_group["filter.drop"]) == {0.5}
 
 
+@pytest.mark.slow
 def test_a_difference_is_the_mean_of_its_chains_and_of_its_changes(folder: Path) -> None:
     found = api.effects(folder)
     axis = found[(found["kind"] == "axis") & (found["metric"] == "md") & (found["arm"] != "")]
@@ -103,6 +108,7 @@ def test_a_difference_is_the_mean_of_its_chains_and_of_its_changes(folder: Path)
     assert difference == pytest.approx(chains[chains["control"] == ""]["value"].mean())
 
 
+@pytest.mark.slow
 def test_the_examples_run_as_they_stand(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +125,7 @@ def test_the_examples_run_as_they_stand(
     assert all(" 0.1 " in row and " 0.5 " in row for row in rows)
 
 
+@pytest.mark.slow
 def test_tables_of_an_older_version_are_read_with_the_same_words(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +143,7 @@ def test_tables_of_an_older_version_are_read_with_the_same_words(
     pd.testing.assert_frame_equal(api.effects(tmp_path), effects[columns])
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_axis_and_its_comparison(folder: Path) -> None:
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert 'id="axes"' in page

@@ -61,6 +61,7 @@ def contents(graph: Graph, store: Store) -> dict[str, object]:
     return {key: (record.summary, record.files) for key, record in records.items()}
 
 
+@pytest.mark.slow
 def test_ray_and_this_process_publish_the_same_bytes(
     published: list[str], tmp_path: Path, two_cpus: Cluster
 ) -> None:
